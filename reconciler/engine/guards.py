@@ -203,7 +203,7 @@ def refuse_unknown_drift(desired: Desired, snapshot: Snapshot) -> None:
 
 
 def refuse_another(view: ConnectView) -> None:
-    """Raises ConnectError if Connect answered for another instance: nothing is written on the strength of that answer."""
+    """Raises ConnectError if Connect answered for another instance: nothing is written because of such an answer."""
     error = view.status_error
     if error is not None and error.code == WRONG_INSTANCE:
         raise ConnectError(error.message, hint=error.hint, code=error.code)

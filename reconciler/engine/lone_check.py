@@ -1,4 +1,5 @@
-"""The check that depends on nothing else: what Connect said, and its lock, where the rest of a run can't be had."""
+"""A status check that depends on nothing else: record Connect's answer and set the lock when the rest of a run is not
+possible."""
 
 from __future__ import annotations
 
@@ -41,24 +42,24 @@ NOTHING_WRITTEN = frozenset(
         STALE,
     }
 )
-"""Ends after which not even a check is written: there is nothing to write it to, it is not to be trusted, or exactly
-one saved plan was to be applied."""
+"""Errors after which not even a check is written: there is no database to write to, it can't be trusted, or only one
+saved plan was to be applied."""
 
 NOT_ALONE = ("enabled_features",)
-"""What no lock depends on, and a column of the app's may refuse."""
+"""Fields that the lock does not depend on, and that a column of the app's may refuse."""
 
 
 def has_no_place(exc: FivrecError, snapshot: Snapshot | None) -> bool:
-    """Whether no row is there that a check could lock, or none that may be. The app's own row is one, whatever else
-    its tables, or fivrec's, lack; and what refuses to write may be a trigger's."""
+    """Whether there is no row that a check could lock, or none that it may lock. The app's own row counts, even if
+    other tables are missing; and an error from a write may come from a trigger, so the lock is still tried."""
     if snapshot is not None and snapshot.owner is None:
         return True
     return exc.code in NOTHING_WRITTEN - {NOT_CONFIGURED, SCHEMA_MISSING, READ_ONLY}
 
 
 def is_due(desired: Desired, run: Run, view: ConnectView) -> bool:
-    """Whether a turn that failed checks all the same: once a slot, when Connect says something new, and while its lock
-    could not be followed. Other commands always do."""
+    """Whether a turn that failed still records a check: once per due time, when Connect says something new, and while
+    its lock could not be followed. Other commands always do."""
     turn, said = run.turn, view.status
     if turn is None or turn.due or turn.heard is None or said is None:
         return said is not None
@@ -68,9 +69,10 @@ def is_due(desired: Desired, run: Run, view: ConnectView) -> bool:
 
 
 async def record_plainly(conn: AsyncConnection, desired: Desired, run: Run, view: ConnectView) -> CycleResult | None:
-    """The lock, the status and the check, without reading anything; what the database refuses of it is left out.
+    """Write the lock, the status and the check without reading anything. Leaves out the parts that the database
+    refuses.
 
-    None if nothing could be written. Alerts are judged by what the last turn heard: the row is not read.
+    Returns None if nothing could be written. Alerts are judged by what the last turn knew, since the row is not read.
     """
     check = check_row(judge(view, run.check_type))
     fields = _allowed(desired, run, view)
@@ -81,7 +83,7 @@ async def record_plainly(conn: AsyncConnection, desired: Desired, run: Run, view
     after = status_after(before, view)
     if "is_locked" not in written:
         after = replace(after, locked=before.locked)  # suspended, ignored, or refused
-    # In a transaction of its own: the table may be among what is wrong.
+    # In a transaction of its own: the table may be part of the problem.
     found = await store_alerts(desired, run, find_check_alerts(run, desired, view, before, after))
     report_check(run, desired, view, found, checked=True)
     names = tuple(alert.name for alert in found)
@@ -92,7 +94,8 @@ async def record_plainly(conn: AsyncConnection, desired: Desired, run: Run, view
 async def _written(
     conn: AsyncConnection, desired: Desired, run: Run, fields: Mapping[str, Value], check: CheckRow
 ) -> frozenset[str]:
-    """What could be written. A part that ends the connection, or the COMMIT, is left out with those like it."""
+    """Returns the parts that could be written. If a part loses the connection, or the COMMIT fails, the remaining
+    attempts leave it out."""
     lock = {name: value for name, value in fields.items() if name == "is_locked"}
     for some, row in ((fields, check), (fields, None), (lock, None)):
         if not some and row is None:
@@ -104,7 +107,8 @@ async def _written(
 
 
 def _allowed(desired: Desired, run: Run, view: ConnectView) -> dict[str, Value]:
-    """The fields that Connect's word sets, less what the manifest accepts as it is. A suspended one changes nothing."""
+    """The fields that Connect's answer sets, less those that the manifest accepts as drift. None of them for a
+    suspended instance."""
     managed = from_connect(view, "keep")
     if managed is None or desired.suspend:
         return {}

@@ -1,7 +1,7 @@
-"""Between reading and comparing: which stored secrets are the declared ones.
+"""Decide, between reading and comparing, which stored secrets are equal to the declared ones.
 
-A password is verified, never hashed again to compare. If the keyed fingerprint of the last applied password fits
-both the declared one and the stored hash, not even bcrypt is needed.
+A password is verified, never hashed again to compare. If the keyed fingerprint of the last applied password matches
+both the declared password and the stored hash, not even bcrypt is needed.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from reconciler.planning.cause import with_renames_undone
 from reconciler.support.crypto.keyring import KeyRing
 
 UNKNOWN = Secret("")
-"""Stands for a sensitive value that is not the declared one; no declared secret is empty."""
+"""Replaces a sensitive value that differs from the declared one; no declared secret is empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prints:
-    """Makes and knows the keyed digests that fivrec.applied keeps of one instance's secrets. They are bound to the
-    instance: who can write one database, and read another, can move none of them."""
+    """Computes and checks the keyed digests of one instance's secrets that fivrec.applied keeps. They are bound to the
+    instance: somebody who can write one database and read another can't copy them across."""
 
     keys: KeyRing
     instance: str
 
     def of(self, key: Key, field: str, declared: Secret, stored: str | None) -> dict[str, str]:
-        """What is kept of a secret: a digest of it, and one of what was stored for it."""
+        """Returns what is kept of a secret: a digest of the secret, and one of its stored form."""
         if not self.keys.keys:
-            return {}  # `setup` may run without a key: nothing to compare by, bcrypt will tell
+            return {}  # `setup` may run without a key: then nothing is kept, and bcrypt decides
         kept = {"declared": self.keys.fingerprint(declared, self._purpose(key, field))}
         if stored is not None:
             kept["stored"] = self.keys.fingerprint(Secret(stored), self._purpose(key, field, "stored"))
@@ -44,7 +44,7 @@ class Prints:
         return self._matches(kept, "declared", secret, self._purpose(key, field))
 
     def is_stored(self, kept: Value, key: Key, field: str, stored: Value) -> bool:
-        """Whether `stored`, a hash or an envelope as it stands, is the one that was applied."""
+        """Whether `stored`, a hash or an envelope as it is in the row, is the one that was applied."""
         text = Secret(stored.reveal()) if isinstance(stored, Secret) else None
         return self._matches(kept, "stored", text, self._purpose(key, field, "stored"))
 
@@ -62,9 +62,10 @@ class Prints:
 def match_secrets(
     snapshot: Snapshot, managed: Mapping[str, Managed], desired: Desired, keys: KeyRing, passwords: Passwords
 ) -> Snapshot:
-    """Put the declared Secret in place of every stored or remembered one that is the same. NeedsBcrypt.
+    """Replace every stored or remembered secret that equals the declared one by the declared Secret. Raises
+    NeedsBcrypt.
 
-    A hash of less than the declared cost counts as another password, so that it is hashed again.
+    A hash whose cost is lower than declared counts as another password, so that it is hashed again.
     """
     prints = Prints(keys, desired.instance)
     state = dict(snapshot.state)
@@ -94,7 +95,7 @@ def match_secrets(
                         hashes[resource.key, field] = row.fields[field].reveal()
                         state[row.key] = row = known
                 if last is not None and field in last.fields:
-                    # Our own hash that is too cheap by now is no drift: the declaration asks for more.
+                    # A hash of ours whose cost is now too low is not drift: the declaration asks for more.
                     last = _recognised(last, resource.key, field, UNKNOWN if outdated else secret, prints)
                     applied[resource.key] = last
     _match_settings(state, applied, managed.get("setting"), prints)
@@ -102,14 +103,14 @@ def match_secrets(
 
 
 def most_cost(desired: Desired) -> int:
-    """The cost of a stored hash that is tried; a manifest may ask for a higher one than is usual."""
+    """The highest cost of a stored hash that is verified; a manifest may ask for a higher one."""
     return max(BCRYPT_MOST_COST, desired.bcrypt_cost)
 
 
 def _match_settings(
     state: dict[Key, Resource], applied: dict[Key, Applied], managed: Managed | None, prints: Prints
 ) -> None:
-    """Secret settings: stored in the open, and remembered by the fingerprint alone."""
+    """Match secret settings: stored in the open, and remembered only by their fingerprint."""
     declared = {item.key: item.fields["value"] for item in (managed.resources if managed else ())}
     secret = {key for key, value in declared.items() if isinstance(value, Secret)}
     secret |= {key for key, last in applied.items() if key.kind == "setting" and is_secret(last)}
@@ -126,7 +127,8 @@ def _match_settings(
 
 
 def untried_hashes(snapshot: Snapshot, desired: Desired) -> tuple[str, ...]:
-    """A note for each administrator whose stored hash is of a cost that would hold up everything else."""
+    """Returns a note for each administrator whose stored hash has a cost so high that verifying it would block
+    everything else."""
     most = most_cost(desired)
     return tuple(
         f"⚠️ {key}: its stored hash is of bcrypt cost {cost}; more than {most} is not tried, so it is no match"
@@ -141,7 +143,7 @@ def _is_cheap(row: Resource, field: str, bcrypt_cost: int) -> bool:
 
 
 def _cost(row: Resource, field: str) -> int | None:
-    """The cost of a stored hash; None of what is no hash, or stands for the declared password by now."""
+    """The cost of a stored hash; None if it is not a hash, or was already replaced by the declared password."""
     stored = row.fields.get(field)
     return cost_of(stored.reveal()) if isinstance(stored, Unencrypted) else None
 

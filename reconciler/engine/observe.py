@@ -1,4 +1,4 @@
-"""One instance's ends: its database and its Connect, opened side by side. No transaction is open here."""
+"""Observe one instance: open its database and ask its Connect, side by side. No transaction is open here."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 MISSING = "database_missing"
 NEW_DATABASE_S = 20
-"""PgBouncer asks for a database that was missing again after its server_login_retry: 15 s by default."""
+"""Seconds for which PgBouncer remembers that a database was missing: server_login_retry, 15 s by default."""
 
 
 def build_scope(desired: Desired) -> Scope:
-    """What of the database this instance's manifest may read and write."""
+    """Which rows of the database this instance's manifest may read and write."""
     admin = desired.managed.get("admin")
     resource = admin.resources[0] if admin and admin.resources else None
     queues = desired.managed.get("queue")
@@ -48,7 +48,7 @@ def build_scope(desired: Desired) -> Scope:
 async def read_snapshot(
     conn: AsyncConnection, scope: Scope, run: Run, *, kinds: frozenset[str] | None = None
 ) -> Snapshot:
-    """The rows as they are, without keys: secrets stay sealed. The transaction is over."""
+    """Read the rows as they are, without keys: secrets stay sealed. Ends the transaction."""
     snapshot = await begin(conn, scope, None, lock=False, limits=run.limits, kinds=kinds)
     await rollback(conn)
     return snapshot
@@ -56,7 +56,8 @@ async def read_snapshot(
 
 @asynccontextmanager
 async def database(desired: Desired, run: Run) -> AsyncIterator[AsyncConnection]:
-    """A connection of this run's own. DatabaseError `database_missing` where the database could be made."""
+    """Open a connection for this run alone. Raises DatabaseError `database_missing` if the database is missing but
+    could be created."""
     refuse_unmade(desired)
     conn = await open_database(desired.database.url, run)
     try:
@@ -66,14 +67,14 @@ async def database(desired: Desired, run: Run) -> AsyncIterator[AsyncConnection]
 
 
 def refuse_unmade(desired: Desired) -> None:
-    """DatabaseError `database_missing` if a dry run found no embedded server, which it does not make."""
+    """Raises DatabaseError `database_missing` if a dry run found no embedded server; a dry run does not create one."""
     if is_embedded(desired.database.url.reveal()):
         what = f'database "{desired.database_name}"' if desired.instance else "server"
         raise DatabaseError(f"the embedded {what} was never made", hint='run "fivrec apply" first', code=MISSING)
 
 
 async def open_database(url: Secret, run: Run) -> AsyncConnection:
-    """A connection to be given back by `release`."""
+    """Open a connection, which the caller gives back by `release`."""
     if run.pool is not None:
         conn = await run.pool.take(url, limits=run.limits, application_name=run.application_name)
     else:
@@ -86,9 +87,10 @@ async def open_database(url: Secret, run: Run) -> AsyncConnection:
 
 
 def note_time_zone(conn: AsyncConnection, run: Run) -> None:
-    """Say once per run and zone that sessions begin in another time zone than UTC, of a connection with nothing open.
+    """Log, once per run and time zone, that sessions start in a time zone other than UTC. The connection has no open
+    transaction.
 
-    fivrec's own transactions are in UTC; what the app stores without a zone is in the app's.
+    fivrec's own transactions use UTC; what the app stores without a zone is in the app's.
     """
     from reconciler.database.connection import time_zone
 
@@ -104,7 +106,8 @@ def note_time_zone(conn: AsyncConnection, run: Run) -> None:
 
 
 def note_replica(conn: AsyncConnection, run: Run) -> None:
-    """Say once per run and server that what is read of a replica may be out of date: in sync there is not in sync."""
+    """Log, once per run and server, that a replica may be out of date: being in sync there does not mean being in
+    sync."""
     from reconciler.database.connection import is_replica
 
     if not is_replica(conn):
@@ -118,7 +121,7 @@ def note_replica(conn: AsyncConnection, run: Run) -> None:
 
 
 async def release(conn: AsyncConnection, run: Run) -> None:
-    """Keep the connection for the next run, where this one keeps any; else close it. What is open rolls back."""
+    """Keep the connection for the next run if this one keeps any; else close it. Rolls back an open transaction."""
     if run.pool is not None:
         await run.pool.give(conn)
     else:
@@ -127,7 +130,7 @@ async def release(conn: AsyncConnection, run: Run) -> None:
 
 @asynccontextmanager
 async def connect_client(desired: Desired, run: Run) -> AsyncIterator[ConnectClient | None]:
-    """Connect as this instance; None if the manifest names none (`setup`)."""
+    """Returns a client of Connect for this instance; None if the manifest names no Connect (`setup`)."""
     if desired.connect is None:
         yield None
         return
@@ -147,7 +150,7 @@ async def connect_client(desired: Desired, run: Run) -> AsyncIterator[ConnectCli
 
 
 async def fetch_view(desired: Desired, run: Run) -> ConnectView:
-    """Ask Connect for status and plans, side by side; faults are part of the view."""
+    """Ask Connect for status and plans, side by side; errors become part of the view."""
     async with connect_client(desired, run) as client:
         if client is None:
             return NOT_ASKED
@@ -157,8 +160,9 @@ async def fetch_view(desired: Desired, run: Run) -> ConnectView:
 async def open_both(
     desired: Desired, run: Run, *, keep: Callable[[AsyncConnection, ConnectView], None] | None = None
 ) -> tuple[AsyncConnection | None, ConnectView]:
-    """The database and Connect's word, at once. None if the database is missing; other errors are raised. `keep` gets
-    the connection, and what to say of Connect, if the run's time is over before Connect answered: that is recorded."""
+    """Open the database and ask Connect at the same time. Returns None for the connection if the database is missing;
+    raises other errors. If time runs out before Connect answered, calls `keep` with the connection and with the view to
+    record."""
     view: ConnectView | None = None
     opening = asyncio.create_task(_open_or_missing(desired, run))
     try:
@@ -181,14 +185,15 @@ async def open_both(
 
 
 async def refuse_lost_turn(run: Run) -> None:
-    """Before anything is written: a worker that was frozen until now would record and report what another one did."""
+    """Raises Busy if the turn belongs to another worker now. Called before anything is written: a worker that was
+    frozen must not record and report what another one did."""
     if run.turn is not None and run.turn.mine is not None and await run.turn.mine() is False:
         raise Busy("the turn belongs to another worker now")
 
 
 async def _open_or_missing(desired: Desired, run: Run) -> AsyncConnection | None:
     if is_embedded(desired.database.url.reveal()):
-        return None  # a dry run before the first apply: its server was never made
+        return None  # a dry run before the first apply: its server was never created
     try:
         with run.waiting_for(DATABASE):
             return await open_database(desired.database.url, run)
@@ -199,7 +204,8 @@ async def _open_or_missing(desired: Desired, run: Run) -> AsyncConnection | None
 
 
 def refuse_to_make(desired: Desired) -> None:
-    """A missing database that the manifest does not let fivrec make: nothing can be applied, so nothing is planned."""
+    """Raises DatabaseError if the manifest does not let fivrec create a missing database: nothing can be applied, so
+    nothing is planned."""
     if desired.database.create:
         return
     raise DatabaseError(
@@ -210,9 +216,9 @@ def refuse_to_make(desired: Desired) -> None:
 
 
 async def make_database(desired: Desired, run: Run) -> tuple[AsyncConnection, bool]:
-    """CREATE DATABASE, then connect; and whether it was this run that made it.
+    """CREATE DATABASE, then connect. Returns also whether this run created it.
 
-    It is outside of the transaction; a crash between is healed by the next run.
+    It happens outside the transaction; if the process dies between the two, the next run heals it.
     """
     refuse_to_make(desired)
     from reconciler.database.connection import create_database
@@ -230,7 +236,8 @@ async def make_database(desired: Desired, run: Run) -> tuple[AsyncConnection, bo
 
 
 async def _open_new(desired: Desired, run: Run) -> AsyncConnection:
-    """PgBouncer lets those wait who come back for a database that was missing; with `auth_query` it sends them away."""
+    """Connect with retries: PgBouncer makes clients wait that ask again for a database that was missing; with
+    `auth_query` it refuses them."""
     patient = replace(run, limits=replace(run.limits, connect_s=NEW_DATABASE_S))
     until = time.monotonic() + NEW_DATABASE_S
     while True:
@@ -243,7 +250,8 @@ async def _open_new(desired: Desired, run: Run) -> AsyncConnection:
 
 
 async def unmake_database(conn: AsyncConnection, desired: Desired, run: Run) -> AsyncConnection | None:
-    """Drop the database that this refused run made, if nobody uses it and nothing is in it. The connection, if not."""
+    """Drop the database that this refused run created, if nobody uses it and it is empty. Returns the connection if it
+    stays."""
     from reconciler.database.connection import drop_new_database
 
     try:

@@ -1,4 +1,4 @@
-"""Run an instance's checks as production: in a transaction that is rolled back, with Connect asked and told nothing."""
+"""Run an instance's checks as production, in a transaction that is rolled back. Connect is asked, but sent nothing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class _Test:
-    """What is known so far. `keys` and the admin are left out where they keep the rest from being read."""
+    """What is known so far. `keys` and the administrator are dropped if they keep the rest from being read."""
 
     desired: Desired
     run: Run
@@ -40,10 +40,10 @@ class _Test:
 
 
 async def production_test(desired: Desired, run: Run, *, allow_embedded: bool = False) -> tuple[Check, ...]:
-    """Every check and its outcome. Not a row more or less than before, whatever they find."""
+    """Returns every check with its outcome. Leaves exactly the rows that were there before, whatever the outcome."""
     wanted = as_production(desired)
     conn, view = await observe.open_both(wanted, run)
-    # Asked before a transaction begins.
+    # bcrypt runs before a transaction begins.
     notes = await compare_databases(desired, run) if view.status is not None else ()
     test = _Test(wanted, run, view, notes, passwords=Passwords(most_cost=most_cost(wanted)))
     if conn is None:
@@ -58,7 +58,7 @@ async def production_test(desired: Desired, run: Run, *, allow_embedded: bool = 
 
 
 async def _looked(conn: AsyncConnection, test: _Test) -> tuple[Snapshot, Plan, Found | None]:
-    """All that is read, in one transaction that is left open. NeedsBcrypt."""
+    """Read everything in one transaction that stays open. Raises NeedsBcrypt."""
     snapshot = await _observed(conn, test)
     plan = _plan(test, snapshot)
     if not is_readable(snapshot, latest_version()):
@@ -70,7 +70,7 @@ async def _looked(conn: AsyncConnection, test: _Test) -> tuple[Snapshot, Plan, F
 
 
 def as_production(desired: Desired) -> Desired:
-    """The manifest with production in place of its environment: what is applied when it goes live."""
+    """The manifest with production as its environment, as it is applied when the instance goes live."""
     spec = replace(desired.environment, name="production")
     managed = dict(desired.managed)
     if spec.purge_development_data:
@@ -86,7 +86,8 @@ def as_production(desired: Desired) -> Desired:
 
 
 async def _observed(conn: AsyncConnection, test: _Test) -> Snapshot:
-    """Lock and read, once more without what can't be read: that is a check's failure, not the test's end."""
+    """Lock and read, and read again without the parts that can't be read: these fail their check, not the whole
+    test."""
     keys = test.run.keys
     for _ in range(3):
         scope = observe.build_scope(test.desired)
@@ -109,7 +110,7 @@ async def _observed(conn: AsyncConnection, test: _Test) -> Snapshot:
 
 
 def _is_production(snapshot: Snapshot, desired: Desired) -> bool:
-    """Whether it was last applied as production."""
+    """Whether the last apply was as production."""
     known = snapshot.state.get(Key("environment", desired.instance))
     return known is not None and known.fields.get("name") == "production"
 
@@ -120,9 +121,10 @@ def _plan(test: _Test, snapshot: Snapshot) -> Plan:
 
 
 async def _rehearsed(conn: AsyncConnection, test: _Test, snapshot: Snapshot, plan: Plan) -> Snapshot:
-    """An instance that is not production yet: what an apply as production would write, to be rolled back."""
+    """For an instance that is not production yet: write what an apply as production would write; the caller rolls it
+    back."""
     writes = build_writes(plan, _settled(test, snapshot), test.desired, test.run, test.passwords)
-    # The test data go here too: what refers to the administrator would keep the row from moving.
+    # The test data go first: rows that refer to the administrator would keep its row from moving.
     scope, rows_alone = observe.build_scope(test.desired), replace(writes, migrate=False)
     after = await store.write(conn, rows_alone, scope, test.run.keys, limits=test.run.limits)
     return replace(after, missing=snapshot.missing, strong_login=snapshot.strong_login)
@@ -150,7 +152,7 @@ async def _found(conn: AsyncConnection, test: _Test, snapshot: Snapshot) -> Foun
 
 
 async def _login(desired: Desired, snapshot: Snapshot) -> bool | None:
-    """Whether the stored hash is the declared password's."""
+    """Whether the stored hash matches the declared password."""
     managed = desired.managed.get("admin")
     if managed is None or not managed.resources:
         return None

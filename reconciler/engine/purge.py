@@ -1,4 +1,4 @@
-"""Purge: the engine with one thing declared of an instance, that there is no test data."""
+"""Purge: the engine with a single declaration, that the instance has no test data."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from reconciler.planning.report import FAILED, InstanceReport
 
 
 def with_purge(desired: Sequence[Desired], environment: str | None) -> Desired:
-    """The one instance meant, declaring nothing else. Refused for a production instance without `environment`."""
+    """Returns the one instance that is meant, declaring nothing else. Raises Refused for a production instance without
+    `environment`."""
     if len(desired) != 1:
         named = ", ".join(item.instance for item in desired[:10]) or "none"
         raise UsageError(f"purge is of one instance at a time, not of {len(desired)}: {named}", hint="name it: --limit")
@@ -37,8 +38,8 @@ def with_purge(desired: Sequence[Desired], environment: str | None) -> Desired:
 
 
 async def count_development_rows(desired: Desired, run: Run) -> InstanceReport:
-    """The dry run. DatabaseError if there is no schema as this fivrec has it: purge makes none. A newer schema is the
-    report's error, whether there are rows or not."""
+    """The dry run. Raises DatabaseError if the schema is not this fivrec's: purge never migrates. A newer schema
+    becomes the report's error, whether there are rows or not."""
     report = await preview(desired, run)
     others = [str(change.key) for change in report.changes if change.key.kind != NAME]
     if others:
@@ -57,5 +58,5 @@ async def count_development_rows(desired: Desired, run: Run) -> InstanceReport:
 
 
 def counts(report: InstanceReport) -> Mapping[str, int]:
-    """Development rows by table."""
+    """Development rows per table."""
     return {change.key.name: int(field.before) for change in report.changes for field in change.fields}

@@ -53,16 +53,16 @@ if TYPE_CHECKING:
 
 
 LATE_S = 10.0
-"""How long an instance that took too long may take to record that, and to follow Connect's lock."""
+"""Seconds that an instance whose time is over may take to record that, and to follow Connect's lock."""
 SILENT_S = 2.0
-"""The same for the lock alone, after a server did not answer and nothing could be recorded: it may be silent still."""
+"""Seconds for the lock alone, after a server did not answer and nothing could be recorded: it may still be silent."""
 
 
 @dataclass(slots=True)
 class _Attempt:
-    """What is known so far, for a failure's report and record. `version`: of the schema that was found; `unmade`:
-    there was none. `unfinished`: what was read last has an adoption to finish. `beside`: the check of a run whose own
-    end is on record already."""
+    """What is known so far, for the report and record of a failure. `version`: the schema version that was found;
+    `unmade`: there was no schema. `unfinished`: the last reading found an unfinished adoption. `beside`: the check of a
+    run whose outcome is already recorded."""
 
     started: float
     view: ConnectView | None = None
@@ -86,7 +86,7 @@ class _Attempt:
 
 
 async def reconcile(desired: Desired, run: Run) -> InstanceReport:
-    """Apply one manifest. Errors end in the report; nothing but their record and Connect's check was written."""
+    """Apply one manifest. Errors end in the report; then nothing was written but their record and Connect's check."""
     attempt = _Attempt(time.monotonic(), passwords=Passwords(most_cost=most_cost(desired)))
     try:
         return await _open_and_apply(desired, run, attempt)
@@ -134,7 +134,7 @@ async def preview(desired: Desired, run: Run) -> InstanceReport:
         conn, attempt.view = await instance.open_both(desired, run)
         _step(desired, run, attempt, "🔌 Connect and the database were asked")
         refuse_another(attempt.view)
-        if conn is None and not desired.suspend:  # what is suspended makes none, and is shown all the same
+        if conn is None and not desired.suspend:  # a suspended instance creates no database, and is still shown
             instance.refuse_to_make(desired)
         with run.waiting_for(DATABASE):
             snapshot = await _look(conn, desired, run, attempt)
@@ -174,8 +174,8 @@ async def preview(desired: Desired, run: Run) -> InstanceReport:
 
 
 async def _apply_settled(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt) -> InstanceReport:
-    """Apply, once more if only rows that this run did not write differ (another session committed them meanwhile), or
-    a row came with a number that a sequence, behind its table, gave out twice."""
+    """Apply, and once more if only rows that this run did not write differ (another session committed them meanwhile),
+    or if a row got a number that a sequence behind its table had given out before."""
 
     async def once() -> InstanceReport:
         return await with_bcrypt(lambda: _apply(conn, desired, run, attempt), pause=lambda: store.rollback(conn))
@@ -197,7 +197,7 @@ async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
     view = attempt.view
     snapshot = await _read(conn, desired, run, attempt, lock=True)
     if attempt.created:
-        snapshot = replace(snapshot, database_exists=False)  # the plan is that of the dry run before
+        snapshot = replace(snapshot, database_exists=False)  # the plan is the one of the preceding dry run
     attempt.snapshot = snapshot
     if desired.lacks is not None:
         raise desired.lacks
@@ -235,7 +235,7 @@ async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
 
 
 async def _write(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt, writes: store.Writes) -> None:
-    """Write and commit; what changes rows is read and compared before the commit. NotConverged."""
+    """Write and commit. Changed rows are read back and compared before the commit. Raises NotConverged."""
     plan, snapshot = attempt.plan, attempt.snapshot
     assert plan is not None and snapshot is not None  # noqa: S101, PT018
     note = write_generated_password(plan, desired)
@@ -253,7 +253,7 @@ async def _write(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
 
 
 def _plan_again(found: Snapshot, desired: Desired, run: Run, attempt: _Attempt) -> Plan:
-    """The plan of what was just written, which must be empty. No bcrypt is asked: the transaction is open."""
+    """The plan of what was just written, which must be empty. Does not run bcrypt, because the transaction is open."""
     assert attempt.view is not None  # noqa: S101
     attempt.unfinished = found.unfinished
     managed = managed_kinds(desired, attempt.view)
@@ -262,8 +262,8 @@ def _plan_again(found: Snapshot, desired: Desired, run: Run, attempt: _Attempt) 
 
 
 async def _queue_usage(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt) -> None:
-    """After the commit, in a transaction of its own: what holds up counting holds up nothing else. Another watch that
-    made the check reports as well."""
+    """Queue a usage report after the commit, in a transaction of its own, so that slow counting delays nothing else. If
+    another watch made the check, that one reports."""
     if run.turn is None or attempt.plan is None or attempt.turned is None or attempt.turned.checked_ago_s is not None:
         return
     from reconciler.engine.usage import queue_usage
@@ -284,14 +284,14 @@ def _with_entries(writes: store.Writes, desired: Desired, run: Run, snapshot: Sn
     except MissingSetting as exc:
         if any(change.key.kind != "status" for change in plan.changes):
             raise
-        # The lock follows Connect whatever is wrong with keys: status_check_logs has it.
+        # The lock follows Connect even if keys are missing: status_check_logs records it.
         said = f"⚠️ the check and its lock are recorded, but not in the audit log: {exc.message}"
         run.log.warning(run.command, said, instance=desired.instance, error=exc.code)
         return writes
 
 
 def _fitting(writes: store.Writes, desired: Desired, run: Run, attempt: _Attempt) -> store.Writes:
-    """What the schema has a place for, unless it is migrated first."""
+    """The writes that the schema has a place for, unless it is migrated first."""
     if attempt.version is None or not attempt.is_old or writes.migrate:
         return writes
     from reconciler.engine.audit_log import for_old_schema
@@ -302,7 +302,7 @@ def _fitting(writes: store.Writes, desired: Desired, run: Run, attempt: _Attempt
 def _with_alerts(
     writes: store.Writes, desired: Desired, run: Run, attempt: _Attempt, *, made: bool
 ) -> tuple[store.Writes, tuple[Alert, ...]]:
-    """The writes with the alerts that they mean; and the alerts, to be logged after the commit."""
+    """Returns the writes with the alerts that result from them, and these alerts, to be logged after the commit."""
     view, snapshot, plan = attempt.view, attempt.snapshot, attempt.plan
     assert plan is not None and snapshot is not None and view is not None  # noqa: S101, PT018
     found = find_alerts(desired, run, view, snapshot, plan, checked=writes.check is not None, made=made)
@@ -312,7 +312,7 @@ def _with_alerts(
 
 
 async def _read(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt, *, lock: bool) -> Snapshot:
-    """Observe the database; leaves the transaction open, also with NeedsBcrypt."""
+    """Observe the database. Leaves the transaction open, even if it raises NeedsBcrypt."""
     assert attempt.view is not None  # noqa: S101
     kinds = _kinds_read(desired, attempt.view)
     snapshot = await store.begin(
@@ -326,13 +326,13 @@ async def _read(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Att
         last_check=run.turn is not None,
         last_heard=desired.suspend or bool(desired.ignore),
         unmade=attempt.unmade,
-        open_drift=kinds is None,  # also if it is locked: a plan that lacks a table of fivrec's is the same in both
+        open_drift=kinds is None,  # even with the lock: a plan that lacks one of fivrec's tables is the same in both
     )
     attempt.version, attempt.unmade = snapshot.schema_version, snapshot.schema_version is None
     attempt.unfinished = snapshot.unfinished
-    if lock:  # since when drift is there, a dry run tells
+    if lock:  # a dry run shows since when drift is there
         snapshot = replace(await recall_check(conn, desired, run, attempt.view, snapshot), open_drift=())
-    if kinds is not None and snapshot.schema_version is not None:  # a check leaves the schema as it is
+    if kinds is not None and snapshot.schema_version is not None:  # a check does not migrate the schema
         snapshot = replace(snapshot, schema_version=latest_version(), missing=())
     owner = snapshot.owner or (configured_as(snapshot, desired.instance) if kinds is None else None)
     if owner is not None and owner != desired.instance:
@@ -349,8 +349,8 @@ async def _read(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Att
 
 
 def _kinds_read(desired: Desired, view: ConnectView) -> frozenset[str] | None:
-    """All kinds of an instance that is reconciled. Of a check, what Connect's word is about alone: nothing else that is
-    wrong with the instance can stand in the way of the lock."""
+    """All kinds, for an instance that is reconciled. For a check, only what Connect's answer is about: nothing else
+    that is wrong with the instance may block the lock."""
     return None if desired.managed else frozenset(managed_kinds(desired, view))
 
 
@@ -372,8 +372,8 @@ def _plan(desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot) -> 
 async def _record_only(
     conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt, recorded: store.Writes
 ) -> InstanceReport:
-    """What is suspended, or only reported: the check and the run are recorded, and of what is only reported Connect's
-    word and lock are followed too."""
+    """For an instance that is suspended or only reported: record the check and the run. If it is only reported, also
+    follow Connect's status and lock."""
     plan, snapshot, view = attempt.plan, attempt.snapshot, attempt.view
     assert plan is not None and snapshot is not None and view is not None  # noqa: S101, PT018
     report = _report(desired, attempt)
@@ -381,7 +381,7 @@ async def _record_only(
         report = replace(report, outcome="skipped")
     unready = snapshot.config_id is None or snapshot.schema_version is None
     if unready and recorded.check and view.status is not None and snapshot.owner == desired.instance:
-        await store.rollback(conn)  # the app's own row has a place for it, or a part of it
+        await store.rollback(conn)  # the app's own row has columns for all or part of it
         attempt.turned = await record_plainly(conn, desired, run, view)
         return replace(report, turned=attempt.turned, left=True)
     status = only_status(plan)
@@ -412,7 +412,7 @@ async def _record_only(
 async def _record_end(
     conn: AsyncConnection | None, desired: Desired, run: Run, attempt: _Attempt, exc: FivrecError
 ) -> None:
-    """A failed or refused run: its audit row and its check, in transactions of their own. Best effort."""
+    """Record a failed or refused run: its audit row and its check, in transactions of their own. Best effort."""
     if conn is None or isinstance(exc, Busy) or exc.code in (WRONG_OWNER, UNKNOWN) or is_being_stopped():
         return
     recorded = await _tried(_record_failure(conn, desired, run, attempt, exc), desired, run)
@@ -423,7 +423,7 @@ async def _record_end(
 
 
 async def _tried(recording: Coroutine[None, None, bool], desired: Desired, run: Run) -> bool:
-    """Whether it recorded anything. What can't be recorded hides no failure, and holds up no lock."""
+    """Returns whether anything was recorded. A failure to record hides no other failure, and delays no lock."""
     try:
         return await recording
     except Exception as exc:  # noqa: BLE001 (whatever stands in the log, or instead of a key)
@@ -444,7 +444,8 @@ async def _record_failure(
 
 
 async def _store_failure(desired: Desired, run: Run, attempt: _Attempt, exc: FivrecError) -> None:
-    """The alerts of a turn that failed; what can't be stored is reported all the same, and again after a restart."""
+    """Store the alerts of a turn that failed. Alerts that can't be stored are reported anyway, and again after a
+    restart."""
     changes = attempt.plan.changes if attempt.plan is not None and isinstance(exc, Refused) else ()
     found = (*find_failure_alert(run, desired, exc), *find_drift_alert(run, desired, changes, made=False))
     if found:
@@ -452,11 +453,11 @@ async def _store_failure(desired: Desired, run: Run, attempt: _Attempt, exc: Fiv
 
 
 async def _check_alone(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt) -> bool:
-    """The check of a run that was refused or failed: recorded, locking, unlocking, alerting all the same.
+    """Make the check of a run that was refused or failed: record it, lock or unlock, alert.
 
-    Else whatever stands in the way of a plan would keep a suspended instance open. First as `fivrec check` does it; if
-    that fails too, the lock and the check alone. Best effort: the report is of what kept the instance from being
-    reconciled.
+    Otherwise whatever blocks a plan would keep a suspended instance open. First tries what `fivrec check` does; if that
+    fails too, writes only the lock and the check. Best effort: the report is about the error that kept the instance
+    from being reconciled.
     """
     view = attempt.view
     if view is None or not is_due(desired, run, view) or is_being_stopped():
@@ -467,7 +468,7 @@ async def _check_alone(conn: AsyncConnection, desired: Desired, run: Run, attemp
     alone = _Attempt(attempt.started, view, beside=True)
     async with reopen_if_lost(conn, desired, run) as other:
         await store.rollback(other)
-        # A check that failed as such is not tried in the same way once more.
+        # A failed check is not repeated in the same way.
         whole = desired.managed or desired.plans_from_connect or desired.lacks
         if not whole or not await _checked(other, bare, checking, alone):
             alone.turned = await record_plainly(other, bare, checking, view)
@@ -476,7 +477,7 @@ async def _check_alone(conn: AsyncConnection, desired: Desired, run: Run, attemp
 
 
 async def _checked(conn: AsyncConnection, bare: Desired, run: Run, alone: _Attempt) -> bool:
-    """Whether the check was recorded as `fivrec check` does it, or must not be."""
+    """Whether the check was recorded as `fivrec check` does it, or must not be recorded."""
     try:
         await _apply_settled(conn, bare, run, alone)
     except FivrecError as exc:
@@ -487,7 +488,7 @@ async def _checked(conn: AsyncConnection, bare: Desired, run: Run, alone: _Attem
 
 
 def _step(desired: Desired, run: Run, attempt: _Attempt, words: str) -> None:
-    """With -v: how far an instance is, in milliseconds since its beginning."""
+    """With -v: log how far an instance is, in milliseconds since its start."""
     if run.log.level <= Level.DEBUG:
         took = elapsed_ms(attempt.started)
         run.log.debug(run.command, f"{words} ({took} ms)", instance=desired.instance, duration_ms=took)

@@ -13,7 +13,7 @@ from reconciler.planning.report import BUSY, DONE, PARTLY, REFUSED, CycleResult,
 from reconciler.planning.status_check import problem
 
 BESIDE = 2
-"""Resources that every instance has beside those declared: its database and its schema."""
+"""Resources that every instance has in addition to the declared ones: its database and its schema."""
 
 
 def build_report(
@@ -47,7 +47,7 @@ def build_report(
 
 
 def applied_outcome(desired: Desired, view: ConnectView, plan: Plan) -> Outcome:
-    """Of a run that makes its changes."""
+    """The outcome of a run that makes its changes."""
     if desired.connect and problem(view) is not None:
         return "degraded"
     return "changed" if plan.changes else "in_sync"

@@ -1,4 +1,4 @@
-"""Retention: status checks and audit entries are kept for ever, unless the operator says for how long."""
+"""Retention: status checks and audit entries are kept for ever, unless the operator sets a limit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MOST_BATCHES = 20
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """For how many seconds; None for ever."""
+    """Ages in seconds; None keeps rows for ever."""
 
     logs_s: float | None = None
     audit_s: float | None = None
@@ -34,7 +34,8 @@ class Keep:
 
 
 async def prune(desired: Desired, run: Run, keep: Keep) -> bool:
-    """Delete what is too old, some batches of it. Whether there may be more; nothing where nothing was applied."""
+    """Delete some batches of rows that are too old. Returns whether there may be more. Does nothing if nothing was ever
+    applied."""
     more = False
     try:
         async with database(desired, run) as conn:
@@ -56,7 +57,7 @@ async def prune(desired: Desired, run: Run, keep: Keep) -> bool:
 
 
 async def _prune_audit(conn: AsyncConnection, desired: Desired, run: Run, keep_s: float) -> bool:
-    """One batch: deleted, and said so by an entry of its own, in one transaction under the lock."""
+    """Delete one batch and record that in an audit entry, in one transaction under the lock."""
     scope = build_scope(desired)
     tail = await store.begin_recording(conn, scope, limits=run.limits)
     try:
@@ -73,9 +74,10 @@ async def _prune_audit(conn: AsyncConnection, desired: Desired, run: Run, keep_s
 
 
 async def _refuse_forged(conn: AsyncConnection, desired: Desired, run: Run, tail: Tail, until: Head) -> None:
-    """Entries that don't verify are kept: pruning would sign away what was done to them, and their age may be forged.
+    """Entries that don't verify are kept: pruning them would sign away what was done to them, and their age may be
+    forged.
 
-    Those from before there were signatures are vouched for by the first that has one.
+    The first signed entry vouches for those from before signatures existed.
     """
     signatures = signatures_of(tail.key, run.keys, desired.instance)
     last = max(until[0], min(signatures.since or 0, tail.head[0]))

@@ -1,4 +1,4 @@
-"""Many instances in waves: the canary first; what is not begun any more is reported as skipped."""
+"""Run many instances in waves: the canary first. Instances that are no longer begun are reported as skipped."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from reconciler.support.log import counted
 
 @dataclass(slots=True)
 class _Tally:
-    """How the rollout goes so far."""
+    """The state of the rollout."""
 
     rollout: Rollout
     total: int
@@ -35,7 +35,7 @@ class _Tally:
 async def roll_out(
     desired: Sequence[Desired], run: Run, one: One, rollout: Rollout, *, forks: int, stop: Stop, done: Done | None
 ) -> tuple[InstanceReport, ...]:
-    """As run_many, in waves. Within a wave, too, nothing is begun once too many have failed."""
+    """Like run_many, in waves. Within a wave, too, nothing new is begun once too many instances have failed."""
     tally = _Tally(rollout, len(desired))
 
     async def gated(item: Desired, run: Run) -> InstanceReport:
@@ -67,9 +67,10 @@ async def roll_out(
 def refuse_too_many(
     saved: Sequence[SavedInstance], desired: Sequence[Desired], limit: str, accept: frozenset[str]
 ) -> None:
-    """--max-changed, on the plans of all instances before the first is written. Refused with the digest of them all.
+    """Enforce --max-changed on the plans of all instances before the first is written. Raises Refused, with the digest
+    of all plans.
 
-    Connect's word alone is no change that anybody has to agree with: it is followed.
+    A change that only follows Connect's answer needs nobody's consent, and is not counted.
     """
     names = [item.instance for item in _changing(saved, desired) if any(map(is_reviewed, item.changes))]
     found = too_many_instances(names, len(desired), limit)
@@ -84,10 +85,11 @@ def accepted_digests(
     accept: frozenset[str],
     reviewed: Sequence[SavedInstance] = (),
 ) -> frozenset[str]:
-    """What --accept lets through: the digest of the whole plan stands for those of all its instances. Those of the
-    plan given by --plan (`reviewed`) fit too: where it is stale by now, each of its instances says so.
+    """Returns the digests that --accept lets through: the digest of the whole plan stands for all of its instances.
+    Digests of the plan given by --plan (`reviewed`) are valid too: if it is stale by now, each of its instances says
+    so.
 
-    UsageError for a digest that fits none of the plans, unless an instance could not be compared: it may be that one's.
+    Raises UsageError for a digest that matches no plan, unless an instance could not be compared: it may be that one's.
     """
     plans = {
         whole_digest(found, desired): {item.digest for item in found if item.changes} for found in (reviewed, saved)
@@ -101,12 +103,12 @@ def accepted_digests(
 
 
 def whole_digest(saved: Sequence[SavedInstance], desired: Sequence[Desired]) -> str | None:
-    """Names the plans of all instances that an apply would change; None if there are none."""
+    """The digest over the plans of all instances that an apply would change; None if there are none."""
     changing = _changing(saved, desired)
     return run_digest(changing) if changing else None
 
 
 def _changing(saved: Sequence[SavedInstance], desired: Sequence[Desired]) -> list[SavedInstance]:
-    """What is suspended in its manifest is planned, and never written."""
+    """The instances that an apply would change: those that their manifest suspends are planned, but never written."""
     suspended = {item.instance for item in desired if item.suspend}
     return [item for item in saved if item.changes and item.instance not in suspended]

@@ -1,6 +1,7 @@
-"""Put what one instance keeps encrypted under the first key of the ring: one transaction, under its lock.
+"""Re-encrypt everything that one instance keeps encrypted with the first key of the ring: one transaction, under its
+lock.
 
-Resumable: an instance is under the old key or under the new one, never between, and what is done is left alone.
+Resumable: an instance is under the old key or the new one, never between, and what is done is not repeated.
 """
 
 from __future__ import annotations
@@ -53,8 +54,8 @@ _NOTHING = _Rotation(None, notes=("never applied: there is nothing to rotate",))
 
 
 async def rotate(desired: Desired, run: Run) -> InstanceReport:
-    """Re-encrypt one instance. Foreseen errors end in the report; nothing but their record was written. What an older
-    fivrec applied may be unreadable for this one: its key is still the former one's."""
+    """Re-encrypt one instance. Expected errors end in the report; then nothing was written but their record. Secrets
+    that an older fivrec applied may be unreadable to this one: their key is still the former one."""
     started, version = time.monotonic(), 0
     try:
         async with instance.database(desired, run) as conn:
@@ -101,13 +102,13 @@ async def _rotate(conn: AsyncConnection, desired: Desired, run: Run, started: fl
 
 
 def _rewritten(snapshot: Snapshot, rotation: _Rotation) -> dict[str, str]:
-    """The envelopes that have to be stored, by their row: the former key is about to be thrown away."""
+    """The envelopes that have to be stored, by row: the former key is about to be thrown away."""
     found = {str(row.params["row_id"]): str(row.params[KEY_COLUMN]) for row in rotation.others}
     return {str(snapshot.config_id): rotation.envelope, **found} if rotation.envelope else found
 
 
 async def _last_run(conn: AsyncConnection, run: Run, rotation: _Rotation) -> store.LastRunRow | None:
-    """What the run before found of drift stands: a rotation does not look."""
+    """The last run's findings on drift stay: a rotation does not look for drift."""
     if not await store.can_record_run(conn, limits=run.limits):
         return None
     outcome, changes = ("in_sync", 0) if rotation.change is None else ("changed", 1)
@@ -117,8 +118,8 @@ async def _last_run(conn: AsyncConnection, run: Run, rotation: _Rotation) -> sto
 def build_rotation(
     snapshot: Snapshot, desired: Desired, keys: KeyRing, others: Sequence[tuple[str, str]] = ()
 ) -> _Rotation:
-    """What is not under the first key yet; `others` are further rows of the instance, as (id, envelope). MissingSetting
-    where the key that it needs is not in the ring."""
+    """Everything that is not under the first key yet; `others` are further rows of the instance, as (id, envelope).
+    Raises MissingSetting if a needed key is not in the ring."""
     row = snapshot.state.get(Key("config", desired.instance))
     if row is None:
         return _NOTHING
@@ -153,7 +154,7 @@ def build_rotation(
 
 
 def _rekeyed(desired: Desired, keys: KeyRing, others: Sequence[tuple[str, str]]) -> tuple[RowWrite, ...]:
-    """The app's table lets an instance have several rows: none may stay under a key that is going away."""
+    """Further rows of the instance, which the app's table allows: none may stay under a key that is going away."""
     found: list[RowWrite] = []
     for row_id, text in others:
         if is_envelope(text) and not keys.is_current(text):
@@ -166,7 +167,7 @@ def _rekeyed(desired: Desired, keys: KeyRing, others: Sequence[tuple[str, str]])
 def _known(
     desired: Desired, snapshot: Snapshot, config: Key, instance_key: Secret | None
 ) -> dict[tuple[Key, str], Secret]:
-    """The secrets that fingerprints may stand for: the stored instance key and settings, the declared password."""
+    """The secrets that fingerprints may stand for: the stored instance key and settings, and the declared password."""
     found = {(config, KEY_COLUMN): instance_key} if instance_key is not None else {}
     for key, row in snapshot.state.items():
         if key.kind == "setting" and isinstance(row.fields["value"], Secret):
@@ -181,8 +182,8 @@ def _known(
 def _renewed(
     snapshot: Snapshot, known: Mapping[tuple[Key, str], Secret], prints: Prints, envelope: str
 ) -> tuple[tuple[tuple[Key, Mapping[str, Value]], ...], int]:
-    """What fivrec.applied is to hold, and how many fingerprints stay under a former key: no bcrypt is asked, so those
-    of secrets that are not at hand can't be renewed."""
+    """Returns what fivrec.applied should hold, and how many fingerprints stay under a former key: bcrypt is not run, so
+    fingerprints of secrets that are not available can't be renewed."""
     found: list[tuple[Key, Mapping[str, Value]]] = []
     former = 0
     for key, last in sorted(snapshot.applied.items()):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 Mine: TypeAlias = Callable[[], Awaitable[bool | None]]
-"""Whether the turn is still this worker's, not another's; None if the queue can't be asked."""
+"""Whether the turn still belongs to this worker; None if the queue can't be asked."""
 
 DATABASE, CONNECT = "the database", "Fi.V Connect"
 
@@ -33,13 +33,13 @@ DATABASE, CONNECT = "the database", "Fi.V Connect"
 class CycleContext:
     """What one turn of `watch` knows of the turns before.
 
-    A check that another watch recorded within `fresh_s` is not repeated; `own_check` is the id of
-    the last that this one recorded. `due`: its slot has come; `retry`: the last turn failed. `heard` is what Connect
-    said in the last turn, written or not. `report_usage` queues a usage report with the check. `recorded` is the code
-    of the failure that the audit log has already: it is not told again until it changes. `drift_told` names the drift
-    that the last turn found and left. `slot_age_s`: for how long its slot has been there; 0 if it serves none, except
-    in a worker's retry.
-    `mine` is asked when nothing is written yet. `usage_id` is the report's, if it is the same for all turns of a slot.
+    A check that another watch recorded within `fresh_s` is not repeated; `own_check` is the id of the last check that
+    this watch recorded. `due`: the turn's due time has come; `retry`: the last turn failed. `heard` is Connect's answer
+    in the last turn, written or not. `report_usage` queues a usage report with the check. `recorded` is the code of the
+    failure that the audit log already has: it is not reported again until it changes. `drift_told` names the drift that
+    the last turn found and left. `slot_age_s`: seconds since the due time; 0 if the turn serves none, except for a
+    worker's retry. `mine` is called before anything is written. `usage_id` is the id of the usage report, if it is the
+    same for all turns of one due time.
     """
 
     fresh_s: float
@@ -60,9 +60,9 @@ def _in_time() -> bool:
 
 
 class SharedConnect:
-    """The connections to Connect that the instances of a run share: made at first use, closed by `aclose`.
+    """The connections to Connect that the instances of a run share: opened at first use, closed by `aclose`.
 
-    An event loop that begins after another one has ended begins with none.
+    An event loop that starts after another one has ended starts with none.
     """
 
     def __init__(self, forks: int) -> None:
@@ -70,7 +70,7 @@ class SharedConnect:
         self._pool: ConnectPool | None = None
 
     def pool(self, run: Run) -> ConnectPool:
-        """MissingSetting if the CA file can't be used."""
+        """Raises MissingSetting if the CA file can't be used."""
         if self._pool is None:
             from reconciler.connect.client import ConnectPool
 
@@ -87,19 +87,17 @@ class SharedConnect:
 class Run:
     """One run of one command.
 
-    `accept` holds the digests of plans that a guard would refuse and that are let through. `saved`, where it is there,
-    holds the one plan of each instance that may be applied. `explain` is the resource that the dry run explains;
-    with `find_drift` it says what of the plan is drift, as edits of the manifest.
-    `retry_after_s` bounds how long a Retry-After of Connect is waited for. `timeout_s` bounds one instance's whole
-    work. `check_only`
-    is for what needs an instance that is configured, and makes none. `pool` keeps
-    connections to databases between runs, `connect` shares those to Connect; None opens one for each. `turn` is there
-    in `watch` alone. `stored_alerts` takes alerts that wait in a database, for receivers. `removed` hears of each batch
-    of test data that is deleted. `noted` is what was logged once and is not logged again, even for another instance.
-    `waits` has what an instance waits for, DATABASE or CONNECT; `is_late` says whether `timeout_s` is over. `dry`:
-    nothing is made or kept, not even by the embedded Connect. `report_only`: find and record, follow Connect's lock,
-    change nothing else. `drift_only`: the dry run shows nothing but what others changed. `day` is when the run began:
-    entries of `ignore` expire between runs, never within one.
+    `accept` holds the digests of plans that a guard would refuse and that are let through. `saved`, if given, holds the
+    one plan of each instance that may be applied. `explain` is the resource that the dry run explains; with
+    `find_drift` it also says which part of the plan is drift, as edits of the manifest. `retry_after_s` limits how long
+    a Retry-After of Connect is waited for. `timeout_s` limits one instance's whole work. `check_only` is for work that
+    needs a configured instance and creates none. `pool` keeps connections to databases between runs, `connect` shares
+    those to Connect; None opens one for each. `turn` is set in `watch` only. `stored_alerts` takes alerts that wait in
+    a database, for receivers. `removed` is called with each batch of test data that is deleted. `noted` holds what was
+    logged once and is not logged again, even for another instance. `waits` says what an instance waits for, DATABASE or
+    CONNECT; `is_late` says whether `timeout_s` is over. `dry`: nothing is created or kept, not even by the embedded
+    Connect. `report_only`: find and record, follow Connect's lock, change nothing else. `drift_only`: the dry run shows
+    only what others changed. `day` is when the run began: entries of `ignore` expire between runs, never within one.
     """
 
     id: str
@@ -140,7 +138,7 @@ class Run:
 
     @property
     def application_name(self) -> str:
-        """As pg_stat_activity shows it; `busy` names the holder by it."""
+        """The application_name in pg_stat_activity; `busy` errors name the holder by it."""
         return f"fivrec {self.command} {self.id[:8]}"
 
     def warn_once(self, what: str, words: str, instance: str | None = None) -> None:
@@ -150,7 +148,8 @@ class Run:
 
     @contextmanager
     def waiting_for(self, side: str) -> Iterator[None]:
-        """Note what is waited for until it ends. If a deadline cuts it off it stays noted: it was the slow side."""
+        """Note what is being waited for until it ends. If a deadline cuts the wait off the note stays: that side was
+        slow."""
         if self.waits is not None:
             self.waits.add(side)
         yield

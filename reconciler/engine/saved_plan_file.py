@@ -15,14 +15,14 @@ from reconciler.model.types import encodable
 from reconciler.planning.saved_plan import SavedPlan, as_document, from_document
 
 MAX_BYTES: Final = 256 * 1024 * 1024
-"""Some 100,000 instances that are all new."""
+"""Enough for some 100,000 instances that are all new."""
 
 MAX_DEPTH: Final = 200
 PLAN_AGAIN: Final = 'plan again: "fivrec diff --out FILE"'
 
 
 def write_plan(path: str, plan: SavedPlan) -> None:
-    """FivrecError if the file can't be written."""
+    """Raises FivrecError if the file can't be written."""
     from reconciler.support.files import replace_text
 
     moment = replace(plan, created_at=plan.created_at.astimezone(UTC))
@@ -30,7 +30,7 @@ def write_plan(path: str, plan: SavedPlan) -> None:
 
 
 def read_plan(path: str) -> SavedPlan:
-    """UsageError if there is no such file; Refused if it is no plan: nobody knows what was meant."""
+    """Raises UsageError if there is no such file, Refused if it is not a plan: its intent is unknown."""
     try:
         with Path(path).open("rb") as file:
             text = file.read(MAX_BYTES + 1)
@@ -64,7 +64,7 @@ def _parsed(text: bytes) -> Any:
 
 
 def _is_deep(document: Any) -> bool:
-    """Nested deeper than any manifest or answer may be: what walks through it would not come back."""
+    """Whether it is nested deeper than any manifest or answer may be: recursive code could not handle it."""
     level = [document]
     for _ in range(MAX_DEPTH):
         level = [child for node in level for child in _children(node)]

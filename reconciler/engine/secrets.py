@@ -1,4 +1,4 @@
-"""A plan's secrets: the keyed digest that names them and where they go, and the generated password's file."""
+"""A plan's secrets: the keyed digest that identifies them and their destination, and the generated password's file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reconciler.planning.plan import Bound, Plan, short_digest
 
 
 def build_bound(desired: Desired) -> Bound:
-    """What a plan of this manifest is made for: its secrets, and the database and the Connect that they open."""
+    """What a plan of this manifest is bound to: its secrets, and the database and the Connect that they open."""
     connect = canonical_url(desired.connect.api_url) if desired.connect else None
     return Bound(
         _secrets(desired), _named("database", desired, _database(desired)), _named("connect", desired, connect)
@@ -24,7 +24,7 @@ def _named(what: str, desired: Desired, target: Value) -> str:
 
 
 def _database(desired: Desired) -> Value:
-    """Host, port and name; user and password may change. An embedded server is named by what the manifest calls it."""
+    """Host, port and name; user and password may change. An embedded server counts by the name in the manifest."""
     from reconciler.support.conninfo import server_identity
 
     spec = desired.database
@@ -34,7 +34,7 @@ def _database(desired: Desired) -> Value:
 def _secrets(desired: Desired) -> str:
     """A digest of the declared secrets, keyed by the instance key: a plan is stale when one of them changed.
 
-    Who holds the plan can't try out passwords with it unless he holds the instance key already.
+    Somebody who holds the plan can't test guesses of passwords against it without the instance key.
     """
     key = desired.connect.instance_key if desired.connect and not desired.issued_new else None
     mac = hmac.new((key.reveal() if key else "").encode(), b"fivrec plan v1", hashlib.sha256)
@@ -48,7 +48,7 @@ def _secrets(desired: Desired) -> str:
 
 
 def write_generated_password(plan: Plan, desired: Desired) -> str | None:
-    """Keep a generated password that this plan stores, before it is committed. Returns where, for the log."""
+    """Keep a generated password that this plan stores, before the commit. Returns the place, for the log."""
     if not desired.generated or not desired.generated_new:
         return None
     stored = any(field.sensitive for change in plan.changes if change.key.kind == "admin" for field in change.fields)

@@ -33,7 +33,7 @@ class Setup:
 
 
 def build_desired(setup: Setup) -> Desired:
-    """The manifest that these values stand for; it names no Connect: that comes with `apply`."""
+    """The manifest that these values stand for. It names no Connect, which comes with `apply`."""
     document = {
         "instance": setup.instance,
         "environment": {"name": setup.environment, "isolation": "constraints", "purge_development_data": False},
@@ -60,13 +60,13 @@ def build_desired(setup: Setup) -> Desired:
 
 
 def _at_creation(managed: Managed, *fields: str) -> Managed:
-    """The same, with fields that count for new rows only: setup has no word on what became of a row since."""
+    """The same manifest, with fields that apply to new rows only: setup must not change existing rows."""
     rows = tuple(replace(row, on_create=row.on_create | {*fields}) for row in managed.resources)
     return replace(managed, resources=rows)
 
 
 def made_admin(report: InstanceReport) -> bool:
-    """Whether this run made the administrator, and so set the password; one that is there keeps both."""
+    """Whether this run created the administrator, and so set the password; an existing one keeps both."""
     return any(change.key.kind == "admin" and isinstance(change, Create) for change in report.changes)
 
 
@@ -79,7 +79,7 @@ def set_password(report: InstanceReport) -> bool:
 
 
 async def holds_password(desired: Desired, run: Run, setup: Setup) -> bool:
-    """Whether the administrator that is there has the given password."""
+    """Whether the existing administrator has the given password."""
     from reconciler.support.crypto.passwords import verify
 
     async with database(desired, run) as conn:
@@ -88,8 +88,8 @@ async def holds_password(desired: Desired, run: Run, setup: Setup) -> bool:
 
 
 async def read_made(desired: Desired, run: Run) -> tuple[str | None, tuple[str, ...]]:
-    """The company's name and the active queues that are there, the default ones first, in the seed's order."""
-    scope = replace(build_scope(desired), references=False, admin_email=None)  # who has that email doesn't matter here
+    """The company's name and the active queues that exist, the default ones first, in the seed's order."""
+    scope = replace(build_scope(desired), references=False, admin_email=None)  # whose email that is doesn't matter here
     async with database(desired, run) as conn:
         snapshot = await read_snapshot(conn, scope, run)
     company = snapshot.state.get(Key("setting", "company_name"))
@@ -101,7 +101,7 @@ async def read_made(desired: Desired, run: Run) -> tuple[str | None, tuple[str, 
 
 
 def kept_line(setup: Setup) -> str:
-    """What to say where the password that is there stays."""
+    """The message when the existing password stays."""
     return (
         f"⚠️ The admin user {setup.admin_email} exists with another password, which was kept: to change it, "
         "apply a manifest with update_password: always"
@@ -119,7 +119,7 @@ def opening_lines(setup: Setup, node_env: str) -> tuple[str, ...]:
 
 
 def closing_lines(report: InstanceReport) -> tuple[str, ...]:
-    """The rest of them; what was there before is reported as in place."""
+    """The rest of the log; rows that already existed are reported as in place."""
     changed = {change.key.kind for change in report.changes}
     lines = (
         ("schema", "✅ Database tables created successfully", "✅ Database tables are in place"),

@@ -1,4 +1,4 @@
-"""What an instance's database and Connect say of it, without changing either."""
+"""What an instance's database and Connect say about it; changes neither."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ NEVER_APPLIED = frozenset({"database_missing", "schema_missing"})
 
 @dataclass(frozen=True, slots=True)
 class QueryResult(Generic[T]):
-    """What was read of one instance: a value, or the error that kept it. `said`: the error was shown before. `row`:
-    the instance's line in a fleet's CSV file."""
+    """The result of reading one instance: a value, or the error that prevented it. `said`: the error was already shown.
+    `row`: the instance's line in a fleet's CSV file."""
 
     instance: str
     environment: str
@@ -57,7 +57,8 @@ class QueryResult(Generic[T]):
 
 
 async def try_reading(desired: Desired, ask: Callable[[], Awaitable[T]]) -> QueryResult[T]:
-    """Errors, foreseen or not, become part of the reading: one instance never keeps the others from being read."""
+    """Read all instances. Errors, expected or not, become part of the result: one instance never prevents reading the
+    others."""
     name, environment, row = desired.instance, desired.environment.name, desired.origin.row
     try:
         return QueryResult(name, environment, await ask(), row=row)
@@ -67,7 +68,7 @@ async def try_reading(desired: Desired, ask: Callable[[], Awaitable[T]]) -> Quer
 
 
 async def query_status(desired: Desired, run: Run) -> StatusView | None:
-    """None if the instance was never applied; a table that is gone since is an error."""
+    """Returns None if the instance was never applied; a table that has since disappeared is an error."""
     version = 0
     try:
         async with database(desired, run) as conn:
@@ -80,9 +81,9 @@ async def query_status(desired: Desired, run: Run) -> StatusView | None:
 
 
 def needs_somebody(view: StatusView | None) -> bool:
-    """What does not go away by itself: an instance that can't be read or was never applied, Connect's word (also where
-    it was not followed: suspend, ignore) or silence, a last run that did not do its work, drift that stays, what is
-    former, and a manifest that declares another environment than that of the rows."""
+    """Whether somebody has to act: the instance can't be read or was never applied, Connect's answer is bad or missing
+    (also if it was not followed: suspend, ignore), the last run did not do its work, drift or former resources remain,
+    or the manifest declares another environment than the rows have."""
     if view is None:
         return True
     run, check = view.last_run, view.last_check
@@ -93,8 +94,8 @@ def needs_somebody(view: StatusView | None) -> bool:
 
 
 def is_unchecked(view: StatusView, now: datetime) -> bool:
-    """Whether what is known is old: nobody checked for two intervals. No trouble of the instance (a pipeline may be all
-    that runs), and the reason to doubt that it has none."""
+    """Whether the status is old: nobody checked for two intervals. That is not a problem of the instance (perhaps only
+    a pipeline runs), but a reason to doubt that it has none."""
     if view.last_check is None or not view.check_interval_minutes:
         return False
     return now - view.last_check.at > timedelta(minutes=2 * view.check_interval_minutes)
@@ -108,15 +109,15 @@ async def query_checks(desired: Desired, run: Run, wanted: LogFilter) -> tuple[C
 
 
 async def query_history(desired: Desired, run: Run, wanted: HistoryFilter) -> tuple[AuditEntry, ...]:
-    """Audit entries, newest first; those `after` one oldest first."""
+    """Audit entries, newest first; the entries `after` a given one, oldest first."""
     async with database(desired, run) as conn:
         await warn_of_version(conn, desired, run)
         return await read_history(conn, build_scope(desired), wanted, limits=run.limits)
 
 
 async def warn_of_version(conn: AsyncConnection, desired: Desired, run: Run) -> int:
-    """What another fivrec migrated is read all the same, with a warning, once per run and instance. Returns the newest
-    migration; 0 if there is none."""
+    """Warn once per run and instance if another version of fivrec migrated the schema, and read it anyway. Returns the
+    newest migration; 0 if there is none."""
     try:
         version = await read_version(conn, build_scope(desired), limits=run.limits)
     except DatabaseError as exc:
@@ -130,9 +131,9 @@ async def warn_of_version(conn: AsyncConnection, desired: Desired, run: Run) -> 
 
 
 async def verify_history(desired: Desired, run: Run, expected_head: str | None) -> Chain:
-    """The whole chain, entry by entry, in bounded memory; a failed one says where.
+    """Verify the whole chain, entry by entry, in bounded memory. A failure names the entry.
 
-    What is found is looked for once more: a watch's retention may have deleted the oldest entries between two pages.
+    A failure is checked a second time: a watch's retention may have deleted the oldest entries between two pages.
     """
     async with database(desired, run) as conn:
         await warn_of_version(conn, desired, run)
@@ -141,7 +142,7 @@ async def verify_history(desired: Desired, run: Run, expected_head: str | None) 
 
 
 async def _verified(conn: AsyncConnection, desired: Desired, run: Run, expected_head: str | None) -> Chain:
-    # No rows of the app's beside the instance's own are read: whatever is wrong with them, the log can be verified.
+    # Of the app's rows only the instance's own is read: the log can be verified whatever is wrong with the others.
     scope = replace(build_scope(desired), admin_email=None, admin_renamed_from=None, references=False)
     snapshot = await read_snapshot(conn, scope, run, kinds=frozenset())
     refuse_other_owner(snapshot.owner, desired.instance)

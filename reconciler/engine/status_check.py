@@ -44,10 +44,11 @@ if TYPE_CHECKING:
 def check_to_record(
     desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot, plan: Plan
 ) -> CheckResult | None:
-    """The check to record; None if there is no Connect, or another watch recorded one just now and heard the same, or
-    this is a retry and hears what the slot's check on record says, or the slot's failed check is there already.
+    """Returns the check to record. Returns None if there is no Connect; if another watch just recorded a check with the
+    same answer; if this is a retry and Connect says what the recorded check of this due time says; or if the failed
+    check of this due time is already recorded.
 
-    What it did not hear is written by this run, so this run has to record it and to alert.
+    An answer that the other watch did not get is written by this run, so this run has to record it and to alert.
     """
     turn = run.turn
     if desired.connect is None:
@@ -67,19 +68,19 @@ def check_to_record(
 
 
 def _adopted(snapshot: Snapshot, turn: CycleContext) -> str | None:
-    """The slot's check of a turn that was lost: those that follow count it as theirs."""
+    """The check that a lost turn recorded for this due time: the following turns count it as their own."""
     last = snapshot.last_check
     return last.id if last is not None and is_of_slot(last, turn.slot_age_s) else None
 
 
 def is_own(snapshot: Snapshot, turn: CycleContext) -> bool:
-    """Whether the newest check on record is the one that this watch recorded last."""
+    """Whether the newest recorded check is the last one that this watch recorded."""
     return snapshot.last_check is not None and snapshot.last_check.id == turn.own_check
 
 
 def _without_future(snapshot: Snapshot, turn: CycleContext | None) -> Snapshot:
-    """Without a check of others that is from the future: the database's clock was ahead, or the app writes the time of
-    a zone that is. It stays the newest for hours, and says nothing of now; what this watch heard last does."""
+    """Drop a check of others with a time in the future: the database's clock was ahead, or the app writes local time.
+    It stays the newest for hours and says nothing about now, while this watch's last answer does."""
     last = snapshot.last_check
     if turn is None or last is None or last.age_s >= 0 or last.id == turn.own_check:
         return snapshot
@@ -92,14 +93,14 @@ def _without_future(snapshot: Snapshot, turn: CycleContext | None) -> Snapshot:
 async def recall_check(
     conn: AsyncConnection, desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot
 ) -> Snapshot:
-    """With what a run by hand has to know of the checks before it, so that it tells transitions alone. A run in which
-    all is well, after one in which all was, reads nothing more."""
+    """Add what a run by hand has to know of the checks before it, so that it alerts on transitions only. If all is well
+    now and was well in the last run, nothing more is read."""
     snapshot = _without_future(snapshot, run.turn)
     withheld = desired.suspend or bool(desired.ignore)
     if desired.connect is None or snapshot.config_id is None:
         return snapshot
     if snapshot.missing or not version_of("alerts") <= (snapshot.schema_version or 0) <= latest_version():
-        return snapshot  # what it would read may be what is missing; without a place for alerts, nothing was told
+        return snapshot  # the table that it would read may be missing; without a table for alerts, none was sent
     if run.turn is not None:
         return snapshot if withheld else await _recall_told(conn, desired, run, view, snapshot)
     if view.status is not None and not (withheld or snapshot.unheard or run.check_only):
@@ -112,7 +113,8 @@ async def recall_check(
 async def _recall_told(
     conn: AsyncConnection, desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot
 ) -> Snapshot:
-    """The row has what Connect says before this turn: another watch told it, or the app wrote it, and nobody did."""
+    """Set `untold` if the row already has an answer of Connect that this watch did not know and that no alert
+    reported: then the app wrote it, and not another watch."""
     heard = run.turn.heard if run.turn is not None else None
     row = known_status(snapshot.state, heard=snapshot.heard)
     if heard is None or view.status is None or snapshot.config_id is None:
@@ -133,7 +135,7 @@ def _is_news(desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot, 
 def find_alerts(
     desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot, plan: Plan, *, checked: bool, made: bool
 ) -> tuple[Alert, ...]:
-    """What this run has to tell, if it commits. `checked`: the check is this run's; `made`: so are the changes."""
+    """The alerts of this run, if it commits. `checked`: the check is this run's; `made`: so are the changes."""
     before = _before(desired, run, view, snapshot)
     after = _after(before, view, desired, plan)
     found = find_check_alerts(run, desired, view, before, after) if checked else ()
@@ -152,7 +154,7 @@ def build_cycle_result(
     writes: Writes,
     alerts: tuple[Alert, ...],
 ) -> CycleResult | None:
-    """Say what the check found, where it is ours, and keep what the next turn has to know."""
+    """Log what the check found, if the check is ours, and return what the next turn has to know."""
     before = _before(desired, run, view, snapshot)
     after = _after(before, view, desired, plan)
     report_check(run, desired, view, alerts, checked=writes.check is not None)
@@ -168,9 +170,10 @@ def build_cycle_result(
 
 
 def _before(desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot) -> KnownStatus:
-    """What was known. What somebody else wrote into the row is not, before an alert told it: while Connect says what it
-    said, it is drift. Where Connect's word is not written (suspend, ignore) the row does not have it: then it is what
-    the last turn heard; after a check that is not its own, what the log says, and of the billing the last alert."""
+    """The status known before this turn. A value that somebody else wrote into the row is not known until an alert
+    reported it: while Connect repeats its last answer, that value is drift. If Connect's answer is not written
+    (suspend, ignore), the row does not have it: then it is what the last turn knew; after a check by somebody else,
+    what the log says, and for billing what the last alert said."""
     reachable = snapshot.reachable and (snapshot.last_check is None or snapshot.last_check.success)
     row = known_status(snapshot.state, heard=snapshot.heard, reachable=reachable)
     turn = run.turn
@@ -189,7 +192,7 @@ def _before(desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot) -
 
 
 def _is_withheld(desired: Desired, run: Run) -> bool:
-    """Whether the row does not get what Connect says, be it the same just now or not."""
+    """Whether Connect's answer is kept from the row, whether or not they are equal just now."""
     key = Key("status", desired.instance)
     words = ("status", "billing_status")
     return desired.suspend or any(is_accepted(key, word, desired.ignore, run.today) for word in words)
@@ -201,7 +204,7 @@ def _is_said_again(heard: KnownStatus, view: ConnectView) -> bool:
 
 
 def _after(before: KnownStatus, view: ConnectView, desired: Desired, plan: Plan) -> KnownStatus:
-    """What this answer leads to; locked as the row is after this run."""
+    """The status that follows from this answer, with the lock as the row has it after this run."""
     locked = before.locked
     if not desired.suspend:
         written = (item for change in plan.changes if change.key.kind == "status" for item in change.fields)
@@ -210,7 +213,7 @@ def _after(before: KnownStatus, view: ConnectView, desired: Desired, plan: Plan)
 
 
 def failed_check(desired: Desired, run: Run, view: ConnectView | None) -> CheckResult | None:
-    """The failed check that a run leaves which could not be done either: once a slot, and when it is news."""
+    """The failed check of a run that failed itself: recorded once per due time, and when it is news."""
     if view is None or view.status_error is None or desired.connect is None:
         return None
     turn = run.turn
@@ -232,8 +235,8 @@ async def tell_failed_check(
 
 
 def end_of(exc: BaseException, desired: Desired, run: Run) -> FivrecError:
-    """The error of an instance that ended by this. If its time is over it may go on, to record that; a run that is
-    being stopped may not, and goes on to end."""
+    """The error of an instance that ended with this exception. If its time is over, it may continue to record that; a
+    run that is being stopped may not, and goes on to end."""
     if isinstance(exc, FivrecError):
         return exc
     if isinstance(exc, Exception):
@@ -246,7 +249,7 @@ def end_of(exc: BaseException, desired: Desired, run: Run) -> FivrecError:
 
 
 def timed_out(run: Run) -> DatabaseError:
-    """The error of an instance that took longer than it may, with the side that it waited for."""
+    """The error of an instance whose time is over, with the side that it waited for."""
     side = f", waiting for {' and '.join(sorted(run.waits))}" if run.waits else ""
     return DatabaseError(
         f"not done within {run.timeout_s:g} s{side}; what was not committed was rolled back",
@@ -278,8 +281,8 @@ async def record_failed_run(
     view: ConnectView | None,
     last_run: store.LastRunRow | None,
 ) -> tuple[bool, CycleResult | None]:
-    """What a run leaves that could not be done: its audit row, its last_run, its failed check. Whether anything could
-    be recorded, and what the next turn has to know of the check."""
+    """Record a failed run: its audit row, its last_run, its failed check. Returns whether anything could be recorded,
+    and what the next turn has to know of the check."""
     check = failed_check(desired, run, view)
     row = check_row(check) if check else None
     before = await _known_before(conn, desired, run) if row is not None else KnownStatus()
@@ -291,8 +294,8 @@ async def record_failed_run(
 
 
 async def _known_before(conn: AsyncConnection, desired: Desired, run: Run) -> KnownStatus:
-    """What a failed run takes for known: a turn its own memory, a run by hand whether the newest check succeeded. If
-    that can't be read, it tells nothing."""
+    """The status that a failed run takes as known: a turn uses its own memory, a run by hand whether the newest check
+    succeeded. If that can't be read, it reports nothing."""
     if run.turn is not None:
         return run.turn.heard or KnownStatus()
     try:
@@ -301,7 +304,7 @@ async def _known_before(conn: AsyncConnection, desired: Desired, run: Run) -> Kn
             checks = await read_checks(reading, instance.build_scope(desired), LogFilter(limit=20), limits=run.limits)
     except FivrecError:
         return KnownStatus(reachable=False)
-    # One from the future is of a clock that was put back since, or of the app's, in another zone.
+    # A check in the future is from a clock that was put back since, or from the app, in another zone.
     newest = next((check for check in checks if check.at - run.now() < _CLOCKS_APART), None)
     return KnownStatus(reachable=newest is None or newest.success)
 
@@ -315,8 +318,9 @@ async def record_failure(
     check: store.CheckRow | None = None,
     last_run: store.LastRunRow | None = None,
 ) -> bool:
-    """Best effort: what can't be recorded is logged, but hides no failure. The check stands alone if the
-    audit log can't be written, and if a trigger on it may have been what went wrong. Whether anything could be."""
+    """Record best effort: a failure to record is logged, but hides no other failure. Writes the check alone if the
+    audit log can't be written, and if a trigger on it may have been the fault. Returns whether anything was
+    recorded."""
     together = None if isinstance(exc, NotConverged) else check
     try:
         async with reopen_if_lost(conn, desired, run) as recording:
@@ -353,18 +357,18 @@ async def _record_check(conn: AsyncConnection, desired: Desired, run: Run, check
 async def _with_entry(
     conn: AsyncConnection, writes: store.Writes, desired: Desired, run: Run, exc: FivrecError, *, alone: bool
 ) -> store.Writes:
-    """Begin the transaction, and add the failure's entry. `alone`: there is more to record, which is also done if no
+    """Begin the transaction, and add the failure's entry. `alone`: there is more to record, which is done even if no
     entry can be written."""
     from reconciler.engine.audit_log import with_audit
     from reconciler.planning.audit import run_event
 
     scope = instance.build_scope(desired)
     known = run.turn is not None and run.turn.recorded == exc.code
-    message = fitted(exc.message, codec_of(conn))  # the manifest's words may be what the database can't hold
+    message = fitted(exc.message, codec_of(conn))  # the database may not be able to store the manifest's text
     event = run_event("refused" if isinstance(exc, Refused) else "failed", exc.code, message)
     try:
         tail = await store.begin_recording(conn, scope, limits=run.limits)
-        # A run that failed took nothing over: the key stays whose it is.
+        # A run that failed took nothing over: the key keeps its owner.
         return with_audit(writes, desired, replace(run, adopt=False), tail, () if known else (event,))
     except FivrecError as also:
         if not alone or also.code not in NO_ENTRY:

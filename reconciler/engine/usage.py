@@ -1,6 +1,7 @@
-"""Usage reports: counted and queued after a check, in transactions of their own, and sent until Connect took them.
+"""Usage reports: counted and queued after a check, in transactions of their own, and sent until Connect accepts them.
 
-A report's id is its idempotency key, so that one sent twice, because we were cut before we could note it, counts once.
+A report's id is its idempotency key: a report that is sent twice, because the process died before it could note the
+first time, counts once.
 """
 
 from __future__ import annotations
@@ -36,12 +37,12 @@ if TYPE_CHECKING:
     from reconciler.connect.client import ConnectClient
 
 COUNT_MS = 10_000
-"""How long the counting of one instance may take."""
+"""Milliseconds that counting one instance may take."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """The ids of the reports that Connect took, how many still wait, and what it said of the first other."""
+    """The ids of the reports that Connect accepted, how many still wait, and the first other answer."""
 
     taken: tuple[str, ...] = ()
     waiting: int = 0
@@ -54,7 +55,7 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """An instance's usage as the seed's JSON has it; its id and what became of it if it was to be sent."""
+    """An instance's usage in the seed's JSON; its id and state if it was to be sent."""
 
     report: Mapping[str, Value]
     id: str | None = None
@@ -70,7 +71,7 @@ async def count_usage(desired: Desired, run: Run) -> Usage:
 
 
 async def send_usage(desired: Desired, run: Run) -> Usage:
-    """Queue a report, then send it and all that wait. What Connect does not take stays queued."""
+    """Queue a report, then send it and all that wait. Reports that Connect does not accept stay queued."""
     scope = build_scope(desired)
     async with database(desired, run) as conn:
         counts = await read_usage_counts(conn, scope, limits=run.limits)
@@ -81,7 +82,7 @@ async def send_usage(desired: Desired, run: Run) -> Usage:
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """A report that Connect took; `sent` counts it and those that had waited."""
+    """A report that Connect accepted; `sent` counts it and those that were waiting."""
 
     id: str
     payload: Mapping[str, Value]
@@ -89,7 +90,7 @@ class Reported:
 
 
 async def report_usage(desired: Desired, run: Run) -> Reported:
-    """Queue a report and send it. ConnectError where Connect did not take it: it stays queued."""
+    """Queue a report and send it. Raises ConnectError if Connect did not accept it; then it stays queued."""
     usage = await send_usage(desired, run)
     outcome = usage.outcome or Sent()
     if outcome.problem is not None and usage.id not in outcome.taken:
@@ -99,10 +100,10 @@ async def report_usage(desired: Desired, run: Run) -> Reported:
 
 
 async def queue_usage(conn: AsyncConnection, desired: Desired, run: Run, plan: Plan) -> bool:
-    """Count, and queue the report that this turn of `watch` owes. Whether it did: what keeps it from being counted is
-    said, holds up nothing, and the next turn tries again.
+    """Count, and queue the report that this turn of `watch` owes. Returns whether it was queued. A failure to count is
+    logged, delays nothing else, and the next turn tries again.
 
-    Before the schema is there nothing can be counted: the next turn does it.
+    Before the schema exists nothing can be counted: the next turn does it.
     """
     if run.turn is None or not run.turn.report_usage or not desired.usage_report:
         return False
@@ -121,7 +122,8 @@ async def queue_usage(conn: AsyncConnection, desired: Desired, run: Run, plan: P
 
 
 async def _queue(conn: AsyncConnection, desired: Desired, run: Run, report: PendingUsage) -> None:
-    """Once more if the connection was lost: it may be queued, and then its id keeps it from being so twice."""
+    """Try once more if the connection was lost: the report may be queued already, and then its id prevents a second
+    one."""
     scope = build_scope(desired)
     try:
         await write_usage(conn, scope, report, limits=run.limits)
@@ -135,7 +137,7 @@ async def _queue(conn: AsyncConnection, desired: Desired, run: Run, report: Pend
 async def send_waiting(desired: Desired, run: Run, *, all_of_them: bool = False) -> Sent:
     """Send the reports that are due, oldest first, until Connect can't be asked.
 
-    One that it refuses for what it holds (400) waits on its own: those after it are sent.
+    A report whose content Connect refuses (400) waits on its own: those after it are sent.
     """
     taken: list[str] = []
     first: ErrorInfo | None = None

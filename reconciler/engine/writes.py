@@ -1,4 +1,5 @@
-"""From a plan to what one transaction writes: rows by kind, fivrec.applied, the status check. Audit: audit_log.py."""
+"""Turn a plan into what one transaction writes: rows by kind, fivrec.applied, the status check. For the audit entries
+see audit_log.py."""
 
 from __future__ import annotations
 
@@ -27,11 +28,11 @@ from reconciler.support.crypto.keyring import KeyRing
 _TURNS = {"remove": 0, "deactivate": 1, "update": 1, "create": 2}
 
 Stored = Mapping[tuple[Key, str], str]
-"""What is stored for each sensitive field that is written: a hash, or a ciphertext."""
+"""The sealed form of each sensitive field that is written: a hash or a ciphertext."""
 
 
 def build_writes(plan: Plan, snapshot: Snapshot, desired: Desired, run: Run, passwords: Passwords) -> Writes:
-    """Seal the secrets, then turn every change into its statement. NeedsBcrypt."""
+    """Seal the secrets, then turn every change into its statement. Raises NeedsBcrypt."""
     stored = _seal(plan, desired, run.keys, passwords)
     scope = build_scope(desired)
     rows = tuple(
@@ -56,8 +57,8 @@ def build_writes(plan: Plan, snapshot: Snapshot, desired: Desired, run: Run, pas
 
 
 def _enforced_again(plan: Plan, snapshot: Snapshot, desired: Desired) -> tuple[RowWrite, ...]:
-    """After a migration, isolation that its former functions call enforced is enforced by the new ones: these refuse,
-    by name, what the former did not know for a hole."""
+    """Returns the write that enforces isolation again after a migration, if the old functions call it enforced: the
+    new ones refuse, by name, holes that the old ones did not know."""
     key = Key("environment", desired.instance)
     row, changed = snapshot.state.get(key), {change.key.kind for change in plan.changes}
     if "schema" not in changed or "environment" in changed or row is None or row.fields["isolation"] != "enforced":
@@ -70,8 +71,9 @@ def _moves(change: Change) -> TypeGuard[Update]:
 
 
 def in_order_of_writes(changes: Sequence[Change]) -> tuple[Change, ...]:
-    """Kind by kind; what is there goes or changes before anything is made, which may bear its former name. Who comes
-    along from the other environment comes first: isolation, if it is enforced now, would hide that row."""
+    """Write kind by kind; existing rows are removed or changed before new ones are created, which may take over a name.
+    An administrator who moves from the other environment comes first: if isolation is enforced already, it would hide
+    that row."""
 
     def turn(change: Change) -> tuple[bool, int, int, str]:
         return not _moves(change), BY_NAME[change.key.kind].order, _TURNS[change.action], change.key.name
@@ -80,7 +82,7 @@ def in_order_of_writes(changes: Sequence[Change]) -> tuple[Change, ...]:
 
 
 def parked(changes: Sequence[Change]) -> tuple[RowWrite, ...]:
-    """Plans whose name another plan is to have get a free one first: two may swap names under UNIQUE (name)."""
+    """Give plans a free name first if another plan is to have theirs: two may swap names under UNIQUE (name)."""
     renaming = [
         (change, field)
         for change in changes
@@ -88,7 +90,7 @@ def parked(changes: Sequence[Change]) -> tuple[RowWrite, ...]:
         for field in change.fields
         if field.field == "name"
     ]
-    wanted = [field.after for _, field in renaming]  # what an odd column has may be a list
+    wanted = [field.after for _, field in renaming]  # the value of an odd column may be a list
     return tuple(
         RowWrite("plan", "park", {"row_id": change.observed.row_id, "free": f"~{change.observed.row_id}"})
         for change, field in renaming
@@ -97,7 +99,7 @@ def parked(changes: Sequence[Change]) -> tuple[RowWrite, ...]:
 
 
 def _provenance(plan: Plan, snapshot: Snapshot) -> dict[Key, tuple[Provenance, Mapping[str, Value]]]:
-    """How each declared resource became fivrec's; a renamed one keeps what is known of it under its old name."""
+    """How each declared resource came under fivrec; a renamed one keeps the record of its old name."""
     changes = {change.key: change for change in plan.changes}
     found: dict[Key, tuple[Provenance, Mapping[str, Value]]] = {}
     for key, resource in applied_after(plan).items():
@@ -141,7 +143,7 @@ def _seal(plan: Plan, desired: Desired, keys: KeyRing, passwords: Passwords) -> 
                     case "aes-gcm":
                         sealed = keys.encrypt(secret, instance=desired.instance, table=KEY_TABLE, column=field)
                         stored[change.key, field] = sealed
-                    case None:  # a setting: as the app reads it
+                    case None:  # a setting, as the app reads it
                         stored[change.key, field] = secret.reveal()
                     case never:
                         assert_never(never)
@@ -151,7 +153,7 @@ def _seal(plan: Plan, desired: Desired, keys: KeyRing, passwords: Passwords) -> 
 def _applied(
     plan: Plan, snapshot: Snapshot, desired: Desired, prints: Prints, stored: Stored
 ) -> tuple[tuple[Key, Mapping[str, Value]], ...]:
-    """What is to be remembered as applied, only where it differs from what is remembered."""
+    """What to remember as applied, only if it differs from what is remembered."""
     accepted = {(item.key, item.field) for item in plan.accepted}
     rows = _rows_of_other_keys(plan)
     coming = {change.key for change in plan.changes if _moves(change)}
@@ -166,7 +168,7 @@ def _applied(
         wanted = _wanted(resource, snapshot.applied.get(key), left_alone)
         if key.kind == "environment":
             wanted |= _policies(snapshot.applied.get(key), desired)
-        # A hash that was put back is remembered too: what is not, has to be verified by bcrypt at every run.
+        # Remember a restored hash too: otherwise bcrypt would have to verify it at every run.
         rehashed = any((key, name) in stored for name in wanted) or key in coming
         for place in (key, *rows.get(key, ())):
             last = snapshot.applied.get(place)
@@ -180,8 +182,8 @@ def _is_renamed(change: Update) -> bool:
 
 
 def _rows_of_other_keys(plan: Plan) -> dict[Key, tuple[Key, ...]]:
-    """Rows that keep their key under another's declaration, as a plan that is matched by name: what was applied to
-    them last is remembered of them as well."""
+    """Rows that keep their key under another declaration, such as a plan matched by name: what was last applied to them
+    is remembered as well."""
     found: dict[Key, tuple[Key, ...]] = {}
     for change in plan.changes:
         if isinstance(change, Update) and change.observed.key != change.key and not _is_renamed(change):
@@ -190,7 +192,7 @@ def _rows_of_other_keys(plan: Plan) -> dict[Key, tuple[Key, ...]]:
 
 
 def _wanted(resource: Resource, last: Applied | None, left_alone: set[str]) -> dict[str, Value]:
-    """The fields to remember, secrets still as `Secret`. What was not written keeps its record."""
+    """The fields to remember, with secrets still as `Secret`. Fields that were not written keep their record."""
     wanted: dict[str, Value] = {}
     for name, value in resource.fields.items():
         if name not in left_alone:
@@ -201,7 +203,7 @@ def _wanted(resource: Resource, last: Applied | None, left_alone: set[str]) -> d
 
 
 def _policies(last: Applied | None, desired: Desired) -> dict[str, Value]:
-    """A run that knows a part of the manifest alone leaves what is remembered."""
+    """The policies for unmanaged rows to remember; a run that knows only a part of the manifest keeps the old ones."""
     if desired.whole:
         return {UNMANAGED: build_policies(desired)}
     return {UNMANAGED: last.fields[UNMANAGED]} if last is not None and UNMANAGED in last.fields else {}
@@ -214,7 +216,7 @@ def _all_same(last: Mapping[str, Value], wanted: Mapping[str, Value]) -> bool:
 def _remembered(
     resource: Resource, wanted: Mapping[str, Value], snapshot: Snapshot, prints: Prints, stored: Stored
 ) -> dict[str, Value]:
-    """Secrets as fingerprints; of one that was there before, the stored form is digested too."""
+    """Secrets as fingerprints; for a secret that existed before, its stored form is digested too."""
     kept: dict[str, Value] = {}
     for name, value in wanted.items():
         if not isinstance(value, Secret):
@@ -228,7 +230,8 @@ def _remembered(
 
 
 def find_rekeyed(snapshot: Snapshot, owner: str, instance: str) -> Snapshot:
-    """--adopt: the former owner's rows as rows of this instance; the key must be sealed again, bound to its new id."""
+    """For --adopt: the former owner's rows as rows of this instance. The key must be sealed again, bound to the new
+    id."""
     state: dict[Key, Resource] = {}
     for key, row in snapshot.state.items():
         if key.name != owner or key.kind not in ("config", "status"):
