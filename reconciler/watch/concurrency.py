@@ -1,4 +1,5 @@
-"""Places for turns at once. Hung instances never hold up others: they lose their place, then wait among themselves."""
+"""Limit how many turns run at once. A hung instance never delays others: it loses its place, and then competes only
+with other hung ones."""
 
 from __future__ import annotations
 
@@ -10,8 +11,8 @@ from reconciler.support.places import held_place
 
 PATIENCE_S = 5.0
 SLOW_SHARE = 4
-"""So many times the places are there for instances that were slow the last time: a server that is slow for all of its
-databases is not asked for all of them at once."""
+"""Instances that were slow last time get so many times the usual number of places: if a server is slow for all of its
+databases, not all of them are asked at once."""
 
 
 class Limiter:
@@ -21,7 +22,7 @@ class Limiter:
         self._slow = asyncio.Semaphore(count * SLOW_SHARE)
 
     async def take(self) -> None:
-        """Wait for a place. It is given back by `held`, or by `leave` where there is nothing to do."""
+        """Wait for a place. `held` gives it back, or `leave` if there is nothing to do."""
         await self._free.acquire()
 
     def leave(self) -> None:
@@ -29,8 +30,7 @@ class Limiter:
 
     @asynccontextmanager
     async def held(self, *, slow: bool = False) -> AsyncIterator[None]:
-        """Have the place that was taken, for a while at most; one that was slow the last time changes to those of its
-        kind at once."""
+        """Hold the place for a limited time. An instance that was slow last time moves to the slow places at once."""
         if slow:
             self.leave()
             async with self._slow:

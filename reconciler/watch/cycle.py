@@ -1,6 +1,7 @@
-"""One turn of one instance, as `watch` and the fleet's workers run it: resolve secrets, `reconcile`, judge the result.
+"""One turn of one instance, for `watch` and for the fleet's workers: resolve secrets, call `reconcile`, judge the
+result.
 
-Knows no queue: whose turn it is, and when the next one is, is for those who give turns.
+Knows no queue: the caller decides whose turn it is, and when the next one is.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ from reconciler.watch.instance_state import InstanceState
 
 PRUNE_S = 3600.0
 LOOK_S = 6 * 3600.0
-"""Connect is asked so often what it knows of the database: backups are made by the day."""
+"""Seconds between looks at what Connect knows of the database: backups are made once a day."""
 
 
 class LostTurn(Exception):
-    """The turn is another worker's by now: what it came to is not to be said."""
+    """Raised when the turn belongs to another worker by now: its result must not be reported."""
 
 
 class Observer(Protocol):
@@ -46,8 +47,8 @@ class Observer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Cycle:
-    """`resolve` gives a manifest its secrets and real URLs, at each turn; it may raise FivrecError. `clock` is the one
-    that the instances' times are of. `apply` reconciles one instance; a simulation has one of its own."""
+    """`resolve` returns a manifest with its secrets and real URLs, at each turn; it may raise FivrecError. `clock` is
+    the clock of the instances' times. `apply` reconciles one instance; a simulation passes its own."""
 
     resolve: Callable[[Manifest], Awaitable[Desired]]
     run: Run
@@ -64,8 +65,8 @@ class Cycle:
         *,
         mine: Mine | None = None,
     ) -> InstanceReport:
-        """`ended` hears of the report before what comes after it: usage reports, retention. LostTurn, if it is not
-        `mine` any more, or nobody can say."""
+        """Run one turn. `ended` is called with the report before the follow-up work: usage reports, retention. Raises
+        LostTurn if the turn is not `mine` any more, or nobody can say."""
         check_type, run_id = one.check_type, str(uuid.uuid4())
         log = self.run.log.bind(run_id=run_id, commit=self.run.actor.git_commit)
         turn = replace(one.begin(self.clock()), mine=mine)
@@ -84,12 +85,12 @@ class Cycle:
     def end(
         self, one: InstanceState, report: InstanceReport, check_type: CheckType, log: EventLog | None = None
     ) -> None:
-        """What the end of a turn says, and when the next one is."""
+        """Log the end of a turn, and set when the next one is due."""
         now, log = self.clock(), log or self.run.log
         one.due = one.end(report, now)
         words.say_end(log, one, report, report_only=self.run.report_only)
         if report.plan is not None and not self.run.report_only:
-            if report.outcome in ("changed", "degraded"):  # what a suspended manifest would change was not corrected
+            if report.outcome in ("changed", "degraded"):  # a suspended manifest corrects nothing
                 words.say_fights(log, one, one.fights.corrected(report.plan, now))
             words.say_peace(log, one, one.fights.seen(report.plan, now))
         if self.observer is not None:
@@ -111,7 +112,8 @@ class Cycle:
     async def _take_stored(
         self, one: InstanceState, desired: Desired, run: Run, report: InstanceReport, *, first: bool
     ) -> None:
-        """Alerts that were stored and not delivered, for receivers; and the end of a trouble from before the start."""
+        """Hand alerts that were stored but not delivered to the receivers, and report the end of a trouble from before
+        the start."""
         if run.stored_alerts is None:
             return
         try:
@@ -121,18 +123,18 @@ class Cycle:
                 if first and one.heard and trouble is not None and one.trouble is None:
                     await self._tell_over(desired, run, report, trouble)
         except (FivrecError, TimeoutError):
-            return  # the turn itself said what is wrong with the database
+            return  # the turn itself logged what is wrong with the database
 
     async def _tell_over(self, desired: Desired, run: Run, report: InstanceReport, trouble: str) -> None:
         over = build_alert(run, desired.instance, "recovered", over_words(trouble), was=trouble)
         (alert,) = await store_alerts(desired, run, (over,))
         if report.turned is not None and "recovered" in report.turned.alerts:
-            await mark_delivered(desired, run, (alert.id,))  # the check said it
+            await mark_delivered(desired, run, (alert.id,))  # the check reported it
         else:
             say(run.log, alert)
 
     async def _afterwards(self, one: InstanceState, desired: Desired, run: Run, report: InstanceReport) -> None:
-        """What need not be part of the transaction: usage reports that wait, the list of databases, and old rows."""
+        """Work that need not be part of the transaction: waiting usage reports, the list of databases, and old rows."""
         try:
             heard = report.connect is not None and report.connect.status is not None
             if desired.usage_report and heard and not self.check_only:
@@ -156,7 +158,7 @@ class Cycle:
             self.observer.usage_sent(sent.sent, failed=sent.problem is not None)
 
     async def _look_at_database(self, one: InstanceState, desired: Desired, run: Run) -> None:
-        """For the metrics alone."""
+        """Used by the metrics only."""
         one.next_look = self.clock() + LOOK_S
         async with asyncio.timeout(run.timeout_s):
             found = await find_database_problems(desired, run)

@@ -1,7 +1,8 @@
-"""Manifests that change on disk: which files there are, whether they changed, and when to look again. Reads no text.
+"""Detect manifests that change on disk: which files there are, whether they changed, and when to look again. Does not
+read their text.
 
-The kernel's events are a hint to look at once. What counts is what the files look like, also where events get lost or
-a file system has none: it is looked at every few seconds anyway.
+Events from the kernel are only a hint to look immediately. The decision rests on what the files look like, because
+events can be lost and some file systems send none; the files are checked every few seconds anyway.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from reconciler.model.errors import FivrecError
 LOOK_S = 5.0
 
 Look: TypeAlias = tuple[tuple[str, int, int, int], ...]
-"""Path, time of change, size and inode of every file that manifests are made of."""
+"""Path, modification time, size and inode of every file that the manifests consist of."""
 
 
 def name_directory() -> str:
-    """The working directory by the name that the shell gave it, which may be a link to the present release."""
+    """The working directory by the name that the shell used, which may be a link to the current release."""
     named, here = os.environ.get("PWD", ""), os.getcwd()  # noqa: PTH109
     try:
         return named if os.path.isabs(named) and os.path.samefile(named, here) else here  # noqa: PTH117, PTH121
@@ -31,7 +32,8 @@ def name_directory() -> str:
 
 
 def enter_directory(name: str) -> None:
-    """Enter the working directory again if it was removed and another one has its name. FivrecError if none has."""
+    """Enter the working directory again if it was removed and another one now has its name. Raises FivrecError if there
+    is none."""
     try:
         os.getcwd()  # noqa: PTH109
     except FileNotFoundError:
@@ -46,7 +48,7 @@ def enter_directory(name: str) -> None:
 
 
 def manifest_files(paths: Sequence[str]) -> tuple[str, ...]:
-    """The manifests that are there now; a path that is gone names none."""
+    """The manifests that exist now; a path that is gone names none."""
     found: list[str] = []
     for path in paths:
         if path == STDIN:
@@ -59,7 +61,7 @@ def manifest_files(paths: Sequence[str]) -> tuple[str, ...]:
 
 
 def scan_files(paths: Sequence[str], more: Sequence[str] = ()) -> Look:
-    """What the files look like, with the CSV files beside them and `more` (files of variables)."""
+    """The state of the files, with the CSV files that they use and `more` (files of variables)."""
     files = dict.fromkeys(manifest_files(paths))
     folders = {path if Path(path).is_dir() else os.path.dirname(path) or "." for path in paths if path != STDIN}  # noqa: PTH120
     tables = [file for folder in sorted(folders) for file in _walk(folder, (".csv",), deep=folder in paths)]
@@ -67,14 +69,14 @@ def scan_files(paths: Sequence[str], more: Sequence[str] = ()) -> Look:
 
 
 async def watch_files(paths: Sequence[str]) -> AsyncIterator[None]:
-    """Yields when something may have changed: on an event, else every few seconds."""
+    """Yields when something may have changed: on an event, otherwise every few seconds."""
     while True:
         try:
             async for _ in _events(paths):
                 yield
         except Exception:  # noqa: BLE001, S110
             # No more inotify watches, a folder that is gone, a name that watchfiles can't decode (it raises groups and
-            # errors of its own): events are only a hint, the clock will do.
+            # errors of its own): events are only a hint, and polling continues.
             pass
         await asyncio.sleep(LOOK_S)
         yield
@@ -115,8 +117,8 @@ async def looks_or(looks: AsyncIterator[None], asked: asyncio.Event) -> AsyncIte
 
 
 def _folders(paths: Sequence[str]) -> tuple[tuple[str, ...], bool]:
-    """What to listen to, and whether to what lies below it too. Beside folders, single files are left to the clock:
-    to listen to all that lies below a file's folder may be too much."""
+    """The paths to listen to, and whether to include everything below them. Single files outside of folders are only
+    polled: listening to everything below a file's folder may be too much."""
     named = [Path(path) for path in paths if path != STDIN]
     folders = sorted({str(path) for path in named if path.is_dir()})
     return (tuple(folders), True) if folders else (tuple(sorted({str(path.resolve().parent) for path in named})), False)
@@ -135,7 +137,7 @@ def _walk(folder: str, suffixes: tuple[str, ...], *, deep: bool = True) -> Itera
 
 
 def _is_inside(parent: str, name: str, root: str, visited: set[str]) -> bool:
-    """No link leads out of the folder, where everything may lie, nor around in it."""
+    """Filters out links that lead outside the folder, where anything may be, or back into it."""
     real = os.path.realpath(os.path.join(parent, name))  # noqa: PTH118
     return not name.startswith(".") and real not in visited and Path(real).is_relative_to(root)
 
@@ -149,7 +151,8 @@ def _stat(path: str) -> tuple[str, int, int, int]:
 
 
 def _stat_at_all(path: str) -> os.stat_result:
-    """That of the link itself, if it leads nowhere: that such a link appears, or goes, is a change as well."""
+    """The state of the link itself, if its target does not exist: a dangling link that appears or disappears is a
+    change too."""
     try:
         return os.stat(path)  # noqa: PTH116
     except OSError:

@@ -1,4 +1,4 @@
-"""/healthz, /readyz and /metrics as a small ASGI application. Knows nothing of the loop but three questions."""
+"""/healthz, /readyz and /metrics as a small ASGI application. Knows only three functions of the loop."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ _TEXT = "text/plain; charset=utf-8"
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Each answers None where all is well, else what is not; `metrics` gives the page and its content type."""
+    """The first two return None if all is well, otherwise the reason; `metrics` returns the page and its content
+    type."""
 
     alive: Callable[[], str | None]
     ready: Callable[[], str | None]
@@ -57,7 +58,7 @@ def _verdict(trouble: str | None) -> tuple[int, bytes, str]:
 
 
 def notify(state: str, environ: Mapping[str, str] = os.environ) -> None:
-    """Send READY=1, WATCHDOG=1, STOPPING=1 or STATUS=… . A manager that does not listen is not an error."""
+    """Send READY=1, WATCHDOG=1, STOPPING=1 or STATUS=… to systemd. It is not an error if no manager listens."""
     address = environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
         return
@@ -68,7 +69,8 @@ def notify(state: str, environ: Mapping[str, str] = os.environ) -> None:
 
 
 def watchdog_s(environ: Mapping[str, str] = os.environ) -> float | None:
-    """How often systemd wants to hear from us, halved as sd_watchdog_enabled(3) advises; None where it does not."""
+    """Seconds between notifications to systemd's watchdog, half the limit as sd_watchdog_enabled(3) advises; None if it
+    does not expect any."""
     usec, pid = environ.get("WATCHDOG_USEC", ""), environ.get("WATCHDOG_PID", "")
     if not usec.isdigit() or (pid and pid != str(os.getpid())):
         return None

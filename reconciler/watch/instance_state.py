@@ -16,24 +16,24 @@ from reconciler.planning.schedule import LAST_RETRY_S, next_slot, retry_delay
 from reconciler.planning.status_check import KnownStatus
 
 FRESH = 0.9
-"""A check of another watch counts as this interval's while it is younger than this share of it."""
+"""A check by another watch counts for this interval if its age is less than this share of it."""
 FRESH_START_S = 2.0
 BEHIND = 0.1
-"""By this share of the interval a watch that follows another one stays behind it."""
+"""A watch that follows another one stays behind it by this share of the interval."""
 SOON = 0.4
-"""By less than this share of the interval two checks are too close."""
+"""Two checks are too close if less than this share of the interval lies between them."""
 SAME_S = 1e-3
-"""Two slots that are less apart are the same one."""
+"""Seconds; two slots that are closer than this are the same slot."""
 
 
 @dataclass(slots=True)
 class InstanceState:
-    """Times are seconds of the loop's monotonic clock. Its slots are `first`, `first` + `interval`, …; `slot` is the
-    next one. `usage_due`: a slot came and its usage report was not queued yet; `check_due`: its check is on no record
-    yet. `slow`: its last turn lost its place. `found`: what was logged of changes that are only reported.
-    `drift` counts by kind what the last turn left.
-    `database_problems`: what Connect says of its database, None if it was not asked; `next_look`: when it is again.
-    `shared`: its slots are seconds since 1970, the same for each worker that has a turn of it."""
+    """Times are seconds of the loop's monotonic clock. The slots are `first`, `first` + `interval`, …; `slot` is the
+    next one. `usage_due`: a slot has come and its usage report is not queued yet; `check_due`: its check is not
+    recorded yet. `slow`: the last turn lost its place. `found`: the changes that were logged while changes are only
+    reported. `drift`: resources that the last turn left as drift, per kind. `database_problems`: what Connect says
+    about the database, None if it was not asked; `next_look`: when it is asked again. `shared`: slots are seconds since
+    1970, the same for each worker that runs a turn of the instance."""
 
     manifest: Manifest
     interval: float
@@ -67,20 +67,20 @@ class InstanceState:
         return "scheduled" if self.heard else "startup"
 
     def adopt(self, manifest: Manifest) -> None:
-        """A new manifest is a new intent: nothing of the troubles with the last one counts."""
+        """Take up a new manifest, which is a new intent: earlier failures and fights no longer count."""
         self.manifest = manifest
         self.failures = 0
         self.fights.clear()
 
     def adopt_interval(self, interval: float, first: float, now: float) -> None:
-        """Other slots; none of them is further away than the new interval or the slot that was next."""
+        """Change the slots. The next one is no later than the new interval allows, or than it was before."""
         self.interval = interval
         self.first = first
         self.slot = min(max(self.slot, now), next_slot(first, interval, now))
 
     def begin(self, now: float) -> CycleContext:
-        """Its turn has come. Of a retry within a slot whose check is on record only news is recorded; the check
-        that the slot's own turn could not record is the retry's."""
+        """Begin a turn. In a retry within a slot whose check is recorded, only news is recorded; if the slot's own turn
+        could not record its check, the retry does."""
         self.serves_slot = now >= self.slot or not self.heard
         self.check_due = due = self.serves_slot or self.check_due
         if self.heard and self.serves_slot:
@@ -100,13 +100,13 @@ class InstanceState:
         )
 
     def _usage_id(self) -> str:
-        """One report a slot: one that a lost turn queued is met again, and not sent twice. The last check is in it too,
-        since slots come again if the queue's clock goes back."""
+        """The id of the slot's usage report, so that a report that a lost turn queued is found and not sent twice. It
+        includes the last check, because slots repeat if the queue's clock goes back."""
         slot = self.slot if self.serves_slot else self.slot - self.interval
         return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{self.manifest.instance} {slot:.0f} {self.own_check}"))
 
     def end(self, report: InstanceReport, now: float) -> float:
-        """Its turn is over. When the next one is: at once, if the slot came during a retry."""
+        """End a turn. Returns when the next one is due: at once, if the slot came during a retry."""
         slot_age_s = (now - self.slot) % self.interval
         if self.serves_slot:
             self.slot = self._slot_after(now)
@@ -117,7 +117,7 @@ class InstanceState:
             self.heard = True
             self.standing = turned.standing
             self.own_check = turned.check_id or self.own_check
-            by_another = turned.checked_ago_s is not None  # who reports as well
+            by_another = turned.checked_ago_s is not None  # the other watch also sends the usage report
             self.check_due = self.check_due and turned.check_id is None and not by_another
             self.usage_due = self.usage_due and not turned.usage_queued and not by_another
         if report.outcome in ("failed", "refused", "degraded", "busy") or report.exit_code in (FAILED, PARTLY):
@@ -129,20 +129,21 @@ class InstanceState:
         return self.slot
 
     def _slot_after(self, now: float) -> float:
-        """Its own next one. After a slot that was not its own (behind another watch, of another place) it may be near:
-        then one comes between, so that no two checks are close."""
+        """The next regular slot. If this slot was not a regular one (behind another watch, or of another position), the
+        next may be near: then an extra one is put between, so that no two checks are close."""
         slot = next_slot(self.first, self.interval, now)
         off = (self.slot - self.first) % self.interval
         own = min(off, self.interval - off) < SAME_S
         return slot if own or not self.heard or slot - now >= SOON * self.interval else slot + self.interval / 2
 
     def _is_lost_turns(self, turned: CycleResult, slot_age_s: float) -> bool:
-        """Whether the check that was found is of this slot, by a worker that was lost before it could say so. One of
-        another watch, which is older than the slot, is followed."""
+        """Whether the check that was found belongs to this slot, by a worker that was lost before it could report it.
+        An older check is another watch's, and is followed."""
         return self.shared and turned.checked_ago_s is not None and turned.checked_ago_s <= slot_age_s
 
     def _count_drift(self, report: InstanceReport) -> None:
-        """A turn that could not look leaves what the last one found. A kind that had drift once stays, at 0."""
+        """Count the drift per kind. A turn that could not look keeps the last counts. A kind that once had drift stays,
+        with 0."""
         if report.plan is None:
             return
         self.drift = dict.fromkeys((*report.plan.managed, *self.drift), 0)
@@ -151,8 +152,8 @@ class InstanceState:
             self.drift[change.key.kind] = self.drift.get(change.key.kind, 0) + 1
 
     def _retry(self, report: InstanceReport, now: float) -> float:
-        """Soon, later with each failure; no later than the next slot, unless Connect asked to be left alone. If it
-        asked so of the plans alone, the check and its lock keep to their slot."""
+        """When to retry: soon, later with each failure, but no later than the next slot, unless Connect asked for a
+        longer pause. If Connect asked for that only for the plans, the check and its lock keep to their slot."""
         self.failures += 1
         due = min(self.slot, now + retry_delay(self.failures, random.random()))  # noqa: S311 (spreads retries)
         asked = report.connect.retry_after_s if report.connect else None
@@ -168,7 +169,7 @@ def new_instance_state(manifest: Manifest, interval: float, first: float, now: f
 
 
 def find_trouble(report: InstanceReport) -> str | None:
-    """The code of what keeps the instance from being reconciled; what Connect's own checks tell is not meant."""
+    """The code of the error that keeps the instance from being reconciled. Failed checks of Connect don't count."""
     error = report.error
     if error is None or report.outcome not in ("failed", "refused"):
         return None

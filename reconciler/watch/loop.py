@@ -1,9 +1,9 @@
-"""The loop: whose turn it is, what a turn's end means, what became of the manifests. Level-triggered.
+"""The loop: whose turn it is, what the end of a turn means, and what happens when manifests change. Level-triggered.
 
 Times are those of the event loop's clock, which never goes back.
 
-Each turn reads its secrets, the database and Connect again and goes through `reconcile` as any apply does. Instances
-share nothing but places and kept connections, so that a slow or hung one delays nobody.
+Each turn reads its secrets, the database and Connect again, and goes through `reconcile` like any apply. Instances
+share only places and kept connections, so that a slow or hung one delays nobody.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from reconciler.watch.manifests import ManifestSource
 from reconciler.watch.supervisor import Part, supervised
 
 FINISH_S, ROLL_BACK_S = 5.0, 3.0
-"""After a signal turns may end for so long; what has not ended then is cancelled, and rolls back."""
+"""Seconds that running turns get after a signal; those that have not ended then are cancelled and roll back."""
 BEAT_S, STUCK_S = 5.0, 60.0
-"""The loop goes round at least so often, also if nobody is due; without that for STUCK_S it is stuck."""
+"""Seconds between rounds of the loop when nobody is due. A loop without a round for STUCK_S is stuck."""
 
 
 def loop_time() -> float:
@@ -39,7 +39,7 @@ def loop_time() -> float:
 
 
 def stuck_loop(last_beat: float) -> str | None:
-    """What /healthz says of a loop that last went round then: None, or that it is stuck."""
+    """What /healthz says about a loop whose last round was at that time: None, or that it is stuck."""
     silent = loop_time() - last_beat
     return None if silent <= STUCK_S else f"the loop has been stuck for {silent:.0f} s"
 
@@ -47,7 +47,7 @@ def stuck_loop(last_beat: float) -> str | None:
 @dataclass(frozen=True, slots=True)
 class WatchSettings:
     """`every_s` replaces the manifests' intervals. `keep`: how long logs are kept. `apply` reconciles one instance; a
-    simulation has one of its own."""
+    simulation passes its own."""
 
     forks: int
     every_s: float | None = None
@@ -57,7 +57,7 @@ class WatchSettings:
 
 
 class Watch:
-    """`resolve` gives a manifest its secrets and real URLs, again at each turn; it may raise FivrecError."""
+    """`resolve` returns a manifest with its secrets and real URLs, again at each turn; it may raise FivrecError."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class Watch:
         return len(self._turns)
 
     async def run(self, stop: asyncio.Event, looks: Callable[[], AsyncIterator[None]]) -> None:
-        """Until `stop`. A part of the loop that ends before is started again."""
+        """Run until `stop`. A part of the loop that ends earlier is restarted."""
         parts: dict[str, Part] = {"turns": self._serve, "manifests": partial(self._follow, looks)}
         async with supervised(self._run.log, parts):
             await stop.wait()
@@ -97,17 +97,18 @@ class Watch:
         await self._finish()
 
     def trouble_alive(self) -> str | None:
-        """What /healthz says. What becomes of turns is for alerts and metrics."""
+        """The answer of /healthz. The results of turns are reported by alerts and metrics."""
         return stuck_loop(self.last_beat)
 
     def trouble_ready(self) -> str | None:
-        """What /readyz says: None once every instance had its first turn, and until the end begins."""
+        """The answer of /readyz: None from the time when every instance has had its first turn until the shutdown
+        begins."""
         if self.stopping:
             return "stopping"
         return f"{len(self._first_round)} instances wait for their first turn" if self._first_round else None
 
     async def _serve(self) -> None:
-        """Start the turns of all instances that are due, the longest due first."""
+        """Start the turns of all instances that are due, the one that is due longest first."""
         while True:
             await self._await_due()
             await self._slots.take()
@@ -137,7 +138,7 @@ class Watch:
                 continue
 
     async def _turn(self, one: InstanceState) -> None:
-        """However it ends, the instance has a turn again."""
+        """Run a turn. However it ends, the instance is scheduled again."""
         begun = loop_time()
         try:
             async with self._slots.held(slow=one.slow):
@@ -163,13 +164,14 @@ class Watch:
             self._wake.set()
 
     async def _follow(self, looks: Callable[[], AsyncIterator[None]]) -> None:
-        """Take manifests up as they change."""
+        """Take up manifests as they change."""
         self._take_up(self.source.held)
         async for manifests in self.source.changes(looks(), self._run.log):
             self._take_up(manifests)
 
     def _take_up(self, manifests: Sequence[Manifest]) -> None:
-        """New and changed ones get a turn at once; those that are gone get none. Nothing of theirs is removed."""
+        """New and changed manifests get a turn at once; those that are gone get none. Nothing that they created is
+        removed."""
         declared = {manifest.instance: manifest for manifest in manifests}
         for name in self.instances.keys() - declared.keys():
             self._let_go(name)
@@ -208,7 +210,7 @@ class Watch:
         self._run.log.info("watch", "👋 no longer declared, no longer watched; its database stays", instance=name)
 
     def _close_gap(self, name: str) -> None:
-        """An instance that takes over the position keeps its next slot; those after it are the position's."""
+        """An instance that moves to another position keeps its next slot; later slots are those of the position."""
         moved = self._spread.remove(name)
         if moved is not None:
             other, position = moved
@@ -221,7 +223,7 @@ class Watch:
         return self._settings.every_s or manifest.document["config"]["check_interval_minutes"] * 60.0
 
     async def _finish(self) -> None:
-        """Turns that are under way may end; then they are cancelled, and roll back."""
+        """Let running turns end; then cancel the rest, which roll back."""
         if self._turns:
             await asyncio.wait(self._turns, timeout=FINISH_S)
         for task in self._turns:

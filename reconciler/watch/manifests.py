@@ -1,4 +1,4 @@
-"""The manifests that a watch goes by: taken up when they change, the last good ones kept where one is broken."""
+"""The manifests that a watch uses: taken up when they change; if one is broken, its last good version stays in use."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ Load = Callable[[Sequence[str]], tuple[Manifest, ...]]
 
 @dataclass(slots=True)
 class ManifestSource:
-    """`paths` as the command line has them, `more` files whose change counts too; `held` are the last good
-    ones, `seen` is how the files looked before these were read. `whole`: all that the paths declare, no selection.
-    `directory` is what relative paths begin at."""
+    """`paths` as on the command line, `more` files whose changes count too; `held` are the last good manifests, `seen`
+    is what the files looked like before these were read. `whole`: `held` is everything that the paths declare, not a
+    selection. `directory` is the base of relative paths."""
 
     paths: tuple[str, ...]
     load: Load
@@ -34,7 +34,7 @@ class ManifestSource:
     directory: str = ""
 
     def changed(self) -> bool:
-        """Whether the files look otherwise than when this was asked last."""
+        """Whether the files look different from the last time that this was called."""
         before, self.seen = self.seen, self._scan()
         return before != self.seen
 
@@ -42,7 +42,7 @@ class ManifestSource:
         try:
             self._enter()
         except FivrecError:
-            return ()  # `reload` says so
+            return ()  # `reload` reports it
         return scan_files(self.paths, (*self.more, *self._named_files()))
 
     def _enter(self) -> None:
@@ -50,7 +50,7 @@ class ManifestSource:
             enter_directory(self.directory)
 
     def _named_files(self) -> tuple[str, ...]:
-        """The tables that manifests name, wherever they lie, and files that something was wrong with."""
+        """The CSV files that manifests use, wherever they are, and files in which a problem was found."""
         tables = {manifest.origin.row.rpartition(":")[0] for manifest in self.held}
         if isinstance(self.trouble, ManifestError):
             tables |= {problem.path for problem in self.trouble.problems}
@@ -58,28 +58,29 @@ class ManifestSource:
         return tuple(sorted(tables - {""}))
 
     async def changes(self, looks: AsyncIterator[None], log: EventLog | None) -> AsyncIterator[tuple[Manifest, ...]]:
-        """The manifests to use from now on, each time that the files changed. Logs what is wrong, or no longer is;
-        without a log somebody else does."""
+        """Yields the manifests to use from now on, each time that the files changed. Logs new and solved problems;
+        without a log the caller does."""
         async for _ in looks:
             if await self.take_up(log):
                 yield self.held
 
     async def take_up(self, log: EventLog | None) -> bool:
-        """Read the files if they changed. Whether they did; `held` are the manifests to use from now on."""
+        """Read the files if they changed. Returns whether they did; `held` then has the manifests to use."""
         if not await asyncio.to_thread(self.changed):
             return False
         before = self.trouble
         try:
             await asyncio.to_thread(self.reload)
         except Exception:
-            self.seen = ()  # what was not read has still changed
+            self.seen = ()  # what was not read still counts as changed
             raise
         if log is not None:
             words.say_manifests(log, before, self.trouble)
         return True
 
     def reload(self) -> tuple[Manifest, ...]:
-        """What to go by now. `trouble` says what is wrong; None where nothing is. Blocks while it reads."""
+        """Returns the manifests to use now. Sets `trouble` to what is wrong, None if nothing is. Blocks while it
+        reads."""
         try:
             self.held = self._load(self.paths)
             self.trouble = None
@@ -91,17 +92,17 @@ class ManifestSource:
         return self.held
 
     def _load(self, paths: Sequence[str]) -> tuple[Manifest, ...]:
-        """As the command line's paths were read at the start: one of them that is gone or holds no manifest any more
-        is a lost mount or half a checkout, and no word of anybody that its instances are not declared."""
+        """Load like at the start: if a path of the command line is gone or holds no manifest any more, it is a lost
+        mount or a partial checkout, and does not mean that its instances are no longer declared."""
         self._enter()
         try:
             return self.load(paths)
         except NoneChosen:
-            return ()  # --limit fits none of them any more
+            return ()  # --limit matches none of them any more
 
     def _without(self, broken: AbstractSet[str]) -> tuple[Manifest, ...]:
-        """The good files as they are now, the broken ones as they were, and what lay below a broken folder. Instances
-        that don't fit together stay as they were, and hold back nobody else."""
+        """Returns the good files as they are now, the broken ones as they were, and what was below a broken folder.
+        Instances that conflict with each other stay as they were, and block no others."""
         files = [file for file in manifest_files(self.paths) if not _is_of(file, broken)]
         try:
             try:
@@ -112,7 +113,7 @@ class ManifestSource:
             return self.held
 
     def _file_by_file(self, files: Sequence[str], broken: AbstractSet[str]) -> tuple[Manifest, ...]:
-        """What is wrong is in a file that these name, or only shows when they are put together."""
+        """Load file by file: the fault is in one of these files, or only shows when they are combined."""
         good: dict[str, tuple[Manifest, ...]] = {}
         for file in files:
             try:
@@ -143,5 +144,5 @@ class ManifestSource:
 
 
 def _is_of(file: str, broken: AbstractSet[str]) -> bool:
-    """Whether the file is one of these, or lies below one."""
+    """Whether the file is one of these, or below one of them."""
     return file in broken or any(file.startswith(f"{path.rstrip('/')}/") for path in broken)

@@ -1,6 +1,6 @@
-"""What `watch` says: of turns that changed something or failed, of fights, of manifests. Transitions are alerts.
+"""What `watch` logs: turns that changed something or failed, fights, changes of manifests. Transitions are alerts.
 
-A turn that changes nothing logs one line, the status check's own.
+A turn that changes nothing logs only the line of its status check.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from reconciler.watch.instance_state import InstanceState, find_trouble
 
 
 def say_end(log: EventLog, one: InstanceState, report: InstanceReport, *, report_only: bool = False) -> None:
-    """The end of a turn; notes its trouble. `report_only`: its changes were found, and not made."""
+    """Log the end of a turn, and note its trouble. `report_only`: changes were found, but not made."""
     if report.outcome in ("changed", "degraded") and report.changes and not report_only:
         say_changes(log, report)
     if report_only:
@@ -28,7 +28,7 @@ def say_end(log: EventLog, one: InstanceState, report: InstanceReport, *, report
 
 
 def _say_trouble_or_end(log: EventLog, one: InstanceState, report: InstanceReport) -> None:
-    if report.outcome == "busy" and report.error is not None:  # neither a beginning nor an end of any trouble
+    if report.outcome == "busy" and report.error is not None:  # trouble neither begins nor ends
         log.debug("reconcile", report.error.message, instance=report.instance, error=report.error.code)
         return
     trouble, before = find_trouble(report), one.trouble
@@ -41,19 +41,19 @@ def _say_trouble_or_end(log: EventLog, one: InstanceState, report: InstanceRepor
         return
     heard = report.connect.status_error if report.connect else None
     if report.error is not None and report.error != heard:
-        # The check itself has logged a status that could not be read; this is about plans, or what came after a commit.
+        # The check itself has logged an unreadable status; this is about plans, or about work after the commit.
         log.warning("reconcile", f"⚠️ {report.error.message}", instance=report.instance, error=report.error.code)
     if before is not None and not _is_over_told(report):
         say_alert(log, "recovered", report.instance, over_words(before))
 
 
 def _is_told(report: InstanceReport) -> bool:
-    """Whether the trouble is among the stored alerts."""
+    """Whether the trouble is already among the stored alerts."""
     return any(alert.name in ("failing", "not_converged") for alert in report.alerts)
 
 
 def _is_over_told(report: InstanceReport) -> bool:
-    """Whether the check's own `recovered` says this too: of an answer that is not whole it is about Connect alone."""
+    """Whether the check's own `recovered` covers this trouble: after an incomplete answer it is only about Connect."""
     whole = report.connect is None or problem(report.connect) is None
     return whole and report.turned is not None and "recovered" in report.turned.alerts
 
@@ -75,7 +75,7 @@ def _received(report: InstanceReport) -> dict[str, Value]:
 
 
 def _say_found(log: EventLog, one: InstanceState, report: InstanceReport) -> None:
-    """Once, and again when it is something else; plans alone tell what would be made."""
+    """Log the found changes once, and again when they differ; only plans can tell what would be changed."""
     if report.plan is None:
         return
     named = tuple(f"{change.key} {change.action} ({change.cause})" for change in report.changes)
@@ -123,7 +123,7 @@ def say_usage(log: EventLog, desired: Desired, sent: Sent) -> None:
 
 
 def say_manifests(log: EventLog, before: FivrecError | None, after: FivrecError | None) -> None:
-    """The manifests were read again."""
+    """Log that the manifests were read again."""
     if after is not None and (before is None or before.message != after.message):
         say_alert(log, "manifest_broken", None, after.message, error=after.code)
     elif after is None and before is not None:

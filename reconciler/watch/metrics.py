@@ -1,6 +1,7 @@
-"""Metrics of `watch` for Prometheus, in a registry of its own. Label sets are bounded: fivrec's names, and instances.
+"""Metrics of `watch` for Prometheus, in a registry of their own. Label values are bounded: fivrec's own names, and
+instances.
 
-Counters grow with each turn; gauges of an instance are read when somebody reads the page.
+Counters grow with each turn; an instance's gauges are read when the page is requested.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 @dataclass(frozen=True, slots=True)
 class InstanceFacts:
-    """What is known of one instance now; None for what is not known.
+    """What is known of one instance now; None for unknown values.
 
-    `status` and `billing_status` are Connect's last words. `drift` counts, by kind, what others changed and the last
-    turn left as it is. `database_problems` are those of planning.databases.
+    `status` and `billing_status` are Connect's last answer. `drift` counts, per kind, the resources that others changed
+    and the last turn left. `database_problems` are those of planning.databases.
     """
 
     instance: str
@@ -52,8 +53,8 @@ class InstanceFacts:
 
 @dataclass(frozen=True, slots=True)
 class LoopFacts:
-    """How the loop stands: `due` instances wait for their turn, `running` have it. `instances` is None for who does
-    not know them all, `queue_silence_s` for who asks no queue."""
+    """The state of the loop: `due` instances wait for their turn, `running` have one. `instances` is None if the
+    process does not know them all, `queue_silence_s` if it uses no queue."""
 
     instances: int | None
     due: int
@@ -65,7 +66,7 @@ class LoopFacts:
 
 
 def build_instance_facts(instances: Mapping[str, InstanceState], now: float) -> Iterator[InstanceFacts]:
-    """What metrics show of each instance. `now` is of the clock that the instances' times are of."""
+    """What metrics show of each instance. `now` is on the clock of the instances' times."""
     for name, one in sorted(instances.items()):
         known = one.standing
         yield InstanceFacts(

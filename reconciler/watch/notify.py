@@ -1,7 +1,8 @@
-"""Alerts on their way to receivers: grouped, at most a few posts for what hits many, again until they were taken.
+"""Deliver alerts to receivers: grouped, so that a fault of many instances makes only a few posts, and repeated until
+they are accepted.
 
-Each receiver has a lane of its own, so that one that is down holds up no other. Which alerts there are, and where they
-are stored, is for others to know: `settle` hears of those that every receiver has done with.
+Each receiver has its own lane, so that one that is down delays no other. Other modules decide which alerts there are
+and store them: `settle` is called with those that every receiver is done with.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ from reconciler.support.log import EventLog
 from reconciler.watch.receivers import Receiver
 
 QUIET_S, GATHER_S = 2.0, 10.0
-"""A post goes when no alert has come for QUIET_S, and GATHER_S after the first one at the latest."""
+"""Seconds. A post is sent when no alert has come for QUIET_S, and GATHER_S after the first one at the latest."""
 SOON, WINDOW_S, HOLD_S = 2, 600.0, 300.0
-"""After SOON posts about one cause within WINDOW_S, the next one about it alone waits until HOLD_S after the last."""
+"""After SOON posts about one cause within WINDOW_S, the next post about it alone waits until HOLD_S after the last
+one."""
 SPREADING = frozenset({"connect_unreachable", "failing", "recovered", "drift_found", "drift_repaired", "fight"})
-"""What may hit many instances, one after the other as their turns come."""
+"""Alerts that may concern many instances, one after the other as their turns come."""
 MOST_LINES, MOST_NAMES, MOST_CHARACTERS = 20, 5, 600
 MOST_KEPT = 2000
 
@@ -47,8 +49,8 @@ class _Entry:
 
 @dataclass(slots=True)
 class Notifier:
-    """`hear` is a listener of the log, `take` gets alerts that a run before left; `run` posts them. `done` hears of
-    each post. `settle` marks alerts of an instance, by their ids, as delivered where they are stored."""
+    """`hear` is a listener of the log, `take` adds alerts that an earlier run left; `run` posts them. `done` is called
+    with each post. `settle` marks an instance's alerts, by their ids, as delivered where they are stored."""
 
     receivers: Sequence[Receiver]
     log: EventLog
@@ -72,7 +74,7 @@ class Notifier:
             self._add(record)
 
     def take(self, records: Iterable[Record]) -> None:
-        """Alerts from where they are stored; those that are on their way already are passed over."""
+        """Add stored alerts; those that are already queued are skipped."""
         for record in records:
             self._add(record)
 
@@ -86,14 +88,14 @@ class Notifier:
             lane.add(entry)
 
     async def run(self) -> None:
-        """Forever."""
+        """Run for ever."""
         async with asyncio.TaskGroup() as group:
             for lane in self._lanes:
                 group.create_task(lane.run())
             group.create_task(self._settle_forever())
 
     async def flush(self) -> None:
-        """At the end, after `run` was cancelled: post what waits, once, and mark what was delivered."""
+        """At shutdown, after `run` was cancelled: post what waits, once, and mark what was delivered."""
         try:
             await asyncio.gather(*(lane.finish() for lane in self._lanes), return_exceptions=True)
             await self.settle_delivered()
@@ -102,7 +104,7 @@ class Notifier:
                 lane.give_up()
 
     def finished(self, entry: _Entry) -> None:
-        """One lane has done with it."""
+        """One lane is done with the alert."""
         entry.lanes -= 1
         if entry.lanes:
             return
@@ -114,7 +116,7 @@ class Notifier:
         self._to_settle.set()
 
     def dropped(self, entry: _Entry) -> None:
-        """A lane was full. If it is stored, it comes back from there."""
+        """Drop an alert because a lane is full. If it is stored, it will be read again from there."""
         self._known.discard(entry.record["alert_id"])
 
     async def _settle_forever(self) -> None:
@@ -128,7 +130,8 @@ class Notifier:
                 self._to_settle.set()
 
     async def settle_delivered(self) -> bool:
-        """Whether all that was delivered is marked so. What can't be marked stays known: it is not posted again."""
+        """Mark what was delivered. Returns whether all of it is marked. Alerts that can't be marked stay known, so that
+        they are not posted again."""
         whole = True
         for instance, ids in [(instance, tuple(ids)) for instance, ids in self._settled.items()]:
             if self.settle is None:
@@ -147,7 +150,7 @@ class Notifier:
 
 @dataclass(slots=True)
 class _Lane:
-    """The alerts that one receiver has not taken yet, oldest first."""
+    """The alerts that one receiver has not accepted yet, oldest first."""
 
     receiver: Receiver
     notifier: Notifier
@@ -187,7 +190,7 @@ class _Lane:
                 continue
 
     def due(self) -> float:
-        """When the next post goes: with the first cause that may, and then all that waits goes along."""
+        """When the next post is sent: as soon as one cause allows it; everything that waits then goes with it."""
         now = self.notifier.clock()
         held = {entry.cause: until for entry in self.entries if (until := self._held_until(entry.cause, now)) > now}
         free = [entry.since for entry in self.entries if entry.cause not in held]
@@ -205,13 +208,13 @@ class _Lane:
         return posts[-1] + HOLD_S if len(posts) >= SOON else 0.0
 
     async def post_waiting(self) -> bool:
-        """Post what waits, once. Whether nothing waits anymore that was there. A post that is under way when this is
-        cancelled goes on: the receiver may have it, and would get it twice."""
+        """Post what waits, once. Returns whether everything that waited was accepted. If this is cancelled, a post that
+        has begun continues: the receiver may already have it, and would get it twice."""
         self._posting = asyncio.create_task(self._post())
         return await asyncio.shield(self._posting)
 
     async def finish(self) -> None:
-        """Wait for the post that is under way, then post what waits still."""
+        """Wait for the post that has begun, then post what still waits."""
         if self._posting is not None:
             await asyncio.gather(asyncio.shield(self._posting), return_exceptions=True)
         await self.post_waiting()
@@ -237,7 +240,7 @@ class _Lane:
 
     def _remove(self, batch: Sequence[_Entry], told: int) -> None:
         now = self.notifier.clock()
-        pushed_out = len(batch)  # by newer ones while they were posted, and yet they were posted
+        pushed_out = len(batch)  # dropped in favour of newer ones while they were posted, and yet delivered
         for entry in batch:
             if self.entries and self.entries[0] is entry:
                 self.entries.popleft()
@@ -262,7 +265,7 @@ class _Lane:
 
 
 def sendable(value: Any) -> Any:
-    """The same with text that is UTF-8, as every receiver wants it: the name of a file may be none."""
+    """The alert with text in valid UTF-8, as every receiver needs it: a file name may not be."""
     match value:
         case str():
             return value.encode("utf-8", "backslashreplace").decode()
@@ -275,7 +278,7 @@ def sendable(value: Any) -> Any:
 
 def document(batch: Sequence[Record], dropped: int = 0) -> Record:
     """`text` for people, as Slack shows it; each alert, and each group with its count, for programs."""
-    batch = sorted(batch, key=lambda record: str(record.get("timestamp", "")))  # those of a run before come last
+    batch = sorted(batch, key=lambda record: str(record.get("timestamp", "")))  # those of an earlier run come last
     groups = _group(batch)
     lines = [_line(group) for group in groups[:MOST_LINES]]
     more = sum(map(len, groups[MOST_LINES:])) + dropped
@@ -290,7 +293,7 @@ def document(batch: Sequence[Record], dropped: int = 0) -> Record:
 
 
 def _group(batch: Sequence[Record]) -> list[list[Record]]:
-    """Alerts of one name about one cause, in the order in which the first of each came."""
+    """Alerts with one name about one cause, in the order of their first occurrence."""
     groups: dict[tuple[Value, ...], list[Record]] = {}
     for record in batch:
         groups.setdefault(_cause(record), []).append(record)
@@ -298,7 +301,7 @@ def _group(batch: Sequence[Record]) -> list[list[Record]]:
 
 
 def _cause(record: Record) -> tuple[Value, ...]:
-    """What alerts of many instances have in common: their name, and why. Drift is of one cause, whatever drifted."""
+    """What alerts of many instances have in common: their name and their cause. All drift counts as one cause."""
     why = record.get("error") or ("" if record["alert"].startswith("drift_") else record["message"])
     return record["alert"], record.get("instance") is None, why
 

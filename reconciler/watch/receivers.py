@@ -1,6 +1,6 @@
-"""Who takes alerts: a webhook that gets JSON, or any service that Apprise knows. One post at a time, no retries.
+"""Receivers of alerts: a webhook that accepts JSON, or any service that Apprise knows. One post at a time, no retries.
 
-A receiver's URL is a secret: of a webhook it is the password.
+A receiver's URL is a secret: for a webhook it works as the password.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _UNREACHABLE = "Fi.V Connect can't be reached: "
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`again`: another try may help. `why` says what went wrong, and holds nothing of the URL but its host."""
+    """`again`: another try may help. `why` says what went wrong, and contains nothing of the URL but its host."""
 
     taken: bool
     again: bool = False
@@ -49,14 +49,14 @@ class Receiver(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """JSON by POST, with a `text` as Slack shows it. Only https, or http on this machine."""
+    """Posts JSON with a `text` as Slack shows it. Only https, or http on this machine."""
 
     url: Secret
     transport: PinnedTransport
     option: str = "--notify-url"
 
     async def post(self, document: dict[str, Value]) -> Answer:
-        # A client of its own for each post: no cookie and no connection is left.
+        # A new client for each post: no cookie and no connection is kept.
         async with httpx.AsyncClient(transport=_Lent(self.transport), timeout=None, trust_env=False) as client:
             try:
                 return await self._posted(client, document)
@@ -70,7 +70,7 @@ class Webhook:
                 return Answer(taken=False, again=True, why=f"{type(exc).__name__} while it answered")
 
     async def _posted(self, client: httpx.AsyncClient, document: dict[str, Value]) -> Answer:
-        """The status is the answer, whatever becomes of its body."""
+        """The status decides, whatever happens to the body."""
         deadline = asyncio.get_running_loop().time() + POST_S
         request = client.build_request("POST", self.url.reveal(), json=document)
         async with asyncio.timeout_at(deadline):
@@ -86,7 +86,7 @@ class Webhook:
 
 
 async def _read_some(answer: httpx.Response) -> None:
-    """The body to its end, but no more than MOST_READ of it."""
+    """Read the body to its end, but no more than MOST_READ of it."""
     try:
         read = 0
         async for chunk in answer.aiter_raw():
@@ -98,7 +98,7 @@ async def _read_some(answer: httpx.Response) -> None:
 
 
 def describe_fault(fault: ConnectFault) -> str:
-    """What keeps a post from its receiver, in words that speak of the receiver: the transport is Connect's client's."""
+    """Why a post did not reach its receiver, worded for a receiver: the transport is shared with Connect's client."""
     match fault.code:
         case "connect_unreachable":
             return fault.message.removeprefix(_UNREACHABLE)
@@ -113,8 +113,8 @@ def describe_fault(fault: ConnectFault) -> str:
 
 
 class _Lent(httpx.AsyncBaseTransport):
-    """Connect's transport for httpx's client, which knows what a webhook's URL may hold. A client that ends does not
-    close it."""
+    """Connect's transport for an httpx client, with its checks of what a webhook's URL may contain. Stays open when a
+    client closes."""
 
     def __init__(self, transport: PinnedTransport) -> None:
         self._transport = transport
@@ -123,7 +123,7 @@ class _Lent(httpx.AsyncBaseTransport):
         url = request.url
         port = url.port or USUAL_PORTS[url.scheme]
         endpoint = Endpoint(url.scheme, url.raw_host.decode("ascii"), port)
-        # Of a kept connection nobody could tell whether an answer is to this post or to the one before.
+        # On a kept connection nobody could tell whether an answer is for this post or for the one before.
         headers = [(name, value) for name, value in request.headers.raw if name.lower() != b"connection"]
         headers.append((b"Connection", b"close"))
         body = await request.aread()
@@ -145,7 +145,7 @@ class _Body(httpx.AsyncByteStream):
 
 
 class AppriseReceiver:
-    """A service that Apprise knows: Slack, Teams, PagerDuty, mail and the rest (extra `notify`)."""
+    """A service that Apprise knows: Slack, Teams, PagerDuty, mail and others (extra `notify`)."""
 
     def __init__(self, url: Secret, option: str = "--notify") -> None:
         self.option = option
@@ -173,21 +173,22 @@ def _import_apprise() -> Any:
         import apprise
     except ImportError:
         raise MissingSetting("--notify needs the package apprise", hint=extra_hint("notify")) from None
-    quiet = logging.getLogger("apprise")  # its warnings hold URLs, and are no events
+    quiet = logging.getLogger("apprise")  # its warnings contain URLs, and are not events
     quiet.addHandler(logging.NullHandler())
     quiet.propagate = False
     return apprise
 
 
 def check_url(url: str) -> Secret:
-    """The URL of a webhook. UsageError if alerts would travel in the open, or could not be posted at all."""
+    """Check the URL of a webhook. Raises UsageError if alerts would be sent unencrypted, or could not be posted at
+    all."""
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""
         usable = parts.port != 0 and parts.netloc.count("@") < 2  # noqa: PLR2004 (a password's own @ is %40)
         usable = usable and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host)))
         usable = usable and not any(character.isspace() for character in url) and bool(httpx.URL(url).host)
-    except (ValueError, httpx.InvalidURL):  # its words quote what may be a password
+    except (ValueError, httpx.InvalidURL):  # its messages quote what may be a password
         usable, host = False, ""
     if not host or not usable:
         raise UsageError("--notify-url is not an https:// URL", hint="http:// is for this machine alone")

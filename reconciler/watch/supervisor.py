@@ -1,6 +1,6 @@
-"""Keep the parts of a service running: one that ends before it should is started again, later each time, with an alert.
+"""Keep the parts of a service running: one that ends too early is restarted, after a growing delay, with an alert.
 
-Knows no part. Tasks are those of asyncio.TaskGroup; this adds when to start a part again and what to say.
+Knows nothing about the parts. Uses tasks of asyncio.TaskGroup; this adds when to restart a part and what to report.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from reconciler.support.log import EventLog
 
 LONGEST_WAIT_S = 30.0
 STEADY_S = 60.0
-"""After running for this long a part that failed before counts as recovered."""
+"""Seconds after which a part that failed before counts as recovered."""
 
 AGAIN_S = 15.0
-"""After so long a part that has not ended is cancelled again; before, it may be finishing its work."""
+"""Seconds after which a part that has not ended is cancelled again; before that it may be finishing its work."""
 
 Part = Callable[[], Awaitable[None]]
 
@@ -37,7 +37,7 @@ async def supervised(log: EventLog, parts: Mapping[str, Part]) -> AsyncIterator[
 
 
 async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
-    """Until all have ended: a cancel that comes with an answer is lost by Python 3.11's `wait_for`."""
+    """Cancel until all have ended: Python 3.11's `wait_for` loses a cancel that arrives together with a result."""
     running = set(tasks)
     while running:
         for task in running:
@@ -61,8 +61,8 @@ async def _keep_running(name: str, part: Part, log: EventLog) -> None:
 
 
 async def _run_once(part: Part) -> str:
-    """Why the part ended, in words that hold no row and no secret. Raises CancelledError only if it was cancelled by
-    its supervisor: one that comes out of the part itself is a fault like any other."""
+    """Why the part ended, in words that contain no row and no secret. Raises CancelledError only if its supervisor
+    cancelled it: one that the part itself raises is a fault like any other."""
     task = asyncio.current_task()
     try:
         await part()
@@ -80,7 +80,7 @@ async def _run_once(part: Part) -> str:
 
 
 def _describe(exc: Exception) -> str:
-    """The types of what was raised; texts of libraries may quote rows."""
+    """The types of the exceptions; the messages of libraries may quote rows."""
     if isinstance(exc, ExceptionGroup):
         inner = sorted({_describe(one) for one in exc.exceptions})
         return f"{type(exc).__name__} of {', '.join(inner)}"

@@ -1,6 +1,5 @@
-"""Who asks: many machines. The same work as `watch`, spread by a queue in PostgreSQL.
+"""The loop of `watch`, spread over many machines by a queue in PostgreSQL.
 
-Here: the job queue (Procrastinate), the scheduler, the workers, `fleet apply`.
-Not here: what a cycle does (`engine`), what its end means (`watch`).
-Start with `scheduler`, then `worker`.
+Here: the job queue (Procrastinate), the scheduler, the workers, `fleet apply`. Not here: what a cycle does (`engine`),
+what its end means (`watch`). Start with `scheduler`, then `worker`.
 """

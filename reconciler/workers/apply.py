@@ -1,4 +1,5 @@
-"""`fivrec fleet apply`: the rollout of `fivrec apply`, where to apply an instance is to queue its job and wait."""
+"""`fivrec fleet apply`: the rollout of `fivrec apply`, except that instances are applied by queueing jobs and waiting
+for them."""
 
 from __future__ import annotations
 
@@ -25,12 +26,12 @@ from reconciler.workers.job_queue import TASK, Queue
 ASK_S = 0.2
 WITHDRAW_S = 3.0
 NO_LIMIT_S = 7 * 86400.0
-"""The workers limit each instance's work, and `patience_s` the waiting for them."""
+"""The workers enforce each instance's time limit; `patience_s` limits the waiting for them."""
 
 
 @dataclass(slots=True)
 class Jobs:
-    """The jobs of one run. `patience_s`: how long nothing may come back before all that is out counts as lost."""
+    """The jobs of one run. `patience_s`: seconds without any result after which all outstanding jobs count as lost."""
 
     queue: Queue
     run_id: str
@@ -41,7 +42,7 @@ class Jobs:
     _last: float = field(default_factory=time.monotonic)
 
     async def apply(self, desired: Desired, _: Run) -> InstanceReport:
-        """Has some worker apply it. The report is the worker's."""
+        """Have a worker apply the instance. Returns the worker's report."""
         started = time.monotonic()
         future: asyncio.Future[InstanceReport] = asyncio.get_running_loop().create_future()
         self._out[desired.instance] = future
@@ -56,7 +57,7 @@ class Jobs:
         return replace(report, environment=desired.environment.name, **desired.origin.place)
 
     async def _wait(self, desired: Desired, future: asyncio.Future[InstanceReport]) -> InstanceReport:
-        """Whatever becomes of the queue and of who listens to it, this ends."""
+        """Run until all reports are in. Ends whatever happens to the queue and to the process that listens to it."""
         try:
             async with asyncio.timeout(self.patience_s):
                 await self.send(desired)
@@ -75,13 +76,13 @@ class Jobs:
 
     @asynccontextmanager
     async def listening(self, run: Run) -> AsyncIterator[None]:
-        """Take reports as they come. In the end no job of the run is left waiting."""
+        """Take reports as they arrive. At the end, no job of the run is left in the queue."""
         task = asyncio.create_task(self._listen(run))
         try:
             yield
         finally:
             await end_task(task)
-            await self._withdraw()  # what is left is found out of date, or done
+            await self._withdraw()  # remaining jobs are found out of date, or done
 
     async def _listen(self, run: Run) -> None:
         failures = 0
@@ -109,8 +110,8 @@ class Jobs:
                 future.set_exception(DatabaseError(said, code="internal", hint=hint))
 
     async def _give_up(self) -> None:
-        """What a worker has begun may be applied all the same, and so may what could not be withdrawn: it is logged."""
-        self._last = time.monotonic() + WITHDRAW_S  # one of those that wait does it for all
+        """Warn that jobs which a worker has begun, or which could not be withdrawn, may still be applied."""
+        self._last = time.monotonic() + WITHDRAW_S  # one of the waiting instances does it for all
         taken_back = await self._withdraw()
         self._last = time.monotonic()
         for instance, future in self._out.items():
@@ -119,12 +120,12 @@ class Jobs:
                 future.set_exception(self._lost(why if instance in taken_back else "its worker does not answer"))
 
     async def _withdraw(self) -> set[str]:
-        """The instances whose jobs no worker had taken; none if the queue can't say."""
+        """Withdraw the jobs that no worker has taken. Returns their instances; none if the queue can't be asked."""
         task = asyncio.create_task(self.queue.rows("cancel_run", task=TASK, run=self.run_id))
-        task.add_done_callback(lambda one: one.cancelled() or one.exception())  # asyncio need not say it
+        task.add_done_callback(lambda one: one.cancelled() or one.exception())  # asyncio need not log it
         await asyncio.wait([task], timeout=WITHDRAW_S)
         if not task.done():
-            task.cancel()  # not awaited: to cancel a statement on a link that is frozen takes time itself
+            task.cancel()  # not awaited: cancelling a statement on a frozen connection takes time itself
         if task.done() and not task.cancelled() and task.exception() is None:
             return {row["instance"] for row in task.result()}
         return set()
@@ -135,7 +136,7 @@ class Jobs:
 
 
 async def queued(jobs: Jobs, desired: Sequence[Desired]) -> tuple[InstanceReport, ...]:
-    """--no-wait: jobs for all, and reports that say no more than that."""
+    """--no-wait: queue jobs for all instances, and report only that."""
     for item in desired:
         await jobs.send(item)
     return tuple(not_attempted(item, "queued for the workers") for item in desired)

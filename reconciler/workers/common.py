@@ -1,4 +1,4 @@
-"""What the fleet's scheduler and workers have in common: health, waits, words."""
+"""What the fleet's scheduler and workers share: health, waiting times, messages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ ANSWERS = "✅ the queue answers again"
 
 
 class QueueContact:
-    """When the loop last went round and when the queue last answered, and what /healthz and /readyz say of that."""
+    """When the loop last made a round and when the queue last answered, and what /healthz and /readyz say about
+    that."""
 
     def __init__(self) -> None:
         self.stopping = False
@@ -25,7 +26,7 @@ class QueueContact:
         self.said_version = TABLES
 
     async def is_behind(self, queue: Queue, log: EventLog) -> bool:
-        """Whether the queue's tables are those of an older fivrec. Says once that they are another's."""
+        """Whether the queue's tables are those of an older fivrec. Logs once if they are another version's."""
         found = await queue.version()
         if found not in (TABLES, self.said_version):
             older = f'needs {TABLES}: run "fivrec fleet init" of this version'
@@ -36,18 +37,18 @@ class QueueContact:
         return found < TABLES
 
     def beat(self) -> None:
-        """The loop goes round, whatever the queue says."""
+        """Note a round of the loop, whether or not the queue answers."""
         self.last_beat = loop_time()
 
     def heard(self) -> None:
         self.last_contact = loop_time()
 
     def silence_s(self) -> float:
-        """For how long the queue has not answered."""
+        """Seconds since the queue last answered."""
         return loop_time() - self.last_contact
 
     def trouble_alive(self) -> str | None:
-        """What /healthz says: a restart is no cure for a queue that can't be asked."""
+        """The answer of /healthz: a restart does not help against a queue that can't be asked."""
         return stuck_loop(self.last_beat)
 
     def trouble_ready(self) -> str | None:
@@ -58,12 +59,12 @@ class QueueContact:
 
 
 def wait_s(failures: int) -> float:
-    """How long the queue is left alone after so many failures in a row."""
+    """Seconds to leave the queue alone after so many failures in a row."""
     return min(retry_delay(failures, random.random()), LONGEST_WAIT_S)  # noqa: S311 (spreads retries)
 
 
 def said_of(exc: FivrecError) -> str:
-    """What a log line says of an error of the queue: who reads it at night wants to know what to do, too."""
+    """What a log line says about an error of the queue, including what to do."""
     return f"{exc.message} ({exc.hint})" if exc.hint else exc.message
 
 
@@ -74,6 +75,6 @@ def say_recovered(log: EventLog, instances: Sequence[str]) -> None:
 
 
 def build_problems(found: Mapping[str, Any]) -> frozenset[str] | None:
-    """What Connect says of an instance's database, as its row's `drift` holds it; None if no turn has asked."""
+    """What Connect says about an instance's database, from the `drift` column of its row; None if no turn has asked."""
     problems = found.get("problems")
     return None if problems is None else frozenset(problems)

@@ -1,7 +1,8 @@
-"""The fleet's queue: Procrastinate, behind fivrec's terms. Its tables and fivrec's are in one database of their own.
+"""The fleet's queue: Procrastinate, in fivrec's terms. Its tables and fivrec's are together in one database.
 
 Knows no manifest and no instance's database. Procrastinate queues, locks, fetches and finishes jobs, and keeps its
-workers' heartbeats; who is due, what is recovered and what became of a turn are statements of sql/queries/fleet.sql.
+workers' heartbeats; which instance is due, which jobs are recovered and what a turn resulted in are statements of
+sql/queries/fleet.sql.
 """
 
 from __future__ import annotations
@@ -34,27 +35,27 @@ QUEUE: Final = "fivrec"
 TASK: Final = "fivrec.turn"
 HEARTBEAT_S: Final = 5.0
 STALE_S: Final = 30.0
-"""A worker without heartbeat for so long is dead, or frozen: its jobs are another's."""
+"""Seconds without a heartbeat after which a worker counts as dead or frozen: its jobs go to others."""
 POLL_S: Final = 1.0
 FINISH_S: Final = 5.0
 LIVES: Final = 5
-"""A job whose worker died so many times is not tried again before its next slot: it may be what kills them."""
+"""A job whose worker died so many times is not retried before its next slot: it may be what kills them."""
 IDLE_MS: Final = 10_000
 CONNECTIONS: Final = 4
 RECONNECT_S: Final = 15.0
-"""The pool doubles its wait after each failed attempt, and starts over with short waits after this time. Without that,
-a queue that comes back after a long outage is noticed minutes later."""
+"""Seconds. The pool doubles its wait after each failed attempt, and starts again with short waits after this time.
+Without that, it would take minutes to notice a queue that comes back after a long outage."""
 TABLES: Final = 3
-"""The version of our tables (sql/fleet/schema.sql) that this fivrec asks."""
+"""The version of our tables (sql/fleet/schema.sql) that this fivrec uses."""
 FORGOTTEN: Final = "it has forgotten this worker, which was frozen or cut off, or the server's clock jumped"
 _EXCEPTION: Final = re.compile(r":? *\w*(?:Exception|Error)\(.*")
-"""The repr of one, which may quote a row."""
+"""The repr of an exception, which may quote a row."""
 INIT_FIRST: Final = 'run "fivrec fleet init" first'
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One turn of one instance. `run` is there in a rollout: its id, and with `wish` what was asked of it."""
+    """One turn of one instance. `run` is set in a rollout: its id; `wish` is then what was asked of it."""
 
     id: int
     instance: str
@@ -65,7 +66,7 @@ class Job:
 
 
 class Queue:
-    """Open by `open_queue`."""
+    """Opened by `open_queue`."""
 
     def __init__(self, url: Secret) -> None:
         from procrastinate import App, PsycopgConnector
@@ -100,7 +101,7 @@ class Queue:
         await self._app.close_async()
 
     async def rows(self, name: str, **values: Any) -> list[dict[str, Any]]:
-        """A statement of sql/queries/fleet.sql that gives rows. All of them may be repeated."""
+        """Run a statement of sql/queries/fleet.sql that returns rows. All of them may be repeated."""
         with self._said():
             found: list[dict[str, Any]] = await self._again(self._connector.execute_query_all_async, name, values)
             return found
@@ -110,7 +111,7 @@ class Queue:
             await self._again(self._connector.execute_query_async, name, values)
 
     async def _again(self, execute: Callable[..., Awaitable[Any]], name: str, values: Mapping[str, Any]) -> Any:
-        """Once more where a kept connection turns out to be gone."""
+        """Try once more if a kept connection turns out to be closed."""
         from procrastinate.exceptions import ConnectorException
         from psycopg_pool import PoolTimeout
 
@@ -123,7 +124,8 @@ class Queue:
             return await self._once(execute, name, values)
 
     async def _once(self, execute: Callable[..., Awaitable[Any]], name: str, values: Mapping[str, Any]) -> Any:
-        """If there is no connection to be had, the error says why: the pool tries on, and keeps what it hears."""
+        """Let the error say why if no connection is available: the pool keeps trying, and keeps the errors to
+        itself."""
         from procrastinate.exceptions import ConnectorException
         from psycopg_pool import PoolTimeout
 
@@ -135,7 +137,8 @@ class Queue:
             raise
 
     async def _refuse_unreachable(self) -> None:
-        """One connection asks for all who wait: turns time out together, and too many may be what is wrong."""
+        """One connection serves all that wait: turns run out of time together, and too many connections may be the
+        problem."""
         asked_at = monotonic()
         async with self._asking:
             if self._answer[0] < asked_at:
@@ -152,7 +155,8 @@ class Queue:
             raise DatabaseError(why.message, code=why.code, hint=why.hint)
 
     async def make_schema(self) -> bool:
-        """Procrastinate's tables, where they are missing, and ours. Whether Procrastinate's were made."""
+        """Create Procrastinate's tables, if they are missing, and ours. Returns whether Procrastinate's were
+        created."""
         with self._said():
             made = not await self._app.check_connection_async()
             if made:
@@ -162,12 +166,13 @@ class Queue:
         return made
 
     async def version(self) -> int:
-        """What `fivrec fleet init` made our tables for."""
+        """The purpose for which `fivrec fleet init` created our tables."""
         (row,) = await self.rows("version")
         return int(row["version"] or 0)
 
     async def work(self, turn: Callable[[Job], Awaitable[None]], forks: int) -> None:
-        """Give jobs to `turn` until this is cancelled; jobs under way then have FINISH_S to end, and are given back."""
+        """Pass jobs to `turn` until this is cancelled; running jobs then have FINISH_S to end, and are given back
+        otherwise."""
 
         async def take(context: Any, /, **args: Any) -> None:
             job = Job(
@@ -194,19 +199,19 @@ class Queue:
             )
 
     async def _finish(self, job: Any, **_: Any) -> None:
-        """A job that is done. Procrastinate tries once: if the connection is lost just then, the job stays that of a
-        worker that lives, and its instance, which it locks, gets no further turn."""
+        """Mark a job as done. Procrastinate tries once: if the connection is lost just then, the job stays with a live
+        worker, and its instance, which the job locks, gets no further turn."""
         until = monotonic() + STALE_S
         while True:
             try:
                 return await self.run("finish", job=job.id)
             except FivrecError:
-                if monotonic() > until:  # its heartbeats were not heard either: it starts over, and the job is found
+                if monotonic() > until:  # its heartbeats failed too: the worker starts over, and the job is found
                     raise
             await asyncio.sleep(POLL_S)
 
     async def standing(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        """How many wait and for how long, the workers, the instances."""
+        """Returns how many jobs wait and for how long, the workers, the instances."""
         (depth,) = await self.rows("depth", task=TASK)
         (workers,) = await self.rows("workers", stale_s=STALE_S)
         (totals,) = await self.rows("totals", task=TASK)
@@ -223,9 +228,9 @@ class Queue:
 
     @contextmanager
     def _said(self) -> Iterator[None]:
-        """Procrastinate's errors in our words; their cause keeps no text, which may quote rows. A task that is being
-        cancelled ends here, whatever the answer was: Python 3.11's `wait_for`, which psycopg waits by, loses a cancel
-        that comes with the answer, and a loop that goes on would never end."""
+        """Translate Procrastinate's errors; their cause keeps no text, which may quote rows. A task that is being
+        cancelled ends here, whatever the result was: Python 3.11's `wait_for`, which psycopg uses, loses a cancel that
+        arrives together with the result, and a loop that continues would never end."""
         from procrastinate.exceptions import ConnectorException
 
         try:
@@ -243,7 +248,7 @@ class Queue:
         if isinstance(cause, psycopg.errors.UndefinedColumn | psycopg.errors.UndefinedFunction):
             said = f"{self.where}: its tables are those of an older fivrec"
             return DatabaseError(said, code="schema_missing", hint='run "fivrec fleet init" of this version')
-        if isinstance(cause, psycopg.errors.ForeignKeyViolation):  # a job taken by a worker whose row is gone
+        if isinstance(cause, psycopg.errors.ForeignKeyViolation):  # the job was taken by a worker whose row is gone
             return DatabaseError(f"{self.where}: {FORGOTTEN}; the worker starts over", code="database_unreachable")
         if isinstance(cause, psycopg.Error):
             return translated(cause, self.where)
@@ -252,7 +257,8 @@ class Queue:
 
 @asynccontextmanager
 async def open_queue(url: Secret, *, create: bool = False) -> AsyncIterator[Queue]:
-    """The queue at this URL. DatabaseError at once where it can't be reached; `create` makes a missing database."""
+    """Open the queue at this URL. Raises DatabaseError at once if it can't be reached; `create` creates a missing
+    database."""
     try:
         import procrastinate as _  # noqa: F401
     except ImportError as exc:
@@ -268,13 +274,13 @@ async def open_queue(url: Secret, *, create: bool = False) -> AsyncIterator[Queu
 
 
 async def _probe(url: Secret, *, create: bool) -> None:
-    """That the database is there. A login that may not make one is enough where it is."""
+    """Create the database if it is missing. A login that may not create one is enough if it exists."""
     try:
         probe = await connect(url, limits=Limits(), application_name="fivrec fleet")
     except DatabaseError as exc:
         if exc.code != "database_missing":
             raise
-        if not create:  # the words of it are about an instance's
+        if not create:  # its messages are about an instance's database
             raise DatabaseError(exc.message, code=exc.code, hint=INIT_FIRST) from None
         await create_database(url)
         await _probe(url, create=False)
@@ -283,7 +289,7 @@ async def _probe(url: Secret, *, create: bool) -> None:
 
 
 def _pool(**settings: Any) -> AsyncConnectionPool[Any]:
-    """Without Procrastinate's check before each statement, which doubles the round trips."""
+    """Skip Procrastinate's check before each statement, which doubles the round trips."""
     from psycopg_pool import AsyncConnectionPool
 
     return AsyncConnectionPool(**{**settings, "check": None, "reconnect_timeout": RECONNECT_S})
@@ -295,7 +301,8 @@ async def _each_statement_alone(conn: psycopg.AsyncConnection[Any]) -> None:
 
 
 def forward_logs(say: Callable[[str], None]) -> None:
-    """What Procrastinate, its pool and asyncio warn of, one line each, without tracebacks, which may quote rows."""
+    """Log the warnings of Procrastinate, its pool and asyncio in one line each, without tracebacks, which may quote
+    rows."""
 
     class Forward(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:

@@ -1,4 +1,4 @@
-"""Where a worker of the fleet has a job's manifest from: its own checkout, or what `schedule --store` signed.
+"""Where a fleet's worker gets a job's manifest from: its own checkout, or what `schedule --store` signed.
 
 Either way the rendered manifest must be the one that the job names: a worker with other files does not guess.
 """
@@ -29,7 +29,7 @@ DIFFERS = "manifest_differs"
 
 @dataclass(slots=True)
 class Checkout:
-    """The worker's own files, read again if a job names a manifest that they did not have."""
+    """The worker's own files, which are read again if a job names a manifest that they do not contain."""
 
     source: ManifestSource
     _by_name: dict[str, Manifest] = field(default_factory=dict)
@@ -57,7 +57,7 @@ class Checkout:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Manifests in the queue's database. `folder` is where their {file: …} references may point."""
+    """Manifests in the queue's database. `folder` is the base of their {file: …} references."""
 
     keys: KeyRing
     folder: Path
@@ -79,7 +79,7 @@ class Stored:
 
 
 def stored_rows(manifests: Sequence[Manifest], keys: KeyRing) -> dict[str, list[Any]]:
-    """Manifests as columns for the statement `store`. They hold references, and never a secret."""
+    """Manifests as columns for the statement `store`. They contain references, and never a secret."""
     texts = [canonical(manifest.document) for manifest in manifests]
     return {
         "digests": [manifest.origin.digest for manifest in manifests],
@@ -92,12 +92,12 @@ def stored_rows(manifests: Sequence[Manifest], keys: KeyRing) -> dict[str, list[
 
 
 def printable(path: str) -> str:
-    """A name that is not UTF-8 as text that a database takes."""
+    """A name that is not UTF-8, as text that a database accepts."""
     return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def absent(job: Job) -> Manifest:
-    """Stands for the manifest that could not be had."""
+    """Stands in for a manifest that is not available."""
     return Manifest(job.instance, {}, {"environment": {"name": "production"}}, Origin("", 0, job.digest), Path())
 
 

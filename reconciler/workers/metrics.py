@@ -1,6 +1,5 @@
-"""Metrics of `fleet schedule` for Prometheus: how the queue stands, and its instances. A worker shows its turns alone
-(watch/metrics.py): of an instance that moves from worker to worker each would show another past.
-"""
+"""Metrics of `fleet schedule` for Prometheus: the state of the queue, and its instances. A worker shows only its own
+turns (watch/metrics.py): for an instance that moves between workers, each would show a different past."""
 
 from __future__ import annotations
 
@@ -29,7 +28,7 @@ GAUGES = {
 
 
 def build_row_facts(row: Mapping[str, Any], since_s: float) -> InstanceFacts:
-    """An instance as its row has it, which was read `since_s` ago."""
+    """An instance from its row, which was read `since_s` ago."""
     ages = {key: None if row[key] is None else row[key] + since_s for key in ("last_success_age_s", "last_run_age_s")}
     known = json.loads(row["standing"]) if row["standing"] else {}
     found = json.loads(row["drift"]) if row["drift"] else {}
@@ -47,7 +46,7 @@ def build_row_facts(row: Mapping[str, Any], since_s: float) -> InstanceFacts:
 
 
 class FleetMetrics(Collector):
-    """Both are called at each scrape; what they do not know yet is left out."""
+    """Both are called at each scrape; unknown values are left out."""
 
     def __init__(
         self, facts: Callable[[], Mapping[str, float]], instances: Callable[[], Iterable[InstanceFacts]]

@@ -1,6 +1,7 @@
-"""The fleet's scheduler: what is declared, and each second a job for each instance that is due. Any number may run.
+"""The fleet's scheduler: declares instances, and each second queues a job for each instance that is due. Any number of
+schedulers may run.
 
-It keeps nothing: slots are rows of the queue's database, taken there by its clock. It reads no secret.
+Keeps nothing itself: slots are rows of the queue's database, scheduled by that server's clock. Reads no secret.
 """
 
 from __future__ import annotations
@@ -31,18 +32,21 @@ if TYPE_CHECKING:
 
 TICK_S, CARE_S, TIDY_S = 0.5, 5.0, 3600.0
 ROWS_S, OLD_S = 10.0, 120.0
-"""So often all schedulers at once read the metrics' rows, and for so long they are shown if they can't be read."""
+"""Seconds between readings of the metrics' rows, for all schedulers together; and seconds for which old rows are shown
+if they can't be read."""
 DECLARE_S, LEASE_S = 30.0, 120.0
-"""So often a scheduler says again what is declared; who has not been declared for the other time is no longer."""
+"""Seconds between a scheduler's declarations of its instances; and seconds after which an instance that nobody declared
+is forgotten."""
 AT_ONCE = 500
 WAITING = 1000
-"""So many jobs wait at most; more who are due wait in our own table, where the next one is found by an index."""
+"""The most jobs that wait at once; other instances that are due wait in our own table, where an index finds the next
+one."""
 ALL = 1_000_000_000
 
 
 class Scheduler(QueueContact):
-    """`keys`, where they are given, sign the manifests that are stored for workers without files of their own. With
-    `once`, or a source that is not whole, nothing is forgotten."""
+    """`keys`, if given, sign the manifests that are stored for workers without files of their own. With `once`, or an
+    incomplete source, nothing is forgotten."""
 
     def __init__(
         self,
@@ -74,7 +78,8 @@ class Scheduler(QueueContact):
         self._keys = keys
 
     async def declare(self, manifests: Sequence[Manifest]) -> None:
-        """New and changed ones are due at once; those that are gone are due no more. Nothing of theirs is removed."""
+        """New and changed instances are due at once; those that are gone are no longer due. Nothing that they created
+        is removed."""
         changed = [one for one in manifests if self._digests.get(one.instance) != one.origin.digest]
         await self._write(changed, take=True)
         before, self._digests = self._digests, {one.instance: one.origin.digest for one in manifests}
@@ -82,8 +87,9 @@ class Scheduler(QueueContact):
         await self.refresh(before.keys() - self._digests.keys())
 
     async def refresh(self, gone: AbstractSet[str] = frozenset()) -> None:
-        """Say again what is declared: who is missing comes back. What this scheduler no longer declares, and what
-        nobody has declared for a while, gets no more turns, and is forgotten if nobody declares it again."""
+        """Declare the instances again, so that missing rows come back. Instances that this scheduler no longer
+        declares, and those that nobody has declared for a while, get no more turns, and are forgotten if nobody
+        declares them again."""
         await self.is_behind(self._queue, self._log)
         await self._write(self.source.held, take=await self._is_restored())
         if self._forgets:
@@ -99,7 +105,7 @@ class Scheduler(QueueContact):
         await self._queue.run("pull_in", longest_retry_s=LAST_RETRY_S)
 
     async def _is_restored(self) -> bool:
-        """Whether the queue's database was put back to how it was before this scheduler last declared its instances."""
+        """Whether the queue's database was restored to a state before this scheduler last declared its instances."""
         (row,) = await self._queue.rows("attend", id=self._id)
         last, self._attended = self._attended, row["after"]
         return bool(row["before"] != last)
@@ -121,13 +127,13 @@ class Scheduler(QueueContact):
             )
 
     async def enqueue(self, most: int = WAITING) -> int:
-        """Jobs for who is due, while fewer than `most` wait. How many."""
+        """Queue jobs for instances that are due, while fewer than `most` wait. Returns how many."""
         made = len(await self._queue.rows("enqueue_due", most=most, queue=QUEUE, task=TASK))
         self.heard()
         return made
 
     async def run(self, stop: asyncio.Event, looks: Callable[[], AsyncIterator[None]]) -> None:
-        """Until `stop`. A part that ends before is started again."""
+        """Run until `stop`. A part that ends earlier is restarted."""
         self._log.info("fleet", f"📅 scheduling {counted(self.declared, 'instance')}", instances=self.declared)
         async with supervised(self._log, {"schedule": self._tick, "manifests": partial(self._follow, looks)}):
             await stop.wait()
@@ -157,7 +163,7 @@ class Scheduler(QueueContact):
             except FivrecError as exc:
                 failures += 1
                 self._log.error("fleet", f"❌ {said_of(exc)}", error=exc.code)
-                self.beat()  # a queue that swallows packets has taken most of a minute by now
+                self.beat()  # a queue behind a firewall that drops packets has taken most of a minute by now
             await asyncio.sleep(wait_s(failures) if failures else TICK_S)
 
     async def _standing(self) -> dict[str, float]:
@@ -165,18 +171,18 @@ class Scheduler(QueueContact):
         return {**depth, **workers, **totals}
 
     def queue_facts(self) -> dict[str, float]:
-        """How the queue stands, for the metrics. Only its silence, where it has not told for long."""
+        """The state of the queue, for the metrics; only its silence if it has not answered for long."""
         at, facts = self._facts
         return {"silence_s": self.silence_s(), **(facts if loop_time() - at <= OLD_S else {})}
 
     async def _read_rows(self) -> None:
-        """When the other schedulers read them, so that their pages say the same at any time: by the wall clock."""
+        """The times at which all schedulers read the rows, so that their pages agree: by the wall clock."""
         period = time.time() // ROWS_S
         if self.shows_instances and period != self._rows_of:
             self._rows, self._rows_of = (loop_time(), await self._queue.rows("gauges")), period
 
     def instance_facts(self) -> Iterator[InstanceFacts]:
-        """Every instance of the queue, for the metrics. Nothing, where the queue has not told it for long."""
+        """Every instance of the queue, for the metrics; none if the queue has not answered for long."""
         from reconciler.workers.metrics import build_row_facts
 
         since_s = loop_time() - self._rows[0]
@@ -188,7 +194,8 @@ class Scheduler(QueueContact):
             await self._declare_at_last()
 
     async def _declare_at_last(self) -> None:
-        """What the files say once the queue can be asked: another scheduler may have declared more than they said."""
+        """The declarations from the files, once the queue can be asked: another scheduler may have declared more in
+        between."""
         failures = 0
         while True:
             try:

@@ -1,8 +1,8 @@
 """A worker of the fleet: takes jobs from the queue and gives each instance the turn that `watch` would give it.
 
-Any number of them run on any number of machines. What is known between turns is in the queue's database, so that a
-turn may follow another worker's. Who dies loses nothing: its job is another's within a minute, and a turn that was
-committed finds nothing to do when it comes again.
+Any number of workers run on any number of machines. What is known between turns is in the queue's database, so that a
+turn may follow another worker's. If a worker dies, nothing is lost: another one gets its job within a minute, and if
+the turn was already committed, the repeated turn finds nothing to do.
 """
 
 from __future__ import annotations
@@ -41,14 +41,16 @@ MESSAGE = 500
 
 
 class Manifests(Protocol):
-    """Where manifests come from (manifests.py). FivrecError where it is not the one that the job names."""
+    """Where manifests come from (manifests.py). Raises FivrecError if the manifest is not the one that the job
+    names."""
 
     async def find(self, job: Job, row: Mapping[str, Any]) -> Manifest: ...
 
 
 @dataclass(slots=True)
 class FleetClock:
-    """Seconds since 1970 by the queue database's clock: one for all workers, whatever their own say."""
+    """Seconds since 1970 by the clock of the queue's database: the same for all workers, whatever their own clocks
+    say."""
 
     offset: float = 0.0
 
@@ -60,7 +62,7 @@ class FleetClock:
 
 
 class FleetWorker(QueueContact):
-    """`turning` goes by `clock`. `known` are the instances that this worker had."""
+    """`turning` uses `clock`. `known` are the instances for which this worker had a turn."""
 
     def __init__(self, queue: Queue, manifests: Manifests, turning: Cycle, clock: FleetClock, forks: int) -> None:
         super().__init__()
@@ -75,14 +77,14 @@ class FleetWorker(QueueContact):
         self._log = turning.run.log
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Until `stop`; then turns may end, or roll back and go to another worker."""
+        """Run until `stop`; then running turns may end, or roll back and go to another worker."""
         self._log.info("fleet", f"👷 working, {self._forks} instances at once", forks=self._forks)
         async with supervised(self._log, {"jobs": self._work, "lost jobs": self._care}):
             await stop.wait()
             self.stopping = True
 
     async def turn(self, job: Job) -> None:
-        """One job, from the queue's word to the record of its end."""
+        """One job, from taking it to recording its end."""
         self.running += 1
         begun = loop_time()
         try:
@@ -100,7 +102,7 @@ class FleetWorker(QueueContact):
                 self._say_lost(job)
             elif job.run is not None:
                 await self._asked_for(job, row)
-            elif row["scheduled"]:  # else it was taken off the schedule meanwhile
+            elif row["scheduled"]:  # otherwise it was removed from the schedule meanwhile
                 await self._scheduled(job, row, begun)
         except Exception as fault:  # noqa: BLE001 (a row or a job that can't be read; Procrastinate would say nothing)
             said = as_error(fault)
@@ -127,7 +129,8 @@ class FleetWorker(QueueContact):
         await self._queue.run("end_turn", **_ended(job, one, report))
 
     async def _turned(self, job: Job, one: InstanceState, begun: float) -> InstanceReport | None:
-        """Also of a turn that fails unexpectedly: that is logged, and tried again. None if the turn is another's."""
+        """Run the turn. A turn that fails unexpectedly is logged and retried. Returns None if the turn is another
+        worker's."""
         if (before := self.known.get(one.manifest.instance)) is not None:
             one.next_prune = before.next_prune
         mine = partial(self._is_mine, job, begun)
@@ -151,7 +154,7 @@ class FleetWorker(QueueContact):
         self._log.info("fleet", "🧊 the turn took too long, and belongs to another worker now", instance=job.instance)
 
     async def _is_mine(self, job: Job, begun: float) -> bool | None:
-        """Whether a turn that took long is still this worker's: one that was frozen or cut off has lost it."""
+        """Whether a long turn still belongs to this worker: a worker that was frozen or cut off has lost it."""
         if loop_time() - begun < STALE_S:
             return True
         try:
@@ -160,7 +163,7 @@ class FleetWorker(QueueContact):
             return None
 
     async def _asked_for(self, job: Job, row: Mapping[str, Any]) -> None:
-        """A job of `fivrec fleet apply`: applied as `fivrec apply` does, and reported to the command that waits."""
+        """A job of `fivrec fleet apply`: applied like `fivrec apply`, and reported to the waiting command."""
         started = time.monotonic()
         try:
             manifest = await self._manifests.find(job, row)
@@ -207,7 +210,7 @@ class FleetWorker(QueueContact):
             await asyncio.sleep(wait_s(failures))
 
     async def _care(self) -> None:
-        """Jobs of lost workers, for those that work; and the state of the queue."""
+        """Recover the jobs of lost workers, and read the state of the queue."""
         away = False
         while True:
             self.beat()
@@ -250,7 +253,7 @@ def _watched(row: Mapping[str, Any], manifest: Manifest) -> InstanceState:
 
 
 def _standing(held: Mapping[str, Any]) -> KnownStatus:
-    """What a worker of a newer fivrec adds is left out."""
+    """Leaves out fields that a worker of a newer fivrec adds."""
     return KnownStatus(**{one.name: held[one.name] for one in fields(KnownStatus) if one.name in held})
 
 
@@ -278,7 +281,8 @@ def _ended(job: Job, one: InstanceState, report: InstanceReport) -> dict[str, An
 
 
 def _found(one: InstanceState) -> str | None:
-    """What turns found wrong that was left so, and what Connect says of the database; and whether a check is owed."""
+    """The columns for what turns found wrong and left, what Connect says about the database, and whether a check is
+    owed."""
     found: dict[str, Any] = {"left": one.drift, "told": one.drift_told} if one.drift else {}
     if one.check_due:
         found["check_due"] = True
