@@ -137,8 +137,8 @@ class Queue:
             raise
 
     async def _refuse_unreachable(self) -> None:
-        """One connection serves all that wait: turns run out of time together, and too many connections may be the
-        problem."""
+        """Raises DatabaseError with the reason. One connection asks for all that wait: turns run out of time together,
+        and too many connections may be the problem."""
         asked_at = monotonic()
         async with self._asking:
             if self._answer[0] < asked_at:
@@ -166,7 +166,7 @@ class Queue:
         return made
 
     async def version(self) -> int:
-        """The purpose for which `fivrec fleet init` created our tables."""
+        """The version of our tables, as `fivrec fleet init` recorded it."""
         (row,) = await self.rows("version")
         return int(row["version"] or 0)
 
