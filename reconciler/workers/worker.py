@@ -281,8 +281,8 @@ def _ended(job: Job, one: InstanceState, report: InstanceReport) -> dict[str, An
 
 
 def _found(one: InstanceState) -> str | None:
-    """The column `drift` as JSON: the drift that turns left, what Connect says about the database, and whether a check is
-    owed."""
+    """The column `drift` as JSON: the drift that turns left, what Connect says about the database, and whether a check
+    is owed."""
     found: dict[str, Any] = {"left": one.drift, "told": one.drift_told} if one.drift else {}
     if one.check_due:
         found["check_due"] = True
