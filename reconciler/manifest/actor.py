@@ -1,4 +1,4 @@
-"""Who runs fivrec, and which commit the manifests stand at: for the audit log."""
+"""Who runs fivrec, and the commit that the manifests are at: for the audit log."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ CI_VARIABLES = ("GITHUB_ACTOR", "GITLAB_USER_LOGIN", "BUILD_REQUESTEDFOR", "CIRC
 
 
 def find_actor(given: str | None, paths: Sequence[str], environ: Mapping[str, str]) -> Actor:
-    """--actor, else what the pipeline says, else the user; and HEAD of the first manifest's repository."""
+    """Returns --actor, else the pipeline's user, else the system's user; and HEAD of the first manifest's
+    repository."""
     name = given or next((environ[variable] for variable in CI_VARIABLES if environ.get(variable)), None) or _user()
-    # Bytes that are no text, which no database takes, must not keep anything from being applied.
+    # Invalid bytes, which no database accepts, must not prevent an apply.
     return Actor(name.encode("utf-8", "backslashreplace").decode(), find_commit(paths))
 
 
 def find_commit(paths: Sequence[str]) -> str | None:
-    """The commit checked out where the first manifest lies; None outside of git. Read from .git: no child process
-    in the usual case."""
+    """The checked-out commit of the first manifest's repository; None outside of git. Read from .git: usually needs no
+    child process."""
     first = next((path for path in paths if path != "-"), None)
     if first is None:
         return None
@@ -34,7 +35,7 @@ def find_commit(paths: Sequence[str]) -> str | None:
 
 
 def _head(git: Path, top: Path) -> str | None:
-    """HEAD by its ref's file; git itself where refs are packed or .git is a file (worktrees)."""
+    """HEAD from its ref's file; asks git itself if refs are packed or .git is a file (worktrees)."""
     try:
         head = (git / "HEAD").read_text(encoding="ascii").strip()
         if not head.startswith("ref: "):

@@ -18,8 +18,9 @@ from reconciler.model.types import is_embedded
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Globs of variables and secrets, and names of hosts; without any of a kind all of it may be reached, but no
-    secret of Vault or a package if variables are bounded: it would be a way around them."""
+    """Globs of variables and secrets, and names of hosts. If none of a kind is given, everything of that kind is
+    allowed; but if variables are bounded, secrets of Vault and of packages are not allowed, because they would be a way
+    around the bounds."""
 
     env: tuple[str, ...] = ()
     connect: tuple[str, ...] = ()
@@ -28,7 +29,8 @@ class Bounds:
 
 
 def check_bounds(manifests: Sequence[Manifest], bounds: Bounds) -> Iterator[ManifestProblem]:
-    """Each variable and each literal URL of the manifests that is out of bounds. No reference is resolved."""
+    """Returns a problem for each variable and each literal URL of the manifests that is out of bounds. Resolves no
+    reference."""
     for manifest in manifests:
         yield from _variables(manifest, bounds)
         yield from _secrets(manifest, bounds)
@@ -37,7 +39,8 @@ def check_bounds(manifests: Sequence[Manifest], bounds: Bounds) -> Iterator[Mani
 
 
 def check_url(manifest: Manifest, path: str, url: str, bounds: Bounds) -> Iterator[ManifestProblem]:
-    """A URL, resolved or literal, that leads to a host out of bounds. The words repeat nothing of it."""
+    """Returns a problem if a URL, resolved or literal, leads to a host that is out of bounds. The message repeats
+    nothing of the URL."""
     option, allowed = ("database", bounds.database) if path.startswith("database/") else ("connect", bounds.connect)
     if not allowed or is_embedded(url):
         return
@@ -78,7 +81,7 @@ def _secrets(manifest: Manifest, bounds: Bounds) -> Iterator[ManifestProblem]:
                 name = f"{package}:{value}"
             case _:
                 continue
-        steps = re.split("[/#]", name)  # Vault's client takes a/../b for b
+        steps = re.split("[/#]", name)  # Vault's client reads a/../b as b
         if {".", ".."} & set(steps) or not any(fnmatchcase(name, glob) for glob in bounds.secret):
             allowed = ", ".join(bounds.secret) or "none, as --allow-env is given"
             yield problem_at(manifest, path, f"{name} is not one that --allow-secret names", f"allowed: {allowed}")
@@ -104,13 +107,14 @@ def _literal_urls(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _database_hosts(url: str) -> tuple[str, ...]:
-    """All hosts that libpq would ask, as it reads the URL, its service file and PG* variables; localhost for none."""
+    """All hosts that libpq would connect to, from the URL, its service file and PG* variables; localhost if there are
+    none."""
     from reconciler.support.conninfo import effective
 
     try:
         settings = effective(Secret(url))
     except DatabaseError:
-        return ()  # what can't be read is a problem of its own
+        return ()  # an unreadable URL is a problem of its own
     found = [settings.get(key, "") for key in ("host", "hostaddr")]
     if issuer := settings.get("oauth_issuer"):
         found.append(urlsplit(issuer).hostname or issuer)

@@ -1,6 +1,6 @@
-"""Which instances' manifests differ from those of an earlier commit. Both are rendered by the same loader.
+"""Which instances' manifests differ from those of an earlier commit. The same loader renders both.
 
-What references point at (variables, secret files) is no part of a manifest: a new password changes none.
+The values behind references (variables, secret files) are not part of a manifest: a new password changes none.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from reconciler.model.errors import FivrecError, UsageError
 from reconciler.model.records import dataclass
 
 READ = (*SUFFIXES, ".csv")
-"""What a folder's manifests are read from; a file that is named may have any ending."""
+"""The endings of files in a folder that manifests are read from; a file that is named may have any ending."""
 
 
 _NO_COMMIT: Final = re.compile("0{40}|0{64}")
-"""What GitHub and GitLab give for the commit before a push, where there was none."""
+"""What GitHub and GitLab pass as the commit before a push if there was none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """What changed since a commit. `gone` are the earlier manifests of instances that none declares any more.
+    """What changed since a commit. `gone` are the earlier manifests of instances that are no longer declared.
 
-    `unreadable` says why the earlier manifests could not be loaded; then all instances count as changed: applying
-    one that did not change does nothing, leaving out one that did would.
+    `unreadable` says why the earlier manifests could not be loaded. Then all instances count as changed: applying an
+    unchanged one does nothing, but leaving out a changed one would be a fault.
     """
 
     commit: str
@@ -43,7 +43,7 @@ class Changed:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What a command loads its manifests from."""
+    """The inputs that a command loads its manifests from."""
 
     paths: Sequence[str]
     variables: Sequence[str]
@@ -52,7 +52,8 @@ class Inputs:
 
 
 def changed_since(revision: str, now: Sequence[Manifest], inputs: Inputs) -> Changed:
-    """`now` are the manifests as they are, chosen by `inputs.limit`. UsageError for a revision that is none."""
+    """Compare with `now`, the current manifests as selected by `inputs.limit`. Raises UsageError if the revision does
+    not exist."""
     if STDIN in inputs.paths:
         raise UsageError("--changed-since compares files in git, which - is not", hint="name the file or folder")
     if _NO_COMMIT.fullmatch(revision):
@@ -79,7 +80,7 @@ def changed_since(revision: str, now: Sequence[Manifest], inputs: Inputs) -> Cha
 
 @dataclass(slots=True)
 class _Earlier:
-    """The files of one revision, in a folder of their own; a folder in it for each repository."""
+    """Check out the files of one revision into a folder of their own, with a folder in it for each repository."""
 
     revision: str
     folder: Path
@@ -88,7 +89,7 @@ class _Earlier:
     _extracted: set[tuple[Path, str]] = field(default_factory=set)
 
     def path(self, path: str) -> str | None:
-        """Where a path of today stands as it was; None if there was nothing to load."""
+        """The path in that checkout which corresponds to a current path; None if there was nothing to load."""
         is_folder, real = Path(path).is_dir(), Path(path).resolve()
         top = self._top_of(real if is_folder else real.parent)
         name = _name_below(top, path)
@@ -102,7 +103,7 @@ class _Earlier:
         return str(found) if found.is_file() else None
 
     def variables(self, word: str) -> str:
-        """-e @FILE of a repository is read as it was, too; a file outside of them as it is."""
+        """-e @FILE is read from the revision too if the file is in a repository; otherwise as it is now."""
         if not word.startswith("@"):
             return word
         real = Path(word[1:]).resolve()
@@ -114,7 +115,7 @@ class _Earlier:
         return f"@{self._place(top, name)}"
 
     def _top_of(self, folder: Path) -> Path:
-        """The top of the repository that a folder is in."""
+        """The top folder of the repository that a folder is in."""
         if folder not in self._tops:
             commit = find_commit(folder, self.revision)
             self._tops[folder] = commit.top.resolve()
@@ -122,7 +123,7 @@ class _Earlier:
         return self._tops[folder]
 
     def _extract(self, top: Path, folder: PurePath) -> None:
-        """All that may be read below a folder."""
+        """All files below a folder that may be read."""
         if (top, str(folder)) in self._extracted:
             return
         self._extracted.add((top, str(folder)))
@@ -137,7 +138,8 @@ class _Earlier:
 
 
 def _name_below(top: Path, path: str) -> PurePath:
-    """A path of today by its own words from the repository's top on: a link among them may have led elsewhere then."""
+    """The current path as it is written, from the repository's top: a link in it may have led elsewhere at that
+    time."""
     parts = Path(path).parts
     start = len(parts) - parts[::-1].index("..") if ".." in parts else 0
     given = Path(*parts[:start]).resolve().joinpath(*parts[start:])
@@ -153,4 +155,4 @@ def _load(paths: Sequence[str], earlier: _Earlier, inputs: Inputs) -> tuple[Mani
     try:
         return select(manifests, inputs.limit)
     except UsageError:
-        return ()  # none of that time fits --limit
+        return ()  # no manifest of that revision matches --limit

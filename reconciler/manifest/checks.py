@@ -1,4 +1,5 @@
-"""What is wrong with one instance's rendered document by the schema, and between instances. Places are for others."""
+"""Check one instance's rendered document against the schema, and instances against each other. Positions are looked up
+elsewhere."""
 
 from __future__ import annotations
 
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
 def prune(
     raw: Mapping[str, Any], wrong: Iterable[str], violations: Callable[[Any], Iterable[Violation]]
 ) -> dict[str, Any]:
-    """`raw` without the values at the paths that are `wrong`; an entry of a list becomes an empty one, so that the
-    others keep their places. What then still does not fit, but for keys that are missing, goes with its whole part."""
+    """Returns `raw` without the values at the `wrong` paths. An entry of a list is replaced by an empty one, so that
+    the others keep their positions. If something still does not fit, other than missing keys, its whole section is
+    removed."""
     without_findings = deepcopy(dict(raw))
     for path in wrong:
         _take_out(without_findings, [unescape(part) for part in path.split("/")])
@@ -58,11 +60,11 @@ _TEXTS: Final = {
     "must be a whole number, not text": "cells of a CSV file and values of -e NAME=VALUE are text: {{ NAME | int }}",
     "must be true or false, not text": "cells of a CSV file and values of -e NAME=VALUE are text: {{ NAME == 'true' }}",
 }
-"""What to do where text that a variable brought in does not fit."""
+"""A hint for a value that does not fit and came from a variable."""
 
 
 class Declared(NamedTuple):
-    """What two instances must not share, of each that is declared, whatever else is wrong with it."""
+    """The values that two instances must not share, for each declared instance, whatever else is wrong with it."""
 
     instance: str
     database: Identity | None
@@ -70,7 +72,7 @@ class Declared(NamedTuple):
 
 
 def check_schema(rendering: Rendering) -> Iterator[Finding]:
-    """Violations of the schema. If YAML 1.1 read something else than was written, the message says so."""
+    """Violations of the schema. If YAML 1.1 reads a value differently from how it looks, the message says so."""
     source = rendering.entry.source
     unrendered = {finding.path for finding in rendering.findings}
     odd = _own_paths(source, source.document.odd)
@@ -93,15 +95,15 @@ def check_schema(rendering: Rendering) -> Iterator[Finding]:
 
 
 def without_findings(raw: Mapping[str, Any], findings: Sequence[Finding]) -> dict[str, Any]:
-    """What the rules are asked of where something is wrong already: all problems come in one go."""
+    """The document to check the rules on if something is already wrong: all problems are reported together."""
     wrong = [finding.path for finding in findings]
     if any(path.startswith("environment") for path in wrong):
-        wrong.append("config/connect_api_url")  # what it may be depends on the environment
+        wrong.append("config/connect_api_url")  # the allowed values depend on the environment
     return {"instance": "", **prune(raw, wrong, lambda data: schema_problems("manifest#instance", data))}
 
 
 def _own_paths(source: Source, noted: Mapping[str, ManifestProblem]) -> dict[str, tuple[str, str]]:
-    """What of a document's notes belongs to this instance, by its own paths."""
+    """The part of a document's notes that belongs to this instance, by its own paths."""
     return {
         path.removeprefix(prefix): (problem.message, problem.hint)
         for prefix in source.prefixes
@@ -124,7 +126,7 @@ def declared_by(document: Mapping[str, Any], source: Source) -> Declared:
 
 
 def check_twice(declared: Sequence[Declared]) -> Iterator[Finding]:
-    """One instance, or one literal database URL, that two manifests declare."""
+    """An instance, or a literal database URL, that two manifests declare."""
     instances: dict[str, str] = {}
     databases: dict[Identity, str] = {}
     for instance, identity, source in declared:

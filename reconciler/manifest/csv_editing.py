@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping
 from typing import Final, TypeAlias
 
 Cell: TypeAlias = tuple[int, int, str]
-"""A cell's span, with its quotes, and what it says."""
+"""A cell's span, with its quotes, and its value."""
 
 _CELL: Final = re.compile(r'"((?:[^"]|"")*)"|([^,\r\n]*)')
 _NEEDS_QUOTES: Final = re.compile(r'[",\r\n]|^\s|\s$')
 
 
 def replace_cells(content: bytes, changes: Mapping[tuple[int, str], str]) -> bytes:
-    """`changes`: what a cell is to say, by the line that its row begins in and its column's name."""
+    """`changes`: the new value of a cell, by the line on which its row begins and by its column's name."""
     mark, text = _decoded(content)
     rows = _rows(text)
     _, header = next(rows)
@@ -41,7 +41,7 @@ def _written(value: str, *, quoted: bool) -> str:
 
 
 def _rows(text: str) -> Iterator[tuple[int, list[Cell]]]:
-    """Each row with the line that it begins in, as csv.reader counts them."""
+    """Each row with the line on which it begins, counted like csv.reader."""
     at, line, begun = 0, 1, 1
     cells: list[Cell] = []
     while at <= len(text):

@@ -1,4 +1,4 @@
-"""Write out short forms and the schema's defaults, so that the reader of a manifest finds one shape. Pure."""
+"""Expand short forms and fill in the schema's defaults, so that readers of a manifest see one shape. Pure."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from reconciler.support.json_schema.validate import load_schema
 
 
 def normalise(raw: Mapping[str, Any], environment: str) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The whole document of a valid manifest, and the paths of what it left out. `vars` have done their work, and
-    are not in it; `environment` is the resolved name. Kinds that are not declared stay out: they are not managed."""
+    """Returns the full document of a valid manifest, and the paths that it left out. `vars` have been used by then and
+    are not in it; `environment` is the resolved name. Sections that are not declared stay out: they are not managed."""
     filled: list[str] = []
     document: dict[str, Any] = {"version": 1, "instance": raw["instance"], "labels": raw.get("labels", {})}
     document["database"] = _fill("database", raw.get("database", {}), "database", filled)
     spec = {**long_environment(raw.get("environment", {})), "name": environment}
     document["environment"] = _fill("environment_long", spec, "environment", filled)
     document["config"] = _fill("config", raw.get("config", {}), "config", filled)
-    if "config" not in raw:  # of a section that is gone nothing is taken back
+    if "config" not in raw:  # a section that is gone takes nothing back
         document["config"]["former_settings"] = "keep"
     for key, section in SECTIONS.items():
         if key in raw:
@@ -54,6 +54,6 @@ def _fill(part: str, value: Mapping[str, Any], path: str, filled: list[str]) -> 
 
 @cache
 def _defaults(part: str) -> Mapping[str, Any]:
-    """Every default that the schema gives in a part; the kinds never change what they are given."""
+    """Every default that the schema has for a part; kinds never modify their input."""
     properties: Mapping[str, Any] = load_schema("manifest")["$defs"][part]["properties"]
     return {key: schema["default"] for key, schema in properties.items() if "default" in schema}

@@ -1,8 +1,8 @@
-"""Make edits of normalised manifests in the files that they were read from, each where its value was declared.
+"""Apply edits of normalised manifests to the files that they were read from, each where its value was declared.
 
-The line that declares a value is changed; a value that is one cell of a CSV file is changed there; any other
-value from a fleet's defaults becomes a key of the instance, or of its entry in `overrides`. What was written is loaded
-again and compared with what it should declare, so an edit that would do anything else is not made.
+Changes the line that declares a value, or the cell if the value is one cell of a CSV file. Any other value from a
+fleet's defaults becomes a key of the instance, or of its entry in `overrides`. The result is loaded again and compared
+with the wanted manifests, so an edit with any other effect is not made.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _LISTS: Final = frozenset(section.key for section in SECTIONS.values() if sectio
 _OTHERS = "it can't be written without changing what else the manifests declare"
 _Ref: TypeAlias = tuple[str, Key, str]  # an edit's instance, resource and field
 _MAX_ALONE: Final = 50  # edits of one instance that are tried in cells one by one
-_MAX_TRIES: Final = 200  # of those of one instance, if they can't be made at once
+_MAX_TRIES: Final = 200  # attempts for one instance, if its edits can't be made together
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class ChangedFile:
 
 @dataclass(frozen=True, slots=True)
 class Edited:
-    """What came of the edits: files that differ, the edits made, and those that can't be, by instance."""
+    """The result of the edits: files that differ, the edits made, and those that can't be made, by instance."""
 
     files: tuple[ChangedFile, ...]
     made: Mapping[str, tuple[Edit, ...]]
@@ -56,7 +56,7 @@ class Edited:
 
 @dataclass(slots=True)
 class Editor:
-    """`files` as they were read; `variables` and `environ` as load_manifests takes them."""
+    """`files` as they were read; `variables` and `environ` as for load_manifests."""
 
     files: Sequence[ManifestFile]
     variables: Sequence[str]
@@ -73,7 +73,7 @@ class Editor:
                 self._tables.setdefault(source.file.path, set()).add(source.row.path)
 
     def apply(self, wanted: Mapping[str, tuple[Edit, ...]]) -> Edited:
-        """Make as many of the edits as can be made: one instance that can't be edited doesn't stop the others."""
+        """Make as many of the edits as possible: an instance that can't be edited doesn't stop the others."""
         files, reason = self._write(wanted, frozenset())
         if reason is None:
             return Edited(files, wanted, {})
@@ -86,7 +86,7 @@ class Editor:
             if refused:
                 left[instance] = refused
             for more in (plain | own, plain | _refs(instance, kept)):
-                # What is fine alone may not be together: one cell, one anchor.
+                # Edits that work alone may not work together: they may share a cell or an anchor.
                 found, reason = self._write({**made, instance: kept}, more)
                 if reason is None:
                     made[instance], files, plain = kept, found, more
@@ -98,14 +98,14 @@ class Editor:
     def _possible(
         self, instance: str, edits: tuple[Edit, ...]
     ) -> tuple[tuple[Edit, ...], tuple[Left, ...], frozenset[_Ref]]:
-        """Which of one instance's edits can be made, and those of them that leave cells alone."""
+        """Splits one instance's edits into those that can be made, and those of them that must not change cells."""
         for plain in self._choices(instance, edits):
             if self._write({instance: edits}, plain)[1] is None:
                 return edits, (), plain
         whole, groups, tries = _refs(instance, edits), [edits], _MAX_TRIES
         kept: tuple[Edit, ...] = ()
         refused: list[Left] = []
-        while groups:  # what can't be made together is halved
+        while groups:  # edits that can't be made together are halved
             group, tries = groups.pop(), tries - 1
             reason = self._write({instance: (*kept, *group)}, whole)[1] if tries >= 0 else _OTHERS
             if reason is None:
@@ -117,7 +117,7 @@ class Editor:
         return kept, tuple(refused), whole
 
     def _choices(self, instance: str, edits: tuple[Edit, ...]) -> Iterator[frozenset[_Ref]]:
-        """All cells; those that say nothing but one of the values; none."""
+        """Sets of edits that leave cells alone, to be tried in order: none; those whose cells can't be changed; all."""
         if _entry(self.manifests[instance]).source.row is not None:
             yield frozenset()
             tried = edits[:_MAX_ALONE]
@@ -128,7 +128,7 @@ class Editor:
     def _write(
         self, wanted: Mapping[str, tuple[Edit, ...]], plain: frozenset[_Ref]
     ) -> tuple[tuple[ChangedFile, ...], str | None]:
-        """The files with these edits, or why not. `plain`: those that leave cells alone."""
+        """Returns the files with these edits, or why not. `plain`: edits that leave cells alone."""
         drafts = _Drafts(self.renderer)
         try:
             rest = {
@@ -150,7 +150,7 @@ class Editor:
             return (), exc.problems[0].message if exc.problems else exc.message
 
     def _load(self, changed: tuple[ChangedFile, ...]) -> dict[str, Manifest]:
-        """The manifests of the files concerned, as they would be."""
+        """The manifests of these files as they would be."""
         texts = {file.path: file.after for file in changed}
         loaded = load_files(
             [replace(file, yaml=YamlFile(file.yaml.path, texts.get(file.yaml.path, file.yaml.text)), beside=texts)
@@ -160,7 +160,8 @@ class Editor:
         return {manifest.instance: manifest for manifest in loaded}
 
     def _difference(self, changed: tuple[ChangedFile, ...], wanted: Mapping[str, tuple[Edit, ...]]) -> str | None:
-        """Load what would be written: None if it declares what was wanted, and nothing else changed."""
+        """Load the result. Returns None if it declares what was wanted and nothing else changed, otherwise the
+        reason."""
         for manifest in self._load(changed).values():
             before = self.manifests.get(manifest.instance)
             if before is None:
@@ -173,7 +174,7 @@ class Editor:
         return None
 
     def _concerned(self, texts: Mapping[str, bytes]) -> Iterator[ManifestFile]:
-        """The files whose instances may read differently: those changed, and those with a CSV file that is."""
+        """The files whose instances may change: those that were edited, and those that use an edited CSV file."""
         return (file for file in self.files if {file.yaml.path, *self._tables.get(file.yaml.path, ())} & texts.keys())
 
 
@@ -193,7 +194,7 @@ def _words(declared: Mapping[Key, Mapping[str, Value]]) -> dict[Key, str]:
 
 
 def _rest(document: Mapping[str, Any]) -> str:
-    """What a pull never changes."""
+    """The keys that a pull never changes."""
     kept = dict(document)
     kept["policies"] = {}
     for section in ("environment", "config", *SECTIONS):
@@ -205,7 +206,7 @@ def _rest(document: Mapping[str, Any]) -> str:
 
 @dataclass(slots=True)
 class _Drafts:
-    """The data of documents as they are to be, and the cells."""
+    """The data of documents as they should be, and the cells to change."""
 
     renderer: Renderer
     documents: dict[tuple[str, int], tuple[Any, Any]] = field(default_factory=dict)
@@ -213,7 +214,7 @@ class _Drafts:
 
     def add(self, manifest: Manifest, edits: tuple[Edit, ...]) -> None:
         draft = self._draft(manifest)
-        # What is added comes last, and what is taken out keeps its place until then: numbers of items stay true.
+        # Additions come last, and removed items keep their place until then, so that item numbers stay valid.
         for item in sorted(edits, key=lambda one: one.action == "add"):
             draft.make(item)
 
@@ -226,7 +227,7 @@ class _Drafts:
         return _Draft(entry, self.documents[place][1])
 
     def in_cell(self, manifest: Manifest, item: Edit) -> bool:
-        """Whether the value is one cell of a CSV file and nothing else; then that is changed."""
+        """Change the cell if the value is exactly one cell of a CSV file. Returns whether it is."""
         entry = _entry(manifest)
         row, raw = entry.source.row, self._draft(manifest).value(item.path)
         if row is None or item.action != "set" or type(item.live) not in (str, int) or not isinstance(raw, str):
@@ -262,7 +263,8 @@ def read_bytes(path: str) -> bytes:
 
 
 def _column(renderer: Renderer, text: str) -> str:
-    """The variable of a text that is one expression over it, as `{{ minutes | int }}`; "" if it is more than that."""
+    """The variable of a text that is one expression over it, like `{{ minutes | int }}`; "" if the text is more than
+    that."""
     parts: Parts = ()
     with suppress(TemplateError):
         parts = renderer.parse(text)
@@ -275,7 +277,7 @@ def _refs(instance: str, edits: tuple[Edit, ...]) -> frozenset[_Ref]:
 
 
 def _unsaid(edits: tuple[Edit, ...], manifest: Manifest | None) -> Iterator[Edit]:
-    """The edits that a manifest does not say already, since a cell that it takes was changed."""
+    """The edits that a manifest still needs after a cell that it uses was changed."""
     declared = _declared(manifest.document) if manifest is not None else {}
     for item in edits:
         said = item.field != "*" and item.key in declared and item.field in declared[item.key]
@@ -285,7 +287,7 @@ def _unsaid(edits: tuple[Edit, ...], manifest: Manifest | None) -> Iterator[Edit
 
 @dataclass(frozen=True, slots=True)
 class _Draft:
-    """One instance's part of a document's data. Its layers, the last word first: overrides, its own entry, defaults."""
+    """One instance's part of a document's data. Its layers, the strongest first: overrides, its own entry, defaults."""
 
     entry: Entry
     data: dict[str, Any]
@@ -296,14 +298,14 @@ class _Draft:
             if isinstance(layer, dict) and self._defines(layer, item):
                 path = self._long(layer, item.path)
                 if item.action == "remove" and not isinstance(path[-1], int) and self._below(place, item):
-                    _set(layer, path, None)  # null unsets what the layers below it say
+                    _set(layer, path, None)  # null unsets what the layers below it set
                 else:
                     _change(layer, path, self._over(place, item))
                 return
         self._create(self._over(self._own()[-1], item))
 
     def value(self, path: Path) -> Any:
-        """What is written for it, before templates are rendered."""
+        """The value as written, before templates are rendered."""
         return _at(self.entry.raw, _short(self.entry.raw, path))
 
     def _own(self) -> tuple[Path, ...]:
@@ -321,7 +323,7 @@ class _Draft:
         return _short(layer, path)
 
     def _defines(self, layer: dict[str, Any], item: Edit) -> bool:
-        """Whether this layer is where the value is declared: a list with all its items is declared in one."""
+        """Whether this layer declares the value: a list with all its items is declared in one layer."""
         path = _list_of(item) or item.path
         if path[0] == "environment" and "environment" in layer:
             return True
@@ -335,7 +337,7 @@ class _Draft:
         return any(isinstance(layer, dict) and self._defines(layer, item) for layer in layers)
 
     def _over(self, place: Path, item: Edit) -> Edit:
-        """The edit as the layer has to say it, so that merged with those below it comes out as wanted."""
+        """The edit as this layer has to write it, so that merging with the layers below gives the wanted value."""
         if item.action != "set" or not is_fleet(self.data):
             return item
         own = self._own()
@@ -345,13 +347,13 @@ class _Draft:
         return replace(item, value=_over(_at(below, _short(below, item.path)), item.value))
 
     def _create(self, item: Edit) -> None:
-        """Nothing of the instance's own says it yet: it comes from defaults, or from the schema."""
+        """Edit a value that no layer of the instance has yet: it comes from defaults, or from the schema."""
         place = self._own()[-1]
         layer: Any = self.data
         for step in place:
             layer = layer.setdefault(step, {}) if isinstance(layer, dict) else layer[step]
         whole = _list_of(item)
-        if whole is not None:  # lists replace: all of it, with its templates
+        if whole is not None:  # lists replace: copy all of it, with its templates
             items = _at(self.entry.raw, _short(self.entry.raw, whole))
             _set(layer, whole[:1] if is_short(str(whole[0])) else whole, _copied(items))
             _change(layer, _short(layer, item.path), item)
@@ -388,7 +390,7 @@ def _at(value: Any, path: Path) -> Any:
 
 
 def _copied(value: Any) -> Any:
-    """A copy in which every alias has a value of its own: what is changed in one place stays in all others."""
+    """A copy in which every alias has a value of its own: a change in one place leaves the others alone."""
     match value:
         case dict():
             return {key: _copied(item) for key, item in value.items()}
@@ -408,7 +410,7 @@ def _set(layer: dict[str, Any], path: Path, value: Any) -> None:
 
 
 def _over(below: Any, value: Any) -> Any:
-    """What says `value` over what is below it: maps merge, and null alone would take away."""
+    """What has to be written to get `value` on top of the layers below: maps merge, and only null removes."""
     match below, value:
         case _, None if below is not _NOT_THERE:
             return "{{ none }}"

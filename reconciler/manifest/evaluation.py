@@ -1,4 +1,5 @@
-"""Evaluate an expression that passed the allow-list of expressions.py, node by node, each value charged."""
+"""Evaluate an expression that passed the allow-list of expressions.py, node by node, charging each value to the
+budget."""
 
 from __future__ import annotations
 
@@ -38,19 +39,19 @@ _COMPARISONS: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
 
 @dataclass(frozen=True, slots=True)
 class _Missing:
-    """What is not there, until `default` takes it or an error names it."""
+    """A missing value, until `default` replaces it or an error names it."""
 
     error: TemplateError
 
 
 @cache
 def jinja_environment() -> jinja2.Environment:
-    """Nothing is rendered by it: it reads expressions and lends its filters."""
+    """Renders nothing: it parses expressions and provides Jinja2's filters."""
     return jinja2.Environment(keep_trailing_newline=True, autoescape=False)  # noqa: S701 (about HTML, which this is not)
 
 
 def evaluate(node: nodes.Expr, names: Names, budget: Budget) -> Any:
-    """The expression's value. TemplateError, without any value in its words, where it has none."""
+    """Returns the expression's value. Raises TemplateError, without any value in its message, if it has none."""
     try:
         return _Evaluation(names, budget).value(node)
     except (
@@ -68,7 +69,7 @@ def evaluate(node: nodes.Expr, names: Names, budget: Budget) -> Any:
 
 
 class _Evaluation:
-    """One evaluation: the names seen, and the budget that every value is charged to."""
+    """One evaluation: the names that it sees, and the budget that every value is charged to."""
 
     __slots__ = ("_budget", "_names")
 
@@ -117,7 +118,7 @@ class _Evaluation:
             case nodes.Filter():
                 return self._filter(node)
             case _:
-                raise TypeError(type(node).__name__)  # the allow-list and this are of one mind; tests see to it
+                raise TypeError(type(node).__name__)  # the allow-list and this match agree; tests check that
 
     def _item(self, value: Any, key: Any) -> Any:
         if isinstance(value, Mapping):
@@ -170,7 +171,7 @@ class _Evaluation:
         result = environment.call_filter(node.name, value, args, {}, eval_ctx=context)
         if isinstance(result, jinja2.Undefined):
             raise TemplateError(f'the filter "{node.name}" has no value to return', "give it a value that is not empty")
-        # tojson marks its text as safe HTML, and marked text would escape what is joined to it.
+        # tojson marks its text as safe HTML, and marked text would escape whatever is joined to it.
         return str(result) if isinstance(result, str) else result
 
     def _default(self, node: nodes.Expr, fallback: Any = "", even_if_false: Any = False) -> Any:  # noqa: FBT002  Jinja2's
@@ -187,7 +188,8 @@ def _check_replace(text: str, old: Any, new: Any, count: Any = None) -> None:
 
 
 def _whole_number(value: Any, *fallback: Any) -> Any:
-    """The filter int. Jinja2 makes 0 of what is no number; here only a fallback that is given takes its place."""
+    """The filter int. Jinja2 turns anything that is not a number into 0; here only an explicit fallback may replace
+    it."""
     match value:
         case int() if not isinstance(value, bool):
             return value

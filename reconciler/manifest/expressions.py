@@ -1,7 +1,7 @@
-"""Jinja2 expressions, by an allow-list over the parsed tree. Parsed by Jinja2, evaluated here, node by node.
+"""Jinja2 expressions, restricted by an allow-list over the parsed tree. Parsed by Jinja2, evaluated here, node by node.
 
-What the list does not name is refused before anything runs: statements, calls, tests, slices, `*`, `**`, `%`. What
-runs is charged by the size of every intermediate value, so that nothing can hang or grow.
+Everything that is not on the list is refused before anything runs: statements, calls, tests, slices, `*`, `**`, `%`.
+The evaluation is charged by the size of every intermediate value, so that nothing can hang or grow.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ FILTERS: Final = {
     "trim": 1,
     "upper": 0,
 }
-"""The filters, as Jinja2 has them, and how many positional arguments each may have."""
+"""Jinja2's filters that are allowed, and how many positional arguments each may have."""
 
 _ALLOWED: Final = (
     nodes.Name,
@@ -82,7 +82,7 @@ class Tree:
 
 
 def parse_expressions(text: str) -> Parts:
-    """The parts of a text. TemplateError for what is not an expression of the allow-list."""
+    """The parts of a text. Raises TemplateError for anything that is not an expression on the allow-list."""
     environment = jinja_environment()
     try:
         if any(kind in _STATEMENTS for _, kind, _ in environment.lex(text)):

@@ -1,4 +1,4 @@
-"""From the paths of the command line to the texts of manifests. Parses nothing."""
+"""From the paths on the command line to the texts of manifests. Parses nothing."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _OPEN_FILES: Final = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
 SUBMODULE: Final = re.compile(r'^\s*path\s*=\s*"?(.+?)"?\s*$', re.MULTILINE)
 """A submodule's folder in `.gitmodules`."""
 LOST_AND_FOUND: Final = "lost+found"
-"""At the root of a mounted file system, for its owner alone to read, and never anybody's manifests."""
+"""A folder at the root of a mounted file system that only its owner may read, and that never contains manifests."""
 
 
 @dataclass(frozen=True, slots=True)
 class ManifestFile:
     """One file's text, and the folder that its references are relative to. `beside`: the contents of CSV files, by
-    path, that count in place of what is on disk."""
+    path, that replace those on disk."""
 
     yaml: YamlFile
     folder: Path
@@ -84,16 +84,16 @@ def _find(path: str) -> Iterator[str | ManifestProblem]:
 
 
 def _leads_away(path: str) -> bool:
-    """Whether a path below the working directory by its name is none: a pull request can make any of them a link.
-    What is named from the root, or by "..", is meant to be elsewhere."""
+    """Whether a path below the working directory really leads out of it: a pull request can turn any of them into a
+    link. Paths from the root, or with "..", are meant to be elsewhere."""
     if os.path.isabs(path) or ".." in Path(path).parts:  # noqa: PTH117  the text is what was given
         return False
     return not Path(os.path.realpath(path)).is_relative_to(os.path.realpath("."))
 
 
 def _walk(folder: str, root: str, visited: set[tuple[int, int]]) -> Iterator[str | ManifestProblem]:
-    """Links are followed, as a mounted ConfigMap needs it, but not out of `root`; a folder is visited once. What can't
-    be read may hold manifests: to leave it out would be to say that they are not declared."""
+    """Follows links, as a mounted ConfigMap needs it, but not out of `root`; visits a folder once. Yields a problem
+    for what can't be read: it may contain manifests, and leaving it out would mean that they are not declared."""
     try:
         status = Path(folder).stat()
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
@@ -112,7 +112,7 @@ def _walk(folder: str, root: str, visited: set[tuple[int, int]]) -> Iterator[str
             continue
         try:
             is_folder = entry.is_dir()
-        except OSError:  # a link to itself, or to what may not be looked at
+        except OSError:  # a link to itself, or to something that may not be read
             is_folder = False
         if not is_folder and not is_manifest(entry.name):
             continue
@@ -121,11 +121,12 @@ def _walk(folder: str, root: str, visited: set[tuple[int, int]]) -> Iterator[str
         elif is_folder:
             yield from _walk(entry.path, root, visited)
         else:
-            yield entry.path  # what is no regular file is refused by name when it is read
+            yield entry.path  # anything but a regular file is refused by name when it is read
 
 
 def _is_submodule(folder: str) -> bool:
-    """Whether the repository that a folder is in declares it as a submodule. Git is not asked: it may not be here."""
+    """Whether the repository that a folder is in declares it as a submodule. Does not run git, which may not be
+    installed."""
     place = Path(os.path.realpath(folder))
     for parent in place.parents:
         if (parent / ".git").exists():
@@ -163,7 +164,7 @@ def _read(path: str) -> ManifestFile | ManifestProblem:
 
 
 def bytes_of(path: str) -> bytes:
-    """At most one byte more than a file of YAML may have."""
+    """Read at most one byte more than a YAML file may have."""
     if not path.startswith(_OPEN_FILES):
         return read_regular(path, MAX_BYTES)
     with open(path, "rb") as file:  # noqa: PTH123  a pipe is what `<(…)` in a shell gives
@@ -177,6 +178,6 @@ def _read_stdin(stdin: BinaryIO | None) -> ManifestFile | ManifestProblem:
 
 
 def unreadable(path: str, exc: OSError) -> ManifestProblem:
-    """A file that can't be read, in words that hold its name and the system's reason."""
+    """The error for a file that can't be read, with its name and the system's reason."""
     hint = "check the path" if isinstance(exc, FileNotFoundError) else "check the file and its permissions"
     return ManifestProblem(path, 0, 0, f"cannot be read: {os.strerror(exc.errno or 0).lower()}", hint)

@@ -1,4 +1,4 @@
-"""Read a fleet's CSV file: a column per variable, a row an instance. Each row keeps its line."""
+"""Read a fleet's CSV file: a column per variable, a row per instance. Each row keeps its line number."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from reconciler.manifest.variables import name_problem
 from reconciler.manifest.yaml.scalars import UNSTORABLE
 from reconciler.model.errors import ManifestProblem
 
-csv.field_size_limit(64 * 1024 * 1024)  # as large as a file may be; the schema says which cell is too long
+csv.field_size_limit(64 * 1024 * 1024)  # as large as a file may be; the schema reports a cell that is too long
 NOT_CSV: Final = "the row is not CSV, so neither it nor what follows is read"
 
 
 def read_rows(content: bytes, path: str) -> Iterator[tuple[Row, dict[str, str]] | ManifestProblem]:
-    """Each row's place and values. A row that does not fit is a problem; the others are read on."""
+    """Each row's position and values. A row that does not fit is a problem; the others are still read."""
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as exc:
@@ -38,7 +38,7 @@ def read_rows(content: bytes, path: str) -> Iterator[tuple[Row, dict[str, str]] 
                 yield _read_row(header, cells, path, line)
             line = reader.line_num + 1
     except csv.Error:
-        # Where the row begins: a quote that nobody closes goes on to the end of the file.
+        # The line on which the row begins: an unclosed quote continues to the end of the file.
         yield ManifestProblem(path, line, 1, NOT_CSV, "check its quotes", row=f"{path}:{line}")
         return
     if empty:
@@ -63,7 +63,7 @@ def _refuse_header(header: list[str], path: str) -> ManifestProblem | None:
 
 
 def _hint_of_columns(header: list[str]) -> str:
-    """What is likely wrong with a first line that names no instance: what spreadsheets write."""
+    """A hint on a first line without an instance column: what spreadsheets write."""
     first = header[0] if header else ""
     if first.lower().startswith("sep="):
         return f'take the line "{first[:4]}…" out, and separate the columns by commas'
@@ -80,7 +80,7 @@ def _read_row(
     cells = [cell.strip() for cell in cells]
     if len(cells) != len(header):
         message = f"the row has {len(cells)} cells, the header {len(header)}"
-        first = instance_of({header[0]: cells[0]})  # it stands before any comma that may be one too many
+        first = instance_of({header[0]: cells[0]})  # the quote is before any comma that may be one too many
         return ManifestProblem(path, line, 1, message, "check its commas", first, row)
     values = dict(zip(header, cells, strict=True))
     for name, cell in values.items():

@@ -1,4 +1,4 @@
-"""Fleet documents: from defaults and a list, or a CSV file, to one raw document an instance."""
+"""Expand fleet documents: from defaults and a list, or a CSV file, to one raw document per instance."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from reconciler.support.files import ConfinedFileError, read_confined
 from reconciler.support.json_schema.validate import problems
 
 MAX_CSV_BYTES: Final = 64 * 1024 * 1024
-MAX_EXPANDED: Final = 2_000_000  # values, when the defaults stand in every instance
-MAX_RENDERED_VALUES: Final = 1_000_000  # of those, when templates stand in them
-MOST_COMPARED: Final = 5_000  # names with each other, to find the nearest: each pair takes some 30 us
+MAX_EXPANDED: Final = 2_000_000  # values, if every instance gets the defaults
+MAX_RENDERED_VALUES: Final = 1_000_000  # of those, the values that are copied because they contain templates
+MOST_COMPARED: Final = 5_000  # comparisons of names to find the nearest one: each takes some 30 us
 _FREE_PATHS: Final = re.compile("(vars|config/settings)/")
 _NAME_PATH: Final = re.compile("instances/[0-9]+/instance")
 _SETTINGS: Final = ("config", "settings")
@@ -31,13 +31,14 @@ REFERENCE_PATHS: Final = re.compile(
     "database/(url|provision_url)|environment/name|config/(connect_api_url|instance_key)|admin/password"
     "|config/settings/[^/]+/secret"
 )
-"""Where the schema takes a reference; a test compares this with the schema."""
+"""The paths at which the schema accepts a reference; a test compares this with the schema."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One instance as declared. `literals` are variables that are data: they are never rendered. `defaults` and
-    `own` are what a fleet's entry was merged of. `defaults_alone`: no instance could be read that they stand in."""
+    """One instance as declared. `literals` are variables that are data and never rendered. `defaults` and `own` are the
+    parts that a fleet's entry was merged from. `defaults_alone`: the document is only the defaults, because no instance
+    could be read."""
 
     raw: dict[str, Any]
     source: Source
@@ -49,7 +50,7 @@ class Entry:
 
 
 Known: TypeAlias = Callable[[Hashable], Any]
-"""What was made before of a row with this key; None if it is new."""
+"""Returns the earlier result for a row with this key; None if it is new."""
 
 
 def is_fleet(data: Mapping[str, Any]) -> bool:
@@ -59,14 +60,14 @@ def is_fleet(data: Mapping[str, Any]) -> bool:
 def expand_fleet(
     file: ManifestFile, document: YamlDocument, known: Known = lambda _: None
 ) -> Iterator[Entry | Finding | ManifestProblem | Any]:
-    """An entry for each instance, or what is `known` of its row; and what is wrong."""
+    """An entry for each instance, or the `known` result of its row; and the problems."""
     data = document.data
     whole = Source(file.yaml, document, document.line)
     found = problems("manifest#fleet", _skeleton(data))
     if found:
         expandable = _can_be_expanded(data)
         for violation in found:
-            if not (expandable and _NAME_PATH.fullmatch(violation.path)):  # else the instance's own check names it
+            if not (expandable and _NAME_PATH.fullmatch(violation.path)):  # otherwise the instance's own check names it
                 yield Finding(whole, violation.path, violation.message, violation.hint, violation.of_key)
         if not expandable:
             return
@@ -84,7 +85,7 @@ def expand_fleet(
 
 
 def _can_be_expanded(data: Mapping[str, Any]) -> bool:
-    """Whether its instances can be looked at all the same, so that all problems come at once."""
+    """Whether the instances can be checked anyway, so that all problems are reported together."""
     match data.get("instances"):
         case list(entries):
             whole = all(isinstance(own, dict) and "instance" in own for own in entries)
@@ -99,7 +100,7 @@ def _can_be_expanded(data: Mapping[str, Any]) -> bool:
 
 @dataclass(slots=True)
 class _Fleet:
-    """One fleet document. `named` are the instances met so far; `cut_off`: its table could not be read to the end."""
+    """One fleet document. `named` are the instances seen so far; `cut_off`: its table could not be read to the end."""
 
     file: ManifestFile
     document: YamlDocument
@@ -116,7 +117,7 @@ class _Fleet:
             return
         lines = self.document.lists.get("instances", ())
         for index, own in enumerate(instances):
-            line = lines[index] if index < len(lines) else self.document.line  # none of an alias
+            line = lines[index] if index < len(lines) else self.document.line  # an alias has no lines
             yield self._entry(own, line, f"instances/{index}/")
 
     def rows(self) -> Iterator[Entry | Finding | ManifestProblem | Any]:
@@ -137,9 +138,8 @@ class _Fleet:
             beside = self.file.beside.get(str(Path(self.file.folder, name)))
             content = read_confined(name, (self.file.folder,), MAX_CSV_BYTES) if beside is None else beside
         except ConfinedFileError as exc:
-            hint = (
-                "put it into the manifest's folder" if "folder" in exc.hint else exc.hint
-            )  # --secrets-dir has secrets
+            # Its own hint names --secrets-dir, which is for secrets.
+            hint = "put it into the manifest's folder" if "folder" in exc.hint else exc.hint
             yield Finding(whole, "instances/csv", f"the CSV file {exc.reason}", hint)
             return
         if too_large := self._too_large(content.count(b"\n")):
@@ -172,12 +172,12 @@ class _Fleet:
         raw = {"version": 1, **merge(self.defaults, own)}
         if override:
             raw, own = merge(raw, override), merge(own, override)
-        # An override has the last word, also over a column.
+        # An override has the last word, even over a column.
         literals = {key: value for key, value in (values or {}).items() if key not in override.get("vars", {})}
         return Entry(raw, source, literals, self.defaults, own)
 
     def _too_large(self, instances: int) -> Finding | None:
-        """Judged before anything is expanded: what the defaults hold is in every instance, and rendered there."""
+        """Checked before anything is expanded: every instance gets a copy of the defaults, and renders it."""
         values, rendered = _count(self.defaults)
         if instances * values <= MAX_EXPANDED and instances * rendered <= MAX_RENDERED_VALUES:
             return None
@@ -188,7 +188,7 @@ class _Fleet:
 
 
 def _count(value: Any) -> tuple[int, int]:
-    """How many values there are, and how many of them are copied because a template stands in them."""
+    """How many values there are, and how many of them are copied because they contain a template."""
     match value:
         case dict():
             parts = list(map(_count, value.values()))
@@ -208,7 +208,7 @@ def _near(name: str, known: Collection[str]) -> str:
 
 
 def _skeleton(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The fleet's own frame; what it says of instances is checked when it is merged."""
+    """Check the fleet's own keys; the parts for instances are checked after merging."""
     skeleton = dict(data)
     if isinstance(data.get("defaults"), dict):
         skeleton["defaults"] = {}
@@ -223,9 +223,9 @@ def _skeleton(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def merge(defaults: Mapping[str, Any], own: Mapping[str, Any], path: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Maps merge, lists and values are replaced, null takes a default away; where there is none, null is a value in
-    variables and settings alone. Where the schema takes a reference, one that names another source replaces the
-    default reference; of a setting that is a secret here and a map there, nothing is merged."""
+    """Maps merge, lists and values are replaced, null removes a default; without a default, null is a value only in
+    variables and settings. Where the schema accepts a reference, one that names another source replaces the default
+    reference. If a setting is a secret on one side and a map on the other, nothing is merged."""
     merged = dict(defaults)
     for key, value in own.items():
         if value is None and (key in merged or not _FREE_PATHS.match("/".join((*path, key)))):
@@ -245,7 +245,7 @@ def merge(defaults: Mapping[str, Any], own: Mapping[str, Any], path: tuple[str, 
 
 
 def _is_secret_and_map(default: Any, value: Any) -> bool:
-    """Whether a setting is a secret in one of two places alone: merged it would be a map in plain text."""
+    """Whether a setting is a secret on one side only: merged, it would be a map in plain text."""
     match default, value:
         case {"secret": {}}, {"secret": _}:
             return False
@@ -262,7 +262,7 @@ def _names_source(value: Mapping[str, Any], path: tuple[str, ...]) -> bool:
 
 
 def _alike(default: Any, own: Any) -> tuple[Any, Any]:
-    """Two forms of environment, queues and the like; if only one is long, the other is made so."""
+    """Make two forms of environment, queues and the like the same: if only one is long, expand the other."""
     if isinstance(default, dict) and isinstance(own, list):
         return default, {"items": own}
     if isinstance(default, list) and isinstance(own, dict):
@@ -275,7 +275,7 @@ def _alike(default: Any, own: Any) -> tuple[Any, Any]:
 
 
 def inherited_paths(defaults: Mapping[str, Any], own: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """The paths, in the normalised document, of what only the defaults say."""
+    """The paths, in the normalised document, of values that come only from the defaults."""
     for key, default in defaults.items():
         value, path = own.get(key), f"{prefix}{escape(key)}"
         if path == "environment":
@@ -297,7 +297,7 @@ def long_items(value: Any) -> Any:
 
 
 def long_environment(value: Any) -> Any:
-    """The long form of an environment; what has no long form stays as it is, for the schema to refuse."""
+    """The long form of an environment; a value without a long form is left for the schema to refuse."""
     match value:
         case str():
             return {"name": value}

@@ -1,8 +1,8 @@
-"""Format the text of a manifest: two spaces, the keys in their order, comments kept. Text in, text out.
+"""Format the text of a manifest: two spaces, keys in order, comments kept. Text in, text out.
 
-The order of the top-level keys is changed as text, each with the comments above it: ruamel.yaml, which does the rest,
-hangs a comment on the key before it. What the text says is compared before and after; where it would change, or a
-comment would be lost, it is left alone. A file that is JSON stays JSON, laid out as `jq` and `python -m json.tool` do.
+The top-level keys are reordered as text, each with the comments above it, because ruamel.yaml, which does the rest,
+attaches a comment to the key before it. The data is compared before and after; if it would change, or a comment would
+be lost, the text is left alone. A file that is JSON stays JSON, formatted like `jq` and `python -m json.tool` do.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ KEY_ORDER: Final = (
     "instances",
 )
 _PASSES: Final = 4
-_WIDTH: Final = 100_000  # lines are broken by people
+_WIDTH: Final = 100_000  # people decide where lines break
 _START = re.compile(r"^---(?=\s|$)[ \t]*", re.MULTILINE)
 _END = re.compile(r"^\.\.\.[ \t]*(#.*)?$", re.MULTILINE)
 _DIRECTIVE = re.compile(r"^%(YAML|TAG)\b.*$", re.MULTILINE)
@@ -45,14 +45,15 @@ _COMMENT = re.compile(r"(?:^|(?<=\s))#.*$", re.MULTILINE)
 
 
 class Unformattable(ManifestError):
-    """Texts that would change what they say, or lose a comment. No manifest is invalid for that."""
+    """Raised if formatting would change the data or lose a comment. The manifest is valid all the same."""
 
     exit_code = 1
     code = "failed"
 
 
 def format_text(path: str, text: bytes) -> str:
-    """ManifestError if the text is not readable YAML; Unformattable, naming the place, if it can't be formatted."""
+    """Raises ManifestError if the text is not readable YAML, or Unformattable, naming the place, if it can't be
+    formatted."""
     file = YamlFile(path, text)
     documents, problems = file.read()
     if not problems and all(document.data is None for document in documents):
@@ -103,7 +104,7 @@ def _rank(key: str) -> int:
 
 
 def _until_stable(path: str, text: str) -> str | None:
-    """None where ruamel.yaml cannot read what libyaml could, or does not settle."""
+    """Returns None if ruamel.yaml can't read what libyaml could, or if a second formatting changes the text again."""
     from ruamel.yaml.error import YAMLError
 
     try:
@@ -124,7 +125,7 @@ def _format_once(path: str, text: str) -> str:
 
 
 def _split(text: str) -> Iterator[str]:
-    """The documents; `---` in the first column always begins one, also in the middle of a text."""
+    """Split into documents; `---` in the first column always begins one, even within a text."""
     pieces = _START.split(_END.sub(r"\1", text))
     if len(pieces) > 1 and not pieces[0].strip():
         pieces = pieces[1:]  # the file begins with ---
@@ -145,7 +146,7 @@ def _format_document(path: str, text: str) -> str:
 
 
 def _keep_anchors(tree: Any) -> None:
-    """Also those that nothing refers to, which ruamel.yaml would drop."""
+    """Keep all anchors, including unused ones, which ruamel.yaml would drop."""
     todo, seen = [tree], set()
     while todo:
         node = todo.pop()
@@ -176,8 +177,8 @@ def _represent_null(representer: Any, _: None) -> Any:
 
 
 def _order_keys(path: str, text: str) -> str:
-    """The top-level keys in KEY_ORDER, unknown ones after them. Not where one begins anywhere but in column 1, not with
-    aliases, which must follow their anchors, and not where YAML counts lines otherwise."""
+    """Put the top-level keys in KEY_ORDER, unknown ones after them. Leaves the order if a key begins anywhere but in
+    column 1, if there are aliases, which must follow their anchors, or if YAML counts lines differently."""
     if _OTHER_BREAKS.search(text):
         return text
     places = YamlFile(path, text.encode()).places({0: None}).get(0)
@@ -198,13 +199,13 @@ def _order_keys(path: str, text: str) -> str:
 
 
 def _block(lines: list[str], start: int, end: int) -> list[str]:
-    """The lines of one top-level key, with the empty line that stood above it."""
+    """The lines of one top-level key, with the empty line above it."""
     own = "\n".join(lines[start:end]).rstrip().split("\n")
     return ["", *own] if start > 0 and not lines[start - 1].strip() else own
 
 
 def _without_comments_below(lines: list[str]) -> int:
-    """Where the last key's block ends: comments in the first column that close the document stay there."""
+    """The end of the last key's block: comments in the first column that close the document stay there."""
     end = len(lines)
     while end > 0 and (not lines[end - 1].strip() or lines[end - 1].startswith("#")):
         end -= 1
@@ -212,7 +213,7 @@ def _without_comments_below(lines: list[str]) -> int:
 
 
 def _with_comments_above(lines: list[str], start: int) -> int:
-    """The first line of a key's block: comments right above it belong to it, but not those that open the document."""
+    """The first line of a key's block: comments right above it belong to it, except those that open the document."""
     first = start
     while first > 0 and lines[first - 1].startswith("#"):
         first -= 1

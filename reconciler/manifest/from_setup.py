@@ -1,4 +1,4 @@
-"""The seed's provisioning command line as a manifest: what was run once becomes what is declared. Pure."""
+"""Turn the seed's provisioning command line into a manifest: what was run once becomes declared. Pure."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from reconciler.model.types import Value
 
 KNOWN = frozenset({"database-url", "admin-email", "admin-password", "company-name"})
 DEFAULT_QUEUES = ("Technical Support", "Sales")
-"""The queues that the script makes (seed: Script de Configuração Automática)."""
+"""The queues that the script creates (seed: Script de Configuração Automática)."""
 
 
 def parse_options(text: str) -> dict[str, str]:
-    """The options of one `node setup-new-instance.js …` command line; continued lines are one.
+    """Returns the options of one `node setup-new-instance.js …` command line; continued lines count as one.
 
-    ValueError, in words that repeat no value, where the text is no such command line.
+    Raises ValueError, with a message that repeats no value, if the text is not such a command line.
     """
     try:
         words = shlex.split(text.replace("\\\r\n", " ").replace("\\\n", " "), comments=True)
@@ -42,12 +42,12 @@ def parse_options(text: str) -> dict[str, str]:
 
 
 def instance_of_database(name: str) -> str:
-    """The instance's id, as the seed names databases: fivapp_<instance>."""
+    """The instance's id, from the seed's name for databases: fivapp_<instance>."""
     return re.sub(r"[^A-Za-z0-9._-]", "-", name.removeprefix("fivapp_")).lstrip("._-")[:63] or "instance"
 
 
 def manifest_from(options: Mapping[str, str], instance: str) -> dict[str, Value]:
-    """The manifest's document. Neither the URL nor the password is in it: they come from variables."""
+    """The manifest's document. Contains neither the URL nor the password: they come from variables."""
     return {
         "version": 1,
         "instance": instance,

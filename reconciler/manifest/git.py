@@ -1,6 +1,6 @@
-"""Read files of a commit out of a git repository; its work tree and index stay as they are. Knows no manifests.
+"""Read files of a commit from a git repository, leaving its work tree and index alone. Knows no manifests.
 
-Only commands that run no hook, filter or text conversion of the repository are used.
+Uses only commands that run no hook, filter or text conversion of the repository.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ TIMEOUT_S: Final = 60
 _LINK: Final = "120000"
 _FILES: Final = ("100644", "100755", _LINK)
 _OF_A_HOOK: Final = frozenset({"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX"})
-"""Set where git runs a hook; they would send git elsewhere than to the folder that is meant."""
+"""Variables that git sets when it runs a hook; they would make git use another folder than the given one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +39,14 @@ class _Blob:
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """What git printed, and its first complaint, "" where it ended well."""
+    """What git printed, and its first error message; "" if it succeeded."""
 
     out: bytes
     complaint: str = ""
 
 
 def find_commit(folder: Path, revision: str) -> Commit:
-    """UsageError if the folder is in no repository, or the revision names no commit there."""
+    """Raises UsageError if the folder is in no repository, or the revision names no commit there."""
     asked = _git(folder, "rev-parse", "--show-toplevel")
     if asked.complaint:
         raise _unreadable(folder, asked.complaint)
@@ -64,15 +64,15 @@ def _unreadable(folder: Path, complaint: str) -> UsageError:
     if "not a git repository" in complaint:
         return UsageError(f"{folder} is in no git repository", hint="--changed-since compares with a commit of it")
     dubious = "dubious ownership" in complaint
-    named = re.search("'(.+)'", complaint)  # the repository's top folder, which is what git asks for
+    named = re.search("'(.+)'", complaint)  # the repository's top folder, which git is asked about
     top = named[1] if named else folder
     hint = f"git config --global --add safe.directory {top}" if dubious else "--changed-since reads it by git"
     return UsageError(f"git refuses {folder}: {complaint}", hint=hint)
 
 
 def extract(commit: Commit, folder: str, wanted: Callable[[str], bool], target: Path) -> None:
-    """Write those files below `folder` (relative to the top, "" for all), or the file of that name, that `wanted` says
-    into `target`, by their paths from the top. A link becomes the file that it leads to within the commit; one that
+    """Write the `wanted` files below `folder` (relative to the top, "" for all), or the single file of that name, into
+    `target`, by their paths from the top. A link is replaced by the file that it leads to within the commit; one that
     leads elsewhere is left out."""
     blobs = [blob for blob in _list(commit, folder) if wanted(blob.path)]
     for blob, content in zip(blobs, _contents(commit, blobs), strict=True):
@@ -83,7 +83,7 @@ def extract(commit: Commit, folder: str, wanted: Callable[[str], bool], target: 
 
 
 def _list(commit: Commit, folder: str) -> Iterator[_Blob]:
-    """The files below a folder, or the one file of that name, as the commit has them: links on the way are followed."""
+    """The files below a folder, or the one file of that name, in the commit; follows links on the way."""
     kind, name = _follow(commit, folder)
     if kind == "blob":
         yield _Blob(folder, _FILES[0], name)
@@ -98,7 +98,7 @@ def _list(commit: Commit, folder: str) -> Iterator[_Blob]:
 
 
 def _follow(commit: Commit, path: str) -> tuple[str, str]:
-    """The kind and id of what a path leads to within the commit; the kind is "" if it leads to nothing there."""
+    """The kind and id of the object that a path leads to within the commit; the kind is "" if there is none."""
     if "\n" in path:
         return "", ""
     asked = f"{commit.id}:{path}\n"
@@ -108,14 +108,14 @@ def _follow(commit: Commit, path: str) -> tuple[str, str]:
 
 
 def _contents(commit: Commit, blobs: Sequence[_Blob]) -> Iterator[bytes | None]:
-    """Each blob's bytes, in order, by one git process; None for a link that leads to no file of the commit."""
+    """Each blob's bytes, in order, from one git process; None for a link that leads to no file of the commit."""
     names = (f"{commit.id}:{blob.path}" if blob.mode == _LINK else blob.id for blob in blobs)
     asked = b"".join(os.fsencode(name) + b"\n" for name in names)
     answer = _must(commit.top, "cat-file", "--batch", "--follow-symlinks", given=asked) if blobs else b""
     start = 0
     for blob in blobs:
         end = answer.index(b"\n", start)
-        # "<id> blob <size>"; "<name> missing"; "dangling <size>" and the like of links, the name below.
+        # "<id> blob <size>"; "<name> missing"; for links "dangling <size>" and similar, with the name below.
         kind, size = answer[start:end].split(b" ")[-2:]
         start = end + 1
         if size == b"missing":

@@ -1,4 +1,4 @@
-"""What is valid in manifests and yet hardly meant: for `validate --strict`. Changes nothing."""
+"""Find things in manifests that are valid but probably not meant: for `validate --strict`. Changes nothing."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from reconciler.model.names import invisible_characters, mixed_scripts
 
 
 def lint(manifests: Sequence[Manifest], today: date) -> tuple[ManifestProblem, ...]:
-    """Variables that no template reads, accepted drift that expired, settings that look like secrets and are none,
-    names that differ only in case, and names in which not all is what it looks like."""
+    """Variables that no template reads, accepted drift that expired, settings that look like secrets but are in plain
+    text, names that differ only in case, and names with characters that mislead."""
     found = [*_unused_variables(manifests), *_same_instances(manifests)]
     for manifest in manifests:
         found += _expired(manifest, today)
@@ -27,7 +27,7 @@ def lint(manifests: Sequence[Manifest], today: date) -> tuple[ManifestProblem, .
 
 
 def _unused_variables(manifests: Sequence[Manifest]) -> Iterator[ManifestProblem]:
-    """A variable of a fleet's defaults counts as read where any of its instances reads it."""
+    """A variable of a fleet's defaults counts as read if any of its instances reads it."""
     declared: dict[tuple[str, str], list[Manifest]] = {}
     for manifest in manifests:
         for name in manifest.variables:

@@ -1,6 +1,6 @@
-"""Load manifests: from paths to checked, rendered, normalised documents, with all problems of all files at once.
+"""Load manifests: from paths to checked, rendered, normalised documents, with all problems of all files together.
 
-Offline: no secret is resolved and no connection made; references.py does the first.
+Offline: no secret is resolved and no connection made; references.py resolves secrets.
 """
 
 from __future__ import annotations
@@ -51,11 +51,10 @@ from reconciler.support.postgres_url import one_environment
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """One instance's manifest. `document` has the schema's keys in their long forms with all defaults; references
-    stand in it as mappings, but environment.name is resolved: from `environment_variable`, if that is a reference;
-    `unset` is the variable that it lacks for that. Its key `environment_unsaid` is the one whose default counts.
-    `folder` is what file references start from. `variables` says of each variable that the manifest declares whether
-    a template reads it."""
+    """One instance's manifest. `document` has the schema's keys in their long forms with all defaults. References are
+    mappings in it, but environment.name is resolved: from `environment_variable`, if that is a reference; `unset` is
+    that variable if it is missing. `environment_unsaid` is the variable whose default counts. `folder` is the base of
+    file references. `variables` says of each variable that the manifest declares whether a template reads it."""
 
     instance: str
     labels: Mapping[str, str]
@@ -68,14 +67,14 @@ class Manifest:
 
 
 class Made(NamedTuple):
-    """What some words declare, and what of it no two instances may share."""
+    """The manifests of some text, and the values in them that no two instances may share."""
 
     manifests: tuple[Manifest, ...]
     declared: tuple[Declared, ...]
 
 
 def problem_at(manifest: Manifest, path: str, message: str, hint: str) -> ManifestProblem:
-    """At the place of a path; a default that was left out has its part's place, or the document's."""
+    """The position of a path; for an omitted default, that of its section or of the document."""
     origin = manifest.origin
     part = path.partition("/")[0]
     line, column = origin.places.get(path) or origin.places.get(part) or (origin.line, 1)
@@ -91,10 +90,9 @@ def load_manifests(
     resolved_later: bool = False,
     reuse: Reuse[Made] | None = None,
 ) -> tuple[Manifest, ...]:
-    """Every instance that the paths declare, in their order. ManifestError holds all problems of all files;
-    MissingSetting names all variables that an environment's name comes from and that are not set: not here where
-    all that is missing is to be named by a resolution that follows. With `reuse` words that were loaded with it before
-    are not looked at again."""
+    """Returns every instance that the paths declare, in order. Raises ManifestError with all problems of all files;
+    MissingSetting naming all unset variables that an environment's name comes from, unless a later resolution names
+    everything that is missing. With `reuse`, text that was loaded before is not processed again."""
     files, problems = read_manifest_files(paths, stdin)
     loading = _Loading(parse_extra_vars(variables), environ, list(problems), resolved_later, reuse)
     return loading.load(files)
@@ -108,8 +106,9 @@ def load_sound(
     stdin: BinaryIO | None = None,
     reuse: Reuse[Made] | None = None,
 ) -> tuple[tuple[Manifest, ...], ManifestError | None]:
-    """The manifests that nothing is wrong with, and the problems of the others: a broken row keeps out that row alone,
-    a broken file that file. What lacks a variable of the environment is in `unset`. ManifestError if none is left."""
+    """Returns the manifests without problems, and the problems of the others: a broken row excludes only that row, a
+    broken file only that file. A manifest that lacks its environment's variable has it in `unset`. Raises ManifestError
+    if none is left."""
     files, problems = read_manifest_files(paths, stdin)
     loading = _Loading(parse_extra_vars(variables), environ, list(problems), resolved_later=True, reuse=reuse)
     try:
@@ -124,7 +123,8 @@ def load_sound(
 def load_files(
     files: Sequence[ManifestFile], *, variables: Sequence[str] = (), environ: Mapping[str, str]
 ) -> tuple[Manifest, ...]:
-    """The same of texts that were read, or made, before; what lacks a variable of the environment is in `unset`."""
+    """The same for text that was read or generated before; a manifest that lacks its environment's variable has it in
+    `unset`."""
     return _Loading(parse_extra_vars(variables), environ, [], resolved_later=True).load(files)
 
 
@@ -160,7 +160,7 @@ class _Loading:
         self.declared.extend(made.declared)
 
     def _add_whole(self, file: ManifestFile) -> None:
-        """What a file declares; kept for a later loading if it is right and no other file has a say in it."""
+        """Load what a file declares. Kept for later loadings if it is valid and depends on no other file."""
         before = len(self.loaded), len(self.declared), len(self.findings) + len(self.problems)
         self.add(file)
         made = Made(tuple(self.loaded[before[0] :]), tuple(self.declared[before[1] :]))
@@ -230,8 +230,8 @@ class _Loading:
             self._keep(file, entry.row_key, Made((self.loaded[-1],), (self.declared[-1],)))
 
     def sound(self) -> tuple[Manifest, ...]:
-        """What was loaded and is about no problem: what is wrong with a whole document counts for all of its file, and
-        of two instances that clash neither is left."""
+        """The manifests without problems. A problem of a whole document counts for all of its file; if two instances
+        conflict, both are left out."""
         whole = {problem.path for problem in self.problems if not (problem.row or problem.instance)}
         whole |= {found.source.file.path for found in self.findings if _is_of_all(found)}
         named = {found.source.instance for found in self.findings} | {problem.instance for problem in self.problems}
@@ -258,7 +258,7 @@ class _Loading:
 
 
 def _named(problem: ManifestProblem, documents: Sequence[YamlDocument]) -> ManifestProblem:
-    """A problem of YAML with the instance whose document it stands in, if that is one instance's."""
+    """A YAML problem, with the instance whose document it is in if that is a single instance's."""
     above = [document.data for document in documents if document.line <= problem.line]
     if not above or not isinstance(above[-1], dict) or is_fleet(above[-1]):
         return problem
@@ -266,8 +266,8 @@ def _named(problem: ManifestProblem, documents: Sequence[YamlDocument]) -> Manif
 
 
 def _is_of_all(found: Finding) -> bool:
-    """Whether it is about a document as a whole. A fleet's entry without a proper name, and an override for a name
-    that no entry has, say nothing of the other entries."""
+    """Whether it is about a document as a whole. A fleet's entry without a proper name, and an override for an unknown
+    name, say nothing about the other entries."""
     source = found.source
     return source.prefixes == ("",) and not (source.instance or found.path.startswith("overrides/"))
 
@@ -283,7 +283,7 @@ def _origin(rendering: Rendering, document: Mapping[str, Any], filled: Iterable[
 
 
 def _variables(rendering: Rendering) -> dict[str, bool]:
-    """A template that reads `vars` itself may read any of them. Columns of a CSV are not the manifest's."""
+    """A template that reads `vars` itself may read any of them. CSV columns don't belong to the manifest."""
     declared = rendering.entry.raw.get("vars", {})
     if not isinstance(declared, dict):
         return {}

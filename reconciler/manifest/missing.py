@@ -12,8 +12,8 @@ FEWEST_TOLD_TOGETHER: Final = 3
 
 
 class Missing(NamedTuple):
-    """What an instance lacks: a key of its manifest, why, and what to do. `unsaid`: its environment is a default.
-    `variable`: its name, if all that is wrong is that it is not set. `place`: where the manifest names it."""
+    """What an instance lacks: a key of its manifest, why, and what to do. `unsaid`: its environment is only a default.
+    `variable`: its name, if the only problem is that it is not set. `place`: where the manifest names it."""
 
     instance: str
     key: str
@@ -29,12 +29,13 @@ class Missing(NamedTuple):
 
     @property
     def beside(self) -> str:
-        """Its row in a fleet's CSV file, to stand behind other words."""
+        """Its row in a fleet's CSV file, to be appended to a message."""
         return f" ({self.place.row})" if self.place is not None and self.place.row else ""
 
 
 def build_missing_error(missing: Sequence[Missing], *, of_one: bool = False) -> MissingSetting:
-    """One error, with its hint, for all of it. `of_one`: the caller that shows it names the instance, not its row."""
+    """One error with its hint for everything that is missing. `of_one`: the caller names the instance, so its row is
+    left out."""
     lines = (f"{one.key}: {one.words}{one.beside}" for one in missing) if of_one else _told(missing)
     message, hint = "\n".join(lines), _joined(one.hint for one in missing)
     error = MissingSetting(message, hint=hint)
@@ -45,7 +46,7 @@ def build_missing_error(missing: Sequence[Missing], *, of_one: bool = False) -> 
 
 
 def _told(missing: Sequence[Missing]) -> Iterator[str]:
-    """A line for each, but one for many instances that lack the same key."""
+    """A line per instance, but one line for many instances that lack the same key."""
     by_key: dict[str, list[Missing]] = {}
     for one in missing:
         by_key.setdefault(one.key, []).append(one)
@@ -60,7 +61,7 @@ def _told(missing: Sequence[Missing]) -> Iterator[str]:
 
 
 def _listed(group: Sequence[Missing]) -> str:
-    """What each lacks, and who lacks it; variables, of which each instance may have one of its own, in one list."""
+    """What is missing, and for which instances; variables are listed together, since each instance may have its own."""
     by_words: dict[str, list[Missing]] = {}
     for one in group:
         by_words.setdefault(one.words, []).append(one)
@@ -79,7 +80,7 @@ def _names(group: Sequence[Missing]) -> str:
 
 
 def _joined(hints: Iterable[str]) -> str:
-    """Each hint once; those that begin alike share their beginning: set what is missing, or …, or …"""
+    """Each hint once; hints with the same beginning share it: set what is missing, or …, or …"""
     others = dict.fromkeys(hint for hint in hints if hint)
     tails = [hint.removeprefix(SET_MISSING) for hint in others if hint.startswith(SET_MISSING)]
     first = [SET_MISSING + "".join(tails)] if tails else []

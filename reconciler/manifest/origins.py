@@ -1,4 +1,4 @@
-"""Which word of a manifest, or whose default, each value came from. Found only when somebody asks."""
+"""Where each value came from: the manifest or which default. Computed only on demand."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reconciler.model.records import dataclass
 @dataclass(slots=True)
 class InstanceOrigins(Mapping[str, str]):
     """By path of the normalised document: `default`, `defaults` (of the fleet), `variable company`, `clients.csv:3`.
-    What is not there stands in the manifest itself."""
+    Paths that are absent are written in the manifest itself."""
 
     entry: Entry
     filled: tuple[str, ...]
@@ -38,5 +38,5 @@ class InstanceOrigins(Mapping[str, str]):
 
 
 def _long_path(path: str) -> str:
-    """A path of a short form as one of the long form, which the normalised document has."""
+    """The path in the long form, which the normalised document has, for a path in a short form."""
     return "environment/name" if path == "environment" else long_path(path)

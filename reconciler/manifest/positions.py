@@ -1,4 +1,4 @@
-"""Where the parts of an instance's manifest stand in its file. Read only when somebody asks."""
+"""The positions of an instance's manifest in its file. Read only on demand."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from reconciler.model.records import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of a CSV file: what it is called, its number, and the variables that it sets."""
+    """One line of a CSV file: the file's name, the line number, and the variables that it sets."""
 
     path: str
     line: int
@@ -29,7 +29,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """An instance's part of a document: its paths stand under the first of `prefixes` that has them."""
+    """An instance's part of a document: its paths are below the first of `prefixes` that contains them."""
 
     file: YamlFile
     document: YamlDocument
@@ -41,7 +41,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something wrong at a path of an instance's manifest; its place is looked up when all are known."""
+    """A problem at a path of an instance's manifest; positions are looked up together at the end."""
 
     source: Source
     path: str
@@ -55,13 +55,13 @@ _SHOWN: Final = re.compile(
     "version|instance|labels/.*|environment(/.*)?|config/(check_interval_minutes|company_name)"
     "|admin/(name|email|renamed_from|update_password|bcrypt_cost|former)|(queues|plans|expect|usage|ignore|suspend).*"
 )
-"""Paths whose values a message may repeat. All others may hold a secret, if only by mistake."""
+"""Paths whose values a message may repeat. All others may contain a secret, if only by mistake."""
 _NAME: Final = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 MAX_VALUE: Final = 60
 
 
 def show_value(path: str, value: Any) -> str:
-    """A value as messages show it; "" for what is a secret's place, a mapping or a list."""
+    """A value as messages show it; "" for a secret's path, a mapping or a list."""
     if isinstance(value, (dict, list)) or not _SHOWN.fullmatch(path):
         return ""
     text = json.dumps(value[:MAX_VALUE] if isinstance(value, str) else value, ensure_ascii=False)
@@ -69,13 +69,13 @@ def show_value(path: str, value: Any) -> str:
 
 
 def instance_of(data: Any) -> str:
-    """The name that a document or an entry of a fleet gives itself; "" if it is none."""
+    """The name that a document or a fleet's entry declares; "" if it is not a valid one."""
     name = data.get("instance") if isinstance(data, dict) else None
     return name if isinstance(name, str) and _NAME.fullmatch(name) else ""
 
 
 def value_at(node: Any, path: str) -> Any:
-    """What a path leads to; an empty mapping if it leads nowhere."""
+    """The value at a path; an empty mapping if there is none."""
     for part in path.split("/") if path else ():
         key = unescape(part)
         match node:
@@ -89,7 +89,7 @@ def value_at(node: Any, path: str) -> Any:
 
 
 def place_findings(findings: Iterable[Finding]) -> tuple[ManifestProblem, ...]:
-    """Each file is read once more, whatever the number of findings in it."""
+    """Look up the positions. Each file is read once more, whatever the number of findings in it."""
     by_file: dict[str, list[Finding]] = {}
     for finding in findings:
         by_file.setdefault(finding.source.file.path, []).append(finding)
@@ -116,14 +116,14 @@ def _place(finding: Finding, places: Places) -> ManifestProblem:
     for path in _candidates(source.prefixes, finding.path):
         value, key = places.values.get(path), places.keys.get(path)
         if value is not None:
-            # What begins below its key is shown at the key.
+            # A value that begins on a line below its key is shown at the key.
             at_key = key is not None and (finding.of_key or key[0] != value[0])
             return ManifestProblem(source.file.path, *(key if at_key and key else value), *words)
     return ManifestProblem(source.file.path, source.line, 1, *words)
 
 
 def _candidates(prefixes: tuple[str, ...], path: str) -> Iterator[str]:
-    """The path, then those above it."""
+    """The path, then its parents."""
     while path:
         yield from _forms(prefixes, path)
         path = path.rpartition("/")[0]
@@ -140,7 +140,7 @@ def _forms(prefixes: tuple[str, ...], path: str) -> Iterator[str]:
 
 @dataclass(slots=True)
 class FilePlaces:
-    """All places of one file, read at the first question and kept."""
+    """All positions in one file, read on first use and kept."""
 
     file: YamlFile
     documents: int
@@ -154,7 +154,7 @@ class FilePlaces:
 
 @dataclass(frozen=True, slots=True)
 class InstancePlaces(Mapping[str, Place]):
-    """The places of one instance, by the paths of its normalised document."""
+    """The positions of one instance, by the paths of its normalised document."""
 
     shared: FilePlaces
     source: Source

@@ -1,6 +1,7 @@
-"""Resolve references: from manifests to Desired, secrets in their own type. Nothing is written, nothing connected.
+"""Resolve references: from manifests to Desired, with secrets in their own type. Writes nothing and makes no
+connection.
 
-What a command does not need is not resolved. All that is missing is named at once, all that does not fit as well.
+Resolves only what a command needs. All missing values are named together, and so are all that do not fit.
 """
 
 from __future__ import annotations
@@ -62,8 +63,8 @@ class Resolution:
 
 
 class Incomplete(NamedTuple):
-    """A manifest that can't be resolved, and why: MissingSetting or ManifestError. `known`: what its check needs and
-    the record of its failure, if that much could be resolved."""
+    """A manifest that can't be resolved, and why: MissingSetting or ManifestError. `known`: what its status check and
+    the record of its failure need, if that much could be resolved."""
 
     manifest: Manifest
     error: FivrecError
@@ -72,7 +73,7 @@ class Incomplete(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Values:
-    """One instance's resolved values; None for what was not needed."""
+    """One instance's resolved values; None for those that were not needed."""
 
     database: Secret | None = None
     api_url: str | None = None
@@ -87,8 +88,8 @@ class _Values:
 def resolve(
     manifests: Sequence[Manifest], *, needs: frozenset[Need], environ: Mapping[str, str], resolution: Resolution
 ) -> tuple[Desired, ...]:
-    """One Desired a manifest, in their order. ManifestError for values that do not fit, with the place of their
-    reference; else MissingSetting, which names all that is missing."""
+    """Returns one Desired per manifest, in order. Raises ManifestError for values that do not fit, with the position of
+    their reference; otherwise MissingSetting, naming everything that is missing."""
     found = _resolve_values(manifests, needs, environ, resolution)
     problems = [problem for one in found for problem in one.problems]
     problems.extend(_shared_databases(found))
@@ -107,11 +108,11 @@ def resolve_each(
     resolution: Resolution,
     apart: bool = False,
 ) -> tuple[Desired | Incomplete, ...]:
-    """As `resolve`, but what one manifest lacks is that instance's alone. ManifestError for two on one database;
-    `apart`: that keeps out those alone."""
+    """Like `resolve`, but what one manifest lacks affects only that instance. Raises ManifestError for two instances on
+    one database; with `apart` only those two are left out."""
     found = _resolve_values(manifests, needs, environ, resolution)
     if apart:
-        shared = [*_shared_databases(found), *_shared_databases(found[::-1])]  # both name the other one
+        shared = [*_shared_databases(found), *_shared_databases(found[::-1])]  # each problem names the other instance
         for one in found:
             one.problems.extend(problem for problem in shared if problem.instance == one.manifest.instance)
     elif shared := list(_shared_databases(found)):
@@ -129,7 +130,7 @@ def _desired_or_incomplete(one: _Resolving, needs: frozenset[Need]) -> Desired |
 
 
 def _known(one: _Resolving, needs: frozenset[Need], error: FivrecError) -> Desired | None:
-    """None if it is not known which database is meant, or which environment's rows in it."""
+    """Returns None if it is not known which database is meant, or which environment's rows in it."""
     lacking = {lack.key for lack in one.missing}
     if one.found.database is None or lacking & {"database.url", "environment"}:
         return None
@@ -147,7 +148,7 @@ def _resolve_values(
         for manifest in manifests:
             resolving = _Resolving(manifest, sources, resolution)
             found.append(resolving)
-            # What is out of bounds is not even looked at: how it fails could reveal what it holds.
+            # A URL that is out of bounds is not even read: the way it fails could reveal its content.
             resolving.problems.extend(check_bounds((manifest,), resolution.bounds))
             if not resolving.problems:
                 resolving.found = resolving.values(needs)
@@ -157,7 +158,7 @@ def _resolve_values(
 
 
 def asks_others(manifest: Manifest) -> bool:
-    """Whether resolving it waits for a program, a server or a package: it then takes a thread of its own."""
+    """Whether resolving it waits for a program, a server or a package: then it runs in a thread of its own."""
     config = manifest.document["config"]
     declared = [manifest.document["database"].get("url"), config.get("connect_api_url"), config.get("instance_key")]
     declared += [manifest.document["database"].get("provision_url"), manifest.document.get("admin", {}).get("password")]
@@ -166,7 +167,7 @@ def asks_others(manifest: Manifest) -> bool:
 
 
 def write_generated(desired: Desired) -> None:
-    """Keep a new generated password in its file, before it is committed; the caller says the path."""
+    """Keep a new generated password in its file before the commit; the caller reports the path."""
     if desired.generated is None or not desired.generated_new:
         return
     (admin,) = desired.managed["admin"].resources
@@ -177,7 +178,7 @@ def write_generated(desired: Desired) -> None:
 
 @dataclass(slots=True)
 class _Resolving:
-    """One instance: what it gives, and what is wrong with it."""
+    """Resolves one instance: its values, and its problems."""
 
     manifest: Manifest
     sources: Sources
@@ -193,7 +194,7 @@ class _Resolving:
         database = self._database() if "database" in needs else None
         url = database.reveal() if database is not None else self._known_database()
         if url is None and "database" in needs:
-            url = ""  # it is missing, and what will stand there is hardly embedded
+            url = ""  # the URL is missing, and the real one is hardly embedded
         self._check_environment_is_said(url)
         api_url = self._api_url() if "connect" in needs else None
         key = self._instance_key(api_url) if "connect" in needs else None
@@ -211,7 +212,7 @@ class _Resolving:
         return _Values(database, api_url, key, *password, provision=provision, settings=self._secret_settings())
 
     def _known_database(self) -> str | None:
-        """The database's URL for a command that does not need it: nothing is run, nothing missed."""
+        """The database's URL for a command that does not need it: runs nothing, and nothing counts as missing."""
         declared = self.manifest.document["database"]["url"]
         if isinstance(declared, str) or "command" in declared:
             return declared if isinstance(declared, str) else None
@@ -220,7 +221,7 @@ class _Resolving:
         return None
 
     def _check_environment_is_said(self, database: str | None) -> None:
-        """An environment that is only a default is for trying out: it decides which rows are managed."""
+        """Report an environment that is only a default, outside of trials: it decides which rows are managed."""
         variable = self.manifest.document.get("environment_unsaid")
         if variable is None or database is None or is_embedded(database):
             return
@@ -257,7 +258,7 @@ class _Resolving:
         return Secret(value) if self._may_be_embedded("database.url", value) else None
 
     def _provision(self) -> Secret | None:
-        """None if it is unset: it is needed only if the database is missing, and is then asked for."""
+        """Returns None if it is unset: it is needed only if the database is missing, and is reported then."""
         declared = self.manifest.document["database"].get("provision_url")
         if declared is None:
             return None
@@ -296,7 +297,7 @@ class _Resolving:
             else:
                 self._may_be_embedded("config.instance_key", value)
             return None
-        if not value.isprintable() or value != value.strip():  # a control character is not printable
+        if not value.isprintable() or value != value.strip():  # control characters are not printable
             self._misfit(
                 "config/instance_key",
                 "the key has characters that no HTTP header can carry",
@@ -328,7 +329,7 @@ class _Resolving:
         return password, str(path), new
 
     def _value(self, part: str, key: str, declared: str | Mapping[str, Any]) -> str | None:
-        """A literal, or what its reference gives, or its default."""
+        """A literal, or the value of its reference, or its default."""
         if isinstance(declared, str):
             return declared
         try:
@@ -341,7 +342,7 @@ class _Resolving:
         return declared.get("default") if value is None else value
 
     def _may_be_embedded(self, key: str, value: str) -> bool:
-        """A forgotten variable must never succeed against an emulator."""
+        """Refuse embedded URLs in production: a forgotten variable must never succeed against an emulator."""
         production = self.manifest.document["environment"]["name"] == "production"
         if not is_embedded(value) or not production or self.resolution.allow_embedded:
             return True
@@ -413,9 +414,9 @@ def _desired(manifest: Manifest, values: _Values, needs: frozenset[Need]) -> Des
 
 
 def _managed(document: Mapping[str, Any], values: _Values) -> Mapping[str, Managed]:
-    """What the kinds make of the document with values in place of references."""
+    """The resources that the kinds build from the document, with values in place of references."""
     config = {**document["config"], "connect_api_url": values.api_url, "instance_key": values.instance_key}
-    # A secret that was not resolved, because this command needs none, is not managed by it.
+    # A secret that was not resolved, because this command does not need it, is not managed by it.
     declared = document["config"]["settings"]
     known = {name: values.settings.get(name, value) for name, value in declared.items()}
     config["settings"] = {name: value for name, value in known.items() if reference_of(value) is None}

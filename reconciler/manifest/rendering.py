@@ -25,8 +25,8 @@ ENVIRONMENTS: Final[tuple[str, ...]] = get_args(EnvironmentName)
 
 @dataclass(slots=True)
 class Rendering:
-    """What became of one entry. `variable` is the one that the environment comes from, `missing` the same if it is
-    not set, `unsaid` if its default stands for it."""
+    """The result for one entry. `variable` is the one that the environment comes from, `missing` the same if it is not
+    set, `unsaid` if its default counts."""
 
     entry: Entry
     raw: dict[str, Any]
@@ -37,7 +37,7 @@ class Rendering:
     findings: list[Finding] = field(default_factory=list)
     origins: dict[str, str] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
-    """Names that templates read, variables or not."""
+    """Names that templates read, whether or not they are variables."""
 
     def say(self, path: str, message: str, hint: str = "", value: Any = None) -> None:
         shown = "" if value is None else show_value(path, value)
@@ -60,7 +60,7 @@ def render_entry(entry: Entry, extra: Mapping[str, Any], environ: Mapping[str, s
     _resolve_environment(rendering, environ)
     names["environment"] = rendering.environment
     for key, value in rendering.raw.items():
-        # What holds no template stays one object, also where all instances of a fleet share it.
+        # A value without templates stays one object, shared by all instances of a fleet.
         if key not in ("version", "instance", "labels", "environment", "vars") and holds_template(value):
             rendering.raw[key] = walk.render(value, names, key)
     return rendering
@@ -69,10 +69,10 @@ def render_entry(entry: Entry, extra: Mapping[str, Any], environ: Mapping[str, s
 def _render_variables(
     rendering: Rendering, walk: _Walk, names: Mapping[str, Any], extra: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Each template sees all variables, those below it too, but none that reads it in turn."""
+    """Render the variables. Each template sees all others, including those below it, except those that depend on it."""
     declared = rendering.raw.pop("vars", {})
     if not isinstance(declared, dict):
-        rendering.raw["vars"] = declared  # for the schema to refuse
+        rendering.raw["vars"] = declared  # the schema refuses it
         declared = {}
     declared = {**declared, **rendering.entry.literals, **extra}
     literal = rendering.entry.literals.keys() | extra.keys()
@@ -92,7 +92,7 @@ def _render_variables(
 
 
 def _in_order(needs: Mapping[str, frozenset[str]]) -> Iterator[str]:
-    """Each name after those that it needs, and otherwise as they stand; of a circle, one comes before what it needs."""
+    """Each name after those that it needs, otherwise in order; in a cycle, one of them comes first."""
     begun: set[str] = set()
     done: set[str] = set()
     for first in needs:
@@ -122,14 +122,14 @@ def holds_template(value: Any) -> bool:
 
 
 class _Walk:
-    """Goes through one document's values; a template that fails is a finding, and its text stays."""
+    """Render one document's values; a template that fails is a finding, and its text stays."""
 
     def __init__(self, rendering: Rendering, renderer: Renderer) -> None:
         self._rendering = rendering
         self._renderer = renderer
         self.sources: Mapping[str, str] = {}
         self.hints: Mapping[str, str] = {}
-        """What to say of a name that is known elsewhere."""
+        """A hint for a name that exists elsewhere."""
 
     def render(self, value: Any, names: Mapping[str, Any], path: str) -> Any:
         match value:
@@ -145,7 +145,7 @@ class _Walk:
     def names_in(self, value: Any) -> frozenset[str]:
         match value:
             case str():
-                with suppress(TemplateError):  # said when it is rendered
+                with suppress(TemplateError):  # reported when it is rendered
                     return self._renderer.names_in(value) if has_template(value) else frozenset()
             case dict():
                 return frozenset().union(*map(self.names_in, value.values()))
@@ -172,7 +172,7 @@ class _Walk:
 
 
 def _resolve_environment(rendering: Rendering, environ: Mapping[str, str]) -> None:
-    """The name decides which rows are managed, so it never falls back silently from a bad value."""
+    """The name decides which rows are managed, so a bad value never silently falls back to another."""
     form = long_environment(rendering.raw.get("environment"))
     name = form.get("name", "production") if isinstance(form, dict) else None
     if isinstance(name, dict):

@@ -1,8 +1,8 @@
-"""What an earlier loading made of words that a later one finds again: of a whole file, or of a row of its CSV file.
+"""Results of an earlier loading for text that is found again: a whole file, or a row of its CSV file.
 
-A watch reads its manifests again whenever one of them changes; the others are as they were, and so is what they mean.
-Kept is only what was found right, and what nothing but these words decides: what looks at folders or service files is
-made again.
+A watch reads its manifests again whenever one of them changes; the others are unchanged, and so are their results. Only
+valid results are kept, and only if they depend on nothing but the text: a check that looks at folders or service files
+is repeated.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 WHOLE = "whole"
-"""The key of all that a file declares, where no other file has a say in it."""
+"""The key for everything that a file declares, if it does not depend on other files."""
 
 
 @dataclass(slots=True)
 class Kept(Generic[T]):
-    """What one file's words made, by the rows that they were made of, and the variables that had a say in it."""
+    """The results of one file's text, by its rows, and the variables that they depend on."""
 
     text: bytes
     found: dict[Hashable, tuple[T, tuple[tuple[str, str | None], ...]]] = field(default_factory=dict)
@@ -33,7 +33,7 @@ class Kept(Generic[T]):
 
 @dataclass(slots=True)
 class Reuse(Generic[T]):
-    """Between loadings of the same paths. What a loading did not ask for again is forgotten with its end."""
+    """Kept between loadings of the same paths. Results that a loading did not use are forgotten at its end."""
 
     _extra: str = ""
     _environ: Mapping[str, str] = field(default_factory=dict)
@@ -41,14 +41,14 @@ class Reuse(Generic[T]):
     _now: dict[str, Kept[T]] = field(default_factory=dict)
 
     def begin(self, extra: Mapping[str, Any], environ: Mapping[str, str]) -> None:
-        """Before a loading, whose -e and environment these are."""
-        said = repr(extra)  # 1 and true are equal, and render differently
+        """Begin a loading with these -e variables and this environment."""
+        said = repr(extra)  # 1 and true are equal, but render differently
         self._before = self._now if said == self._extra else {}
         self._now = {}
         self._extra, self._environ = said, environ
 
     def find(self, file: YamlFile, key: Hashable) -> T | None:
-        """What the same words made, if nothing else that counted is another now."""
+        """The result for the same text, if everything else that it depends on is unchanged."""
         kept = self._before.get(file.path)
         if kept is None or kept.text != file.text or key not in kept.found:
             return None
@@ -66,8 +66,8 @@ class Reuse(Generic[T]):
 
 
 def is_timeless(document: Mapping[str, Any]) -> bool:
-    """Whether a normalised document is right or wrong by its words alone: rules look at the folder of an embedded
-    server, and at libpq's service files."""
+    """Whether the validity of a normalised document depends on its text alone: some rules look at the folder of an
+    embedded server, and at libpq's service files."""
     database, config = document["database"], document["config"]
     named = (database["url"], database.get("provision_url"), config["connect_api_url"])
     texts = [text for one in named for text in (one.get("default") if isinstance(one, Mapping) else one,) if text]

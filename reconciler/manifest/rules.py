@@ -1,6 +1,6 @@
-"""What the schema cannot say of one instance's manifest. Values in, findings out; no value is repeated in words.
+"""Rules for one instance's manifest that the schema can't express. Values in, findings out; messages repeat no value.
 
-Of the world only one thing is looked at: where the path of an embedded server leads.
+The only thing that is looked at outside the manifest is where the path of an embedded server leads.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from reconciler.support.postgres_url import MOST_BYTES, form_problem, holds_pass
 
 
 def check_rules(document: Mapping[str, Any]) -> Iterator[Breach]:
-    """`document` is normalised and valid by the schema, but keys that it requires may be missing: pruned ones."""
+    """`document` is normalised and valid by the schema, except that required keys may be missing, because invalid ones
+    were removed."""
     yield from _check_database(document["database"])
     yield from _check_connect(document)
     for kind in KINDS:
@@ -48,7 +49,7 @@ def _check_database(database: Mapping[str, Any]) -> Iterator[Breach]:
 
 
 def schema_problem(name: str) -> str | None:
-    """What keeps the app's tables from being in a schema of this name, in words that follow it, or None."""
+    """Why the app's tables can't be in a schema of this name, as the end of a sentence, or None."""
     if is_cut(name):
         return f"has more than {MOST_BYTES} bytes, and PostgreSQL cuts it there"
     if name.startswith("pg_") or name in ("fivrec", "information_schema"):
@@ -65,12 +66,13 @@ def _check_connect(document: Mapping[str, Any]) -> Iterator[Breach]:
 
 
 def database_url_problem(url: str) -> str | None:
-    """What is wrong with a database URL, in words that follow it, or None."""
+    """What is wrong with a database URL, as the end of a sentence, or None."""
     return instance_problem(url) or (_place_problem(url) if is_embedded(url) else None)
 
 
 def connect_url_problem(url: str, environment: str) -> str | None:
-    """What is wrong with a Connect URL, in words that follow it, or None. `embedded:` has its rule at resolution."""
+    """What is wrong with a Connect URL, as the end of a sentence, or None. The rule for `embedded:` is applied at
+    resolution."""
     if is_embedded(url):
         return _place_problem(url)
     from reconciler.support.network import url_problem
@@ -79,7 +81,7 @@ def connect_url_problem(url: str, environment: str) -> str | None:
 
 
 def _place_problem(url: str) -> str | None:
-    """A manifest must not choose where on the machine data are made."""
+    """A manifest must not choose where on the machine data are created."""
     name = url.removeprefix(EMBEDDED)
     if not name:
         return None

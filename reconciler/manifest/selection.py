@@ -1,4 +1,4 @@
-"""--limit: choose instances by name or label, as Ansible's patterns do. Pure."""
+"""--limit: choose instances by name or label, with patterns like Ansible's. Pure."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from reconciler.model.errors import UsageError
 
 
 class NoneChosen(UsageError):
-    """The patterns are well-formed, and fit none of the instances."""
+    """The patterns are well-formed, but match no instance."""
 
 
 def select(manifests: Sequence[Manifest], patterns: Sequence[str]) -> tuple[Manifest, ...]:
-    """Those that any pattern fits: a glob of names, or `label=glob`. `!` before a pattern excludes, and wins; with
-    excluding patterns only, all others are chosen. UsageError if none is left, or a pattern is empty."""
+    """The instances that any pattern matches: a glob of names, or `label=glob`. `!` before a pattern excludes, and
+    wins; if all patterns exclude, all other instances are chosen. Raises UsageError if none is left, or a pattern is
+    empty."""
     labels = {f"{key}={value}" for manifest in manifests for key, value in manifest.labels.items()}
     words = [word.strip() for pattern in patterns for word in _words(pattern, labels)]
     including = [word for word in words if not word.startswith("!")]
@@ -32,7 +33,7 @@ def select(manifests: Sequence[Manifest], patterns: Sequence[str]) -> tuple[Mani
 
 
 def may_choose(instance: str, patterns: Sequence[str]) -> bool:
-    """Whether the patterns may choose an instance whose labels are not known, as its manifest is broken."""
+    """Whether the patterns may choose an instance whose labels are unknown because its manifest is broken."""
     words = [word.strip() for pattern in patterns for word in _words(pattern, frozenset())]
     including = [word for word in words if not word.startswith("!")]
     excluded = any(fnmatchcase(instance, word[1:]) for word in words if word.startswith("!"))
@@ -40,7 +41,7 @@ def may_choose(instance: str, patterns: Sequence[str]) -> bool:
 
 
 def unmatched(manifests: Sequence[Manifest], patterns: Sequence[str]) -> tuple[str, ...]:
-    """What to warn of where instances were chosen: patterns that fit none, exclusions that exclude none."""
+    """Warnings about patterns that match none, and exclusions that exclude none."""
     labels = {f"{key}={value}" for manifest in manifests for key, value in manifest.labels.items()}
     words = dict.fromkeys(word.strip() for pattern in patterns for word in _words(pattern, labels))
     idle = [word for word in words if not any(_fits(manifest, word.removeprefix("!")) for manifest in manifests)]
@@ -51,8 +52,8 @@ def unmatched(manifests: Sequence[Manifest], patterns: Sequence[str]) -> tuple[s
 
 
 def _words(pattern: str, labels: Set[str]) -> list[str]:
-    """What stands between commas, but a label that is there as a whole is one word: its value may hold a comma.
-    An empty pattern, as of a variable that is not set, must not choose everything."""
+    """Split at commas, except within an existing label, whose value may contain a comma. An empty pattern, as from an
+    unset variable, must not choose everything."""
     if pattern.strip().removeprefix("!") in labels:
         return [pattern]
     words = [word for word in pattern.split(",") if word.strip()]

@@ -1,4 +1,4 @@
-"""What rendering may cost, and what an expression is: budgets, the error, sizes of values. Renders nothing."""
+"""Limits on the cost of rendering, and what an expression is: budgets, the error, sizes of values. Renders nothing."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any, Final, Protocol, TypeAlias
 
 MAX_RENDERED: Final = 1024 * 1024
 MAX_WORK: Final = 8 * MAX_RENDERED
-MAX_ALL: Final = 32 * MAX_RENDERED  # of one run's rendering, and of its work
+MAX_ALL: Final = 32 * MAX_RENDERED  # for one run's rendering, and for its work
 
-MOST_COMPARED: Final = 200  # names with one that is not defined: each takes some 10 us, and a run finds a thousand
+MOST_COMPARED: Final = 200  # comparisons with an undefined name, some 10 us each; a run may find a thousand
 
 Names: TypeAlias = Mapping[str, Any]
 
 
 class TemplateError(Exception):
-    """A template that cannot be rendered. The message has names, never values. `found` is the value that does not fit,
-    if it is one; it is shown as those of the schema's problems are. `undefined` is the name that is not known."""
+    """A template that can't be rendered. The message contains names, never values. `found` is the value that does not
+    fit, if it is one; it is shown like those in the schema's problems. `undefined` is the unknown name."""
 
     def __init__(self, message: str, hint: str = "", found: str | None = None, undefined: str = "") -> None:
         super().__init__(message)
@@ -30,7 +30,7 @@ TOO_LARGE: Final = TemplateError("the templates render to more than 1 MiB", "ren
 
 
 class Budget:
-    """What may still be rendered, and still be worked through, in characters and items. Charged to `whole` as well."""
+    """What may still be rendered, and still be processed, in characters and items. Also charged to `whole`."""
 
     __slots__ = ("rendered", "whole", "work")
 
@@ -55,7 +55,7 @@ class Budget:
 
 
 class Expression(Protocol):
-    """One {{ … }}. `names` holds the names that it begins from."""
+    """One {{ … }}. `names` are the names at the start of its paths."""
 
     @property
     def names(self) -> frozenset[str]: ...
@@ -67,7 +67,8 @@ Parts: TypeAlias = tuple[str | Expression, ...]
 
 
 def measure(value: Any) -> int:
-    """Characters and items in a value. TemplateError if it holds more than fits, or a number that none can store."""
+    """Characters and items in a value. Raises TemplateError if they exceed the budget, or if a number can't be
+    stored."""
     if isinstance(value, str):
         return len(value)
     size, todo = 0, [value]
@@ -92,12 +93,12 @@ def measure(value: Any) -> int:
 
 
 def _check_number(number: float) -> None:
-    if not -(2.0**63) <= number < 2.0**63:  # false for nan as well
+    if not -(2.0**63) <= number < 2.0**63:  # also false for nan
         raise TemplateError("a template renders a number that does not fit into 64 bits", "make it text")
 
 
 def to_text(value: Any) -> str:
-    """As Jinja2 prints it: Python's str()."""
+    """The text that Jinja2 would print: Python's str()."""
     measure(value)
     return str(value)
 

@@ -1,9 +1,9 @@
-"""Render {{ … }} in one text. Values in, values out: no file, no environment, no secret is ever seen.
+"""Render {{ … }} in one text. Values in, values out: sees no file, no environment and no secret.
 
-Names and dotted paths, which is what nearly all templates are, are rendered here; Jinja2 is imported, in
-expressions.py, only for more. Both ways give the same. Jinja2's usual semantics hold, with two strict points: an
-undefined name is an error wherever it is used, `default` alone may take it; `a.b` looks for the item b of a mapping,
-never for an attribute.
+Names and dotted paths, which nearly all templates consist of, are rendered here; Jinja2 is imported, in expressions.py,
+only for more. Both ways give the same results. Jinja2's usual semantics apply, with two strict rules: an undefined name
+is an error wherever it is used, except as the input of `default`; and `a.b` looks up the item b of a mapping, never an
+attribute.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from reconciler.model.records import dataclass
 
 MAX_TEMPLATE: Final = 64 * 1024
 MAX_COMPLEX: Final = 16 * 1024
-MAX_PARSED: Final = 96 * 1024  # by Jinja2, which takes some 10 us a character
+MAX_PARSED: Final = 96 * 1024  # by Jinja2, which takes some 10 us per character
 _LEAST_PARSED: Final = 64
 
 _SIMPLE = re.compile(r"(?<!\{)\{\{[ \t\n]*([A-Za-z][A-Za-z0-9_]*(?:\.[A-Za-z][A-Za-z0-9_]*)*)[ \t\n]*\}\}")
@@ -56,7 +56,7 @@ _RESERVED = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """A name, or items of mappings below it: `labels.region`."""
+    """A name, or nested items of mappings below it: `labels.region`."""
 
     steps: tuple[str, ...]
 
@@ -78,7 +78,7 @@ def has_template(text: str) -> bool:
 
 
 class Renderer:
-    """Renders the texts of one run: what was parsed is kept, and what all of it may cost is bounded."""
+    """Renders the texts of one run: keeps parsed texts, and limits the total cost."""
 
     def __init__(self) -> None:
         self._parsed: dict[str, Parts | TemplateError] = {}
@@ -90,7 +90,8 @@ class Renderer:
         self._budget = Budget(MAX_RENDERED, MAX_WORK, self._whole)
 
     def render(self, text: str, names: Names) -> Any:
-        """The text with its templates rendered. A text that is one expression keeps that expression's type."""
+        """Returns the text with its templates rendered. A text that is a single expression keeps that expression's
+        type."""
         parts = self.parse(text)
         if len(parts) == 1 and not isinstance(parts[0], str):
             value = parts[0].evaluate(names, self._budget)
@@ -104,7 +105,7 @@ class Renderer:
         return "".join(pieces)
 
     def names_in(self, text: str) -> frozenset[str]:
-        """The names that a text's templates begin from; of `vars.company` also `company`."""
+        """The names that a text's templates begin with; for `vars.company` also `company`."""
         return frozenset().union(*(part.names for part in self.parse(text) if not isinstance(part, str)))
 
     def parse(self, text: str) -> Parts:
@@ -131,7 +132,7 @@ class Renderer:
 
 
 def _parse_simple(text: str) -> Parts | None:
-    """None if it takes Jinja2 to read the text."""
+    """Returns None if the text needs Jinja2."""
     pieces = _SIMPLE.split(text)
     literals, paths = pieces[::2], pieces[1::2]
     # Jinja2 turns carriage returns into line feeds.

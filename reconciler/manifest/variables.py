@@ -1,4 +1,4 @@
-"""-e key=value and -e @vars.yaml, as Ansible has them: values of key=value are text, and none is rendered again."""
+"""-e key=value and -e @vars.yaml, as in Ansible: values of key=value are text, and none is rendered again."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ _ALL_PAIRS: Final = re.compile(rf"\s*{_PAIR.pattern}(\s+{_PAIR.pattern})*\s*")
 
 
 def parse_extra_vars(words: Sequence[str]) -> Mapping[str, Any]:
-    """Later words override earlier ones. UsageError for a word, ManifestError for a file that does not fit."""
+    """Later arguments override earlier ones. Raises UsageError for an invalid argument, ManifestError for an invalid
+    file."""
     variables: dict[str, Any] = {}
     for word in words:
         if word == "@":
@@ -41,7 +42,8 @@ def parse_extra_vars(words: Sequence[str]) -> Mapping[str, Any]:
 
 
 def _pairs(word: str) -> Iterator[tuple[str, str]]:
-    """`a=1 b=2` is two variables, as in Ansible, and quotes group. What has another shape is the value of one."""
+    """`a=1 b=2` is two variables, as in Ansible, and quotes group. Text of any other form is the value of one
+    variable."""
     name, equals, value = word.partition("=")
     if not equals:
         raise UsageError(f'-e "{name[:60]}" has no value', hint="write -e name=value, or -e @vars.yaml")
@@ -57,7 +59,7 @@ def _unquoted(value: str) -> str:
 
 
 def name_problem(name: str) -> tuple[str, str] | None:
-    """Why a word names no variable, and what to do; None if it does."""
+    """Why an argument names no variable, and what to do; None if it does."""
     rule = load_schema("manifest")["$defs"]["vars"]["propertyNames"]
     if re.fullmatch(rule["pattern"], name):
         return None
@@ -97,7 +99,7 @@ def _read_file(path: str) -> Mapping[str, Any]:
         raise ManifestError((ManifestProblem(path, 0, 0, exc.reason, exc.hint),)) from exc
     file = YamlFile(path, text)
     documents, problems = file.read()
-    if problems == (empty_file(file),):  # whose hint is about manifests
+    if problems == (empty_file(file),):  # the original hint is about manifests
         problems = ()
     odd = [problem for document in documents for problem in (*document.odd.values(), *document.dates.values())]
     if problems or odd:

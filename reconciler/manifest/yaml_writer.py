@@ -1,4 +1,4 @@
-"""A document as the text of a manifest, and what of a live state no manifest can hold."""
+"""Write a document as the text of a manifest, and find what a live state has that no manifest can express."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reconciler.model.errors import ManifestError
 from reconciler.model.types import JsonText
 
 _MARK: Final = "left-out-"
-"""Begins the keys that stand for comments while YAML is written, which has none."""
+"""The beginning of keys that stand for comments while YAML is written, because the data has none."""
 
 
 MODELINE: Final = """\
@@ -23,30 +23,30 @@ SCHEMA_FILE: Final = "manifest.v1.schema.json"
 
 
 def as_manifest(document: Mapping[str, Any], comments: Mapping[str, str] | None = None) -> str:
-    """The text of a manifest file, as `fivrec fmt` would leave it. A key of `comments`, with null as its value,
-    becomes that comment."""
+    """The text of a manifest file, formatted like `fivrec fmt`. A key of `comments`, with the value null, becomes that
+    comment."""
     from reconciler.manifest.formatter import format_text
     from reconciler.model.errors import FivrecError
 
     text = as_yaml(document)
     for key, comment in (comments or {}).items():
-        before, found, after = text.partition(f" {key}: null\n")  # inside config: never at a line's beginning
+        before, found, after = text.partition(f" {key}: null\n")  # inside config: never at the beginning of a line
         text = f"{before} # {comment}\n{after}" if found else text
     text = MODELINE + text
     try:
         return format_text("export", text.encode())
-    except FivrecError:  # it is refused, which is reported elsewhere
+    except FivrecError:  # the document is refused, which is reported elsewhere
         return text
 
 
 def as_yaml(document: Mapping[str, Any]) -> str:
-    """YAML that reads back as the same values: keys in order, in quotes whatever some reader could take for
-    something else."""
+    """YAML that reads back as the same values: keys in order, and quotes around everything that some reader could read
+    differently."""
     return "\n".join(block(document)) + "\n"
 
 
 def refusal(document: Mapping[str, Any]) -> str | None:
-    """Why this is no valid manifest, in the words of the first problem; None if it is one."""
+    """Why this is not a valid manifest, as the message of the first problem; None if it is valid."""
     from reconciler.manifest.loader import load_manifests
 
     settings = document.get("config", {}).get("settings", {})
@@ -61,8 +61,8 @@ def refusal(document: Mapping[str, Any]) -> str | None:
 
 
 def without_refused(document: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """A refused document less the settings that a manifest can't hold: the app may store what YAML or the schema
-    refuse. Returns their keys with the reasons too. Anything else that is refused stays."""
+    """Remove the settings that a manifest can't express from a refused document: the app may store values that YAML or
+    the schema refuse. Returns their keys with the reasons too. If anything else is refused, it stays."""
     config: dict[str, Any] = dict(document["config"])
     refused: dict[str, str] = {}
     settings = dict(config.pop("settings", {}))
@@ -77,8 +77,8 @@ def without_refused(document: Mapping[str, Any]) -> tuple[dict[str, Any], dict[s
 
 
 def without_refused_plans(document: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """A refused document less the plans that a manifest can't hold (a price with a fraction), and their ids with the
-    reasons. `unmanaged` keeps those; if no other is left, plans are not managed."""
+    """Remove the plans that a manifest can't express (a price with a fraction) from a refused document. Returns their
+    ids with the reasons too. `unmanaged` keeps those plans; if none is left, plans are not managed."""
     plans = document.get("plans", {})
     judged = [(item, _refusal_of_plan(item)) for item in plans.get("items", ())]
     refused = {str(item["id"]): reason for item, reason in judged if reason is not None}
@@ -94,17 +94,17 @@ def _refusal_of_plan(item: Mapping[str, Any]) -> str | None:
 
 
 def with_comments(document: Mapping[str, Any], refused: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
-    """The document and the comments for `as_yaml`: each setting that was left out in its place."""
+    """The document and the comments for `as_yaml`: one in place of each setting that was left out."""
     marks = {f"{_MARK}{document['instance']}-{number}": key for number, key in enumerate(refused)}
     config = dict(document["config"])
-    # Settings that are nothing but comments would be null.
+    # Settings with nothing but comments would be null.
     beside = {**config.pop("settings", {}), **dict.fromkeys(marks)} if "settings" in config else None
     config |= {"settings": beside} if beside else dict.fromkeys(marks)
     return {**document, "config": config}, {mark: left_out(key, refused[key]) for mark, key in marks.items()}
 
 
 def left_out(key: str, reason: str) -> str:
-    """One line, whatever the key holds."""
+    """One line, whatever the key contains."""
     return f"setting {json.dumps(key, ensure_ascii=not key.isprintable())} is left out: {reason}"
 
 

@@ -1,5 +1,4 @@
-"""What references lead to: variables, files, commands, Vault, installed packages, and generated passwords.
+"""The sources of secrets: variables, files, commands, Vault, installed packages, and generated passwords.
 
-Not here: which references a manifest has, and what becomes of their values (`manifest/references`). Start with
-`sources`.
+Not here: which references a manifest has, and how their values are used (`manifest/references`). Start with `sources`.
 """

@@ -1,4 +1,4 @@
-"""The admin's generated password: made once, kept in a file that only its owner reads."""
+"""The admin's generated password: created once, kept in a file that only its owner can read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def password_path(work_dir: Path, instance: str) -> Path:
 
 
 def read_or_make(path: Path) -> tuple[Secret, bool]:
-    """The kept password, or a new one, which is not written yet; and whether it is new."""
+    """Returns the kept password, or a new one, which is not written yet; and whether it is new."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -45,7 +45,8 @@ def read_or_make(path: Path) -> tuple[Secret, bool]:
 
 
 def write_password(path: Path, password: Secret) -> None:
-    """Whole or not at all, mode 0600, on the disk before this returns. Busy where another run made one meanwhile."""
+    """Write the file completely or not at all, mode 0600, and flush it to disk. Raises Busy if another run created one
+    meanwhile."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_private(path, password.reveal() + "\n", exclusive=True)

@@ -22,11 +22,12 @@ PLACES: Final = (
     ("config", "instance_key"),
     ("admin", "password"),
 )
-"""Where references stand, beside the company's settings."""
+"""Where references are allowed, apart from the company's settings."""
 
 
 def fetch(name: str, value: str, folder: Path) -> str | None:
-    """What the package returns. A LookupError is reported in its words, other errors by type: they may quote."""
+    """Returns what the package returns. The message of a LookupError is shown, other errors only by type: they may
+    quote the secret."""
     entry = _installed().get(name)
     if entry is None:
         raise SourceError(f"no installed package reads {name} references", f"install the one that adds {name}")
@@ -42,8 +43,8 @@ def fetch(name: str, value: str, folder: Path) -> str | None:
 
 
 def normalise_plugins(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """The document with `{plugin: [NAME, VALUE]}` for each `{NAME: VALUE}` of an installed package. Parts that change
-    are copied: instances of a fleet share them."""
+    """The document with `{plugin: [NAME, VALUE]}` for each `{NAME: VALUE}` of an installed package. Changed parts are
+    copied, because the instances of a fleet share them."""
     document = dict(raw)
     for path in (*PLACES, *_settings(document)):
         _rewrite(document, path)

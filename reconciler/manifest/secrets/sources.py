@@ -1,6 +1,6 @@
-"""Fetch what one reference names: a variable, a file, a command's output, a secret of Vault or of what a package reads.
+"""Fetch what one reference names: a variable, a file, a command's output, a secret from Vault or from a package.
 
-Its text is never repeated in words.
+Messages never repeat its text.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ GLANCE_S: Final = 0.05
 
 
 def run_command(words: Sequence[str], limit: int, deadline_s: float = COMMAND_S) -> bytes:
-    """Standard output; standard error is dropped, for it may repeat a secret. No shell reads the words."""
+    """Run the command. Returns its standard output; standard error is dropped, because it may repeat a secret. No shell
+    is used."""
     program = words[0][:100]
     try:
         process = subprocess.Popen(
@@ -42,7 +43,7 @@ def run_command(words: Sequence[str], limit: int, deadline_s: float = COMMAND_S)
         try:
             output = _read(process, limit, time.monotonic() + deadline_s)
         finally:
-            _kill(process)  # what it left behind too
+            _kill(process)  # and what it left running
     if output is None:
         raise SourceError(f"the command {program} took longer than {deadline_s:g} s", "run it by hand")
     if len(output) > limit:
@@ -53,8 +54,8 @@ def run_command(words: Sequence[str], limit: int, deadline_s: float = COMMAND_S)
 
 
 def _read(process: subprocess.Popen[bytes], limit: int, deadline: float) -> bytes | None:
-    """What the command printed until it ended, even if another process still holds its output; None if time was up
-    first. More than `limit` is read no further."""
+    """What the command printed until it ended, even if another process still holds its output open; None if time ran
+    out first. Stops reading after `limit`."""
     assert process.stdout is not None  # noqa: S101  asked for above
     output, whole = bytearray(), False
     with selectors.DefaultSelector() as selector:
@@ -74,8 +75,8 @@ def _read(process: subprocess.Popen[bytes], limit: int, deadline: float) -> byte
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """The command and all that it started: it has a session of its own."""
-    with suppress(ProcessLookupError, PermissionError):  # macOS has the latter for zombies
+    """Kill the command and everything that it started: it has a session of its own."""
+    with suppress(ProcessLookupError, PermissionError):  # macOS raises the latter for zombies
         os.killpg(process.pid, signal.SIGKILL)
 
 
@@ -84,7 +85,8 @@ MAX_BYTES: Final = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where references may look. Commands and paths of Vault are asked once a run, whatever the number of instances."""
+    """Where references may look. Commands and paths of Vault are fetched once per run, whatever the number of
+    instances."""
 
     environ: Mapping[str, str]
     secrets_dir: Path | None
@@ -94,7 +96,7 @@ class Sources:
     _vaults: list[Vault] = field(default_factory=list)
 
     def fetch(self, reference: Mapping[str, Any], folder: Path) -> str | None:
-        """The text, None if there is none: an unset or empty variable, a file that is not there or empty."""
+        """Returns the text; None if there is none: an unset or empty variable, a missing or empty file."""
         match reference:
             case {"env": str(name)}:
                 return self.environ.get(name) or None
@@ -120,7 +122,7 @@ class Sources:
         return _text(content, "the file")
 
     def close(self) -> None:
-        """Nothing is asked any more: what was opened for the run is given back."""
+        """Close what was opened for the run."""
         for vault in self._vaults:
             vault.close()
 
@@ -142,7 +144,7 @@ class Sources:
 
 
 def describe(reference: Mapping[str, Any]) -> str:
-    """What a reference names, for messages: a variable's or file's or program's name, never what is in it."""
+    """What a reference names, for messages: the name of a variable, file or program, never its content."""
     match reference:
         case {"env": name}:
             return f"the variable {name} is not set"
@@ -162,7 +164,7 @@ def _text(content: bytes, what: str) -> str | None:
     try:
         text = content.decode("utf-8-sig")  # some editors begin a file with a byte order mark
     except UnicodeDecodeError:
-        # Not chained: the codec's error holds the bytes.
+        # Not chained: the codec's error contains the bytes.
         raise SourceError(f"{what} is not UTF-8", "is it the right one?") from None
     for end in ("\r\n", "\n"):
         if text.endswith(end):

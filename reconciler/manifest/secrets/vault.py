@@ -1,8 +1,8 @@
 """Read secrets from HashiCorp Vault or OpenBao, KV version 2, for `{vault: "mount/path#field"}`. Writes none.
 
-One login a run, one read per path. Address and credentials are those of Vault's own tools: VAULT_ADDR, VAULT_TOKEN or
+One login per run, one read per path. Address and credentials are those of Vault's own tools: VAULT_ADDR, VAULT_TOKEN or
 ~/.vault-token, VAULT_NAMESPACE, VAULT_CACERT, VAULT_CAPATH, VAULT_CLIENT_CERT, VAULT_CLIENT_KEY; and VAULT_ROLE_ID with
-VAULT_SECRET_ID for AppRole. OpenBao's BAO_ names count too. VAULT_SKIP_VERIFY does not: certificates are checked.
+VAULT_SECRET_ID for AppRole. OpenBao's BAO_ names work too. VAULT_SKIP_VERIFY does not: certificates are always checked.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class Vault:
         self._read: dict[tuple[str, str], Mapping[str, Any] | SourceError | None] = {}
 
     def fetch(self, reference: str) -> str | None:
-        """The field's text; None if path or field is not there, or empty. SourceError says why Vault gave none."""
+        """Returns the field's text; None if path or field does not exist, or is empty. Raises SourceError with the
+        reason if Vault refuses."""
         place, _, name = reference.rpartition("#")
         mount, _, path = place.partition("/")
         if (mount, path) not in self._read:
@@ -44,7 +45,7 @@ class Vault:
         return value or None
 
     def close(self) -> None:
-        """Give back a token that was issued for this run."""
+        """Revoke a token that was issued for this run."""
         if self._client is None:
             return
         with suppress(Exception):  # it expires by itself
@@ -52,7 +53,7 @@ class Vault:
         self._client = None
 
     def _data(self, mount: str, path: str) -> Mapping[str, Any] | SourceError | None:
-        """The fields of one secret, or why there are none. What is wrong with the server is not tried again."""
+        """The fields of one secret, or the reason why there are none. A failure of the server is not retried."""
         if self._down is not None:
             return self._down
         from hvac import exceptions
@@ -67,7 +68,7 @@ class Vault:
             hint = f"is the token still valid (`vault token lookup`), and may it read {mount}/data/{path}?"
             return SourceError(f"{what}: permission denied", hint)
         except (exceptions.VaultError, RequestException) as exc:
-            # Their words may hold what was sent, or what came back.
+            # Their messages may contain what was sent or received.
             self._down = SourceError(f"{what}: {_reason(exc)}", "see `vault status`")
         except SourceError as exc:
             self._down = exc
@@ -131,7 +132,7 @@ class Vault:
 
 
 def open_vault(environ: Mapping[str, str]) -> Vault:
-    """SourceError if the library for it is not installed."""
+    """Raises SourceError if the library for it is not installed."""
     try:
         import hvac  # noqa: F401
     except ImportError:

@@ -1,4 +1,4 @@
-"""YAML itself: text to values with their places, values to text, and changes of a text where its values stand.
+"""YAML itself: text to values with their positions, values to text, and edits of values within a text.
 
 Knows no manifests. Not here: a manifest's text as a whole (`manifest/yaml_writer`) and its format
 (`manifest/formatter`). Start with `parser`.

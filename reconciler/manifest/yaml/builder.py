@@ -1,4 +1,4 @@
-"""Build plain values from YAML events, counting nodes, depth and alias expansion as it goes."""
+"""Build plain values from YAML events, counting nodes, depth and alias expansion on the way."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Stop(Exception):
 
 
 class Builder:
-    """Reads document after document. `recorder` keeps the places of those that it was made for."""
+    """Reads document after document. `recorder` keeps the positions in the documents that it was created for."""
 
     def __init__(self, events: NextEvent, path: str, recorder: PlaceRecorder | None = None) -> None:
         self._next = events
@@ -72,14 +72,15 @@ class Builder:
         self.dates: dict[str, ManifestProblem] = {}
         self.lists: dict[str, list[int]] = {}
         self._anchors: dict[str, _Anchor] = {}
-        self._weight = 0  # nodes as if every alias were written out
+        self._weight = 0  # nodes, counted as if every alias were written out
         self._expanded = 0
         self.depth = 0
         self.opened_at = (-1, -1)  # line and column, from 0, of the last collection that began
         self._deepest = 0
 
     def document(self) -> tuple[Any, int] | None:
-        """The next document's value and line, None after the last. Stop, or yaml.YAMLError, where it can't go on."""
+        """Returns the next document's value and line, None after the last. Raises Stop or yaml.YAMLError if it can't
+        continue."""
         while (event := self._next()) is not None:
             if isinstance(event, DocumentStartEvent):
                 break
@@ -97,7 +98,7 @@ class Builder:
 
     def _take(self) -> Any:
         event = self._next()
-        if event is None:  # libyaml closes what it opened; this only tells mypy so
+        if event is None:  # libyaml closes what it opened; this is only for mypy
             raise Stop(ManifestProblem(self._path, 1, 1, "the file ends early"))
         return event
 
@@ -116,7 +117,7 @@ class Builder:
         return self._collection(event, parent, key)
 
     def _anchored(self, event: Any, parent: Link, key: str | int) -> Any:
-        """Build a value and remember what one alias of it costs."""
+        """Build a value and note what an alias of it costs."""
         self._anchors[event.anchor] = _Anchor(None, 0, 0)
         if len(self._anchors) > MAX_ANCHORS:
             self._stop(event, f"more than {MAX_ANCHORS:,} anchors in a document", "write fewer anchors")
@@ -220,7 +221,7 @@ class Builder:
         return values
 
     def _key(self, event: Any, link: Link, values: dict[str, Any], seen: set[object]) -> object:
-        """The key, _MERGE, or None if it is refused."""
+        """Returns the key, _MERGE, or None if it is refused."""
         if type(event) is not ScalarEvent:
             self._value(event, link, "")
             self._say(event, "a key must be text", 'write a value that begins with {{ in quotes: "{{ name }}"')
@@ -274,6 +275,6 @@ class Builder:
 
 
 def _shown(tag: str) -> str:
-    """YAML's own tags by name. Any other may be a secret that begins with "!" and was written without quotes."""
+    """YAML's own tags by name. Any other may be a secret that begins with "!" and was not quoted."""
     own = tag.removeprefix("tag:yaml.org,2002:").partition(":")[0]
     return f"!!{own}" if own in _OWN_TAGS or own.startswith("python/") else "that begins with !"

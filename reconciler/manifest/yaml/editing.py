@@ -1,7 +1,7 @@
-"""Change values in the text of YAML where they stand: all that is not changed keeps its bytes, comments and style.
+"""Change values in the text of YAML in place: everything else keeps its bytes, comments and style.
 
-Text and data in, text out. The data before and after are compared, and each difference becomes a piece of new text in
-the place of an old one. ruamel.yaml would write the whole file again, in its own style, and move comments.
+Text and data in, text out. Compares the data before and after, and replaces the text of each difference. ruamel.yaml
+would write the whole file again, in its own style, and move comments.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from reconciler.model.records import dataclass
 from reconciler.model.types import same
 
 GONE: Final = object()
-"""Stands in the data after for an item that is taken out of a list, so that the others keep their numbers."""
+"""Stands in the new data for an item that is removed from a list, so that the others keep their indexes."""
 
 
 _QUOTES: Final = ("'", '"')
 
 
 class Unwritable(Exception):
-    """Why a change can't be written here, in words that follow the name of what was to be changed."""
+    """Why a change can't be written here, as the end of a sentence that begins with what was to be changed."""
 
 
 @dataclass(slots=True)
 class Node:
-    """A value in the text: the span of its own content, without comments behind it. `anchor`: its name, if any."""
+    """A value in the text: the span of its own content, without trailing comments. `anchor`: its name, if any."""
 
     kind: Literal["scalar", "alias", "mapping", "sequence"]
     start: int
@@ -58,7 +58,7 @@ class Splice:
 
 @dataclass(frozen=True, slots=True)
 class Alias:
-    """Where an alias is written, and where the node begins that it stands for."""
+    """The position of an alias, and where the node begins that it refers to."""
 
     of: int
     start: int
@@ -106,7 +106,7 @@ class _Reader:
 
 
 def edit(text: str, changes: Sequence[tuple[int, Any, Any]]) -> str:
-    """The text with documents changed: (index, data before, data after). What is JSON stays JSON. Unwritable."""
+    """Returns the text with documents changed: (index, data before, data after). JSON stays JSON. Raises Unwritable."""
     roots, aliases = _Reader(text).documents()
     editor = _Editor(text, aliases, "\r\n" if "\r\n" in text else "\n", is_json(text))
     for index, before, after in changes:
@@ -144,7 +144,7 @@ class _Editor:
         return "".join([*pieces, self.text[at:]])
 
     def change(self, node: Node, before: Any, after: Any, key: Node | None = None) -> None:
-        """`key` is the one whose value the node is; None for items and the root."""
+        """`key` is the key of the node's value; None for items and the root."""
         if after is not GONE and same(without_gone(before), without_gone(after)):
             return
         if node.anchor is not None:
@@ -164,11 +164,11 @@ class _Editor:
             start = self.text.index(":", key.end) + 1  # its lines begin below the key
             text = f" {text}"
         elif node.start == node.end:
-            text = f" {text}"  # nothing was written: right behind the colon or the dash
+            text = f" {text}"  # nothing was written: right after the colon or the dash
         self.splices.append(Splice(start, node.end, text))
 
     def _written_again(self, node: Node, after: Any) -> str:
-        """As JSON, on lines of its own if it was so before."""
+        """As JSON, on lines of its own if it was like that before."""
         if not node.items or self._line_end(node.start) >= node.end:
             return inline_json(after)
         first = node.keys[0][1] if node.keys else node.items[0]
@@ -177,14 +177,14 @@ class _Editor:
         return f"{self.newline}{base}".join(block_json(after, step))
 
     def _loosen(self, node: Node) -> None:
-        """What goes, or no longer says what it said, may be what aliases elsewhere stand for."""
+        """Aliases elsewhere may refer to text that is removed or changed."""
         if node.anchor is not None:
             self.loosened[node.start] = node
         for item in node.items:
             self._loosen(item)
 
     def _move_anchors(self) -> None:
-        """The first alias that is left takes the place of the value that it stood for, with its anchor."""
+        """The first remaining alias is replaced by the value that it referred to, with its anchor."""
         for start, node in self.loosened.items():
             aliases = (alias for alias in self.aliases if alias.of == start)
             left = [alias for alias in aliases if not self._is_replaced(alias.start, alias.end)]
@@ -202,7 +202,7 @@ class _Editor:
         return any(splice.start <= start and end <= splice.end for splice in self.splices)
 
     def _change_mapping(self, node: Node, before: dict[str, Any], after: dict[str, Any]) -> bool:
-        """False if it has to be written again, in one line."""
+        """Returns False if it has to be written again, on one line."""
         written = [name for name, _ in node.keys]
         removed = [name for name in before if name not in after]
         if not after or (removed and node.flow):
@@ -258,7 +258,7 @@ class _Editor:
         return inline_json(value) if self.json else inline(value)
 
     def _add_in_flow(self, node: Node, words: list[str]) -> None:
-        """Behind the last entry; in JSON on lines of their own if that is on one."""
+        """After the last entry; in JSON on lines of its own unless everything is on one line."""
         if not node.items:
             at = node.start + 1 + self._anchor_length(node)
             self.splices.append(Splice(at, at, ", ".join(words)))
@@ -280,7 +280,7 @@ class _Editor:
         self.splices.append(Splice(at, at, text))
 
     def _remove_lines(self, node: Node, index: int) -> None:
-        """An entry with its lines; comments above it stay, those behind its values go with them."""
+        """Remove an entry with its lines; comments above it stay, trailing ones are removed with it."""
         item = node.items[index]
         self._loosen(item)
         start = self._key_start(node.keys[index][1]) if node.kind == "mapping" else self._dash(item)
@@ -295,7 +295,7 @@ class _Editor:
             raise Unwritable("it is written in a way that it can't be taken out of")
 
     def _key_start(self, key: Node) -> int:
-        """Where an entry begins: at the `?` before its key, if it is written so."""
+        """Where an entry begins: at the `?` before its key, if it is written like that."""
         before = self.text[self._line_start(key.start) : key.start].rstrip(" ")
         marked = before.endswith("?") and before[-2:-1] in ("", " ")
         return self._line_start(key.start) + len(before) - 1 if marked else key.start
@@ -314,6 +314,6 @@ class _Editor:
         return at - self._line_start(at)
 
     def _line_end(self, at: int) -> int:
-        """Behind the line break of the line that `at` is in."""
+        """The position after the line break of the line that contains `at`."""
         found = self.text.find("\n", at)
         return len(self.text) if found < 0 else found + 1

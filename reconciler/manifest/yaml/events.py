@@ -1,4 +1,4 @@
-"""libyaml's event stream, or PyYAML's own where libyaml is not there. One event at a time, nothing built."""
+"""libyaml's event stream, or PyYAML's own if libyaml is not available. One event at a time; builds nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from yaml.scanner import Scanner
 from reconciler.model.types import SURROGATES
 
 MAX_PAIRS_BYTES: Final = 256 * 1024
-"""Up to which size a file with surrogate pairs is read: by the parser in Python, since libyaml refuses them."""
+"""The largest file with surrogate pairs that is read: it needs the parser in Python, since libyaml refuses them."""
 
 _PAIR = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")
 NextEvent: TypeAlias = Callable[[], Any]
@@ -30,8 +30,8 @@ class _PureParser(Reader, Scanner, Parser):
 
 
 def open_events(text: bytes, *, pure: bool | None = None) -> NextEvent:
-    r"""`pure` asks for the parser written in Python: ten times slower, the same events. Without it, it is used if the
-    text has what libyaml refuses: JSON writes "😀" as "\ud83d\ude00", and JSON is YAML."""
+    """`pure` asks for the parser written in Python: ten times slower, the same events. It is also used if the text
+    contains what libyaml refuses: JSON writes "😀" as "\ud83d\ude00", and JSON is YAML."""
     if pure is None:
         pure = len(text) <= MAX_PAIRS_BYTES and _PAIR.search(text) is not None
     if yaml.__with_libyaml__ and not pure:

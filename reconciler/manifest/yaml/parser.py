@@ -1,7 +1,7 @@
-"""Read YAML into plain values, refusing what surprises or attacks. Knows nothing of manifests.
+"""Read YAML into plain values, refusing constructs that surprise or attack. Knows nothing about manifests.
 
-Built on libyaml's events, not on its nodes: nesting, size and alias expansion are counted before they happen. The
-hot path keeps no places; `YamlFile.places` reads the text a second time for the few that are asked for.
+Built on libyaml's events, not on its nodes: nesting, size and alias expansion are counted before they happen. The hot
+path keeps no positions; `YamlFile.places` reads the text a second time for the few that are needed.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from reconciler.model.records import dataclass
 MAX_BYTES: Final = 8 * 1024 * 1024
 MAX_TAG_DIRECTIVES: Final = 16
 
-# What YAML calls printable, less DEL; libyaml refuses the same, but without saying where.
+# What YAML calls printable, less DEL; libyaml refuses the same characters, but without a position.
 _CONTROL = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _TAG_DIRECTIVE = re.compile(rb"^%TAG", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class YamlDocument:
-    """One document. `odd` maps the path of an unquoted yes/no/on/off to what to say where it does not fit;
-    `dates` holds the paths of unquoted dates, which are read as text. `lists` has the lines of the entries of each list
-    at the top level, by its key."""
+    """One document. `odd` maps the path of an unquoted yes/no/on/off to the message if it does not fit there; `dates`
+    contains the paths of unquoted dates, which are read as text. `lists` has the lines of the entries of each list at
+    the top level, by its key."""
 
     data: Any
     line: int
@@ -43,7 +43,7 @@ class YamlDocument:
 
 @dataclass(frozen=True, slots=True)
 class YamlFile:
-    """The text of one file and the name it goes by in messages."""
+    """The text of one file, and its name in messages."""
 
     path: str
     text: bytes
@@ -70,7 +70,7 @@ class YamlFile:
         return tuple(documents), tuple(builder.problems)
 
     def places(self, wanted: Mapping[int, Collection[str] | None]) -> Mapping[int, Places]:
-        """By document, the places of `wanted` paths and those above them, or of all; in one more reading."""
+        """By document, the positions of `wanted` paths and their parents, or of all paths; needs one more reading."""
         recorder = PlaceRecorder(wanted)
         if not wanted or _refuse_text(self) is not None:
             return {}
@@ -79,7 +79,7 @@ class YamlFile:
             while builder.count <= max(wanted) and builder.document() is not None:
                 pass
         except (Stop, yaml.YAMLError):
-            pass  # `read` has said it; what was read up to there serves its other problems
+            pass  # `read` has reported it; the positions up to there serve its other problems
         return recorder.found
 
 
@@ -125,7 +125,7 @@ _BRACKETS: Final = re.compile(r"[\[{][\[{ ]*")
 
 
 def _depth_problem(exc: yaml.YAMLError, file: YamlFile, builder: Builder) -> ManifestProblem | None:
-    """The same limit as the builder's, if libyaml stops before it returns the events of a row of open brackets.
+    """The builder's limit, for files on which libyaml stops before it returns the events of a row of open brackets.
 
     A bracket may begin a key, so libyaml scans up to 1,024 characters ahead; since 0.2.6 it stops at 1,000 levels.
     """
@@ -142,7 +142,7 @@ def _depth_problem(exc: yaml.YAMLError, file: YamlFile, builder: Builder) -> Man
 
 
 def _syntax_problem(exc: yaml.YAMLError, path: str) -> ManifestProblem:
-    """libyaml's words and place; never its snippet of the text, which may hold a secret."""
+    """libyaml's message and position; never its snippet of the text, which may contain a secret."""
     if not isinstance(exc, yaml.MarkedYAMLError) or exc.problem is None:
         return ManifestProblem(path, 1, 1, "the file is not YAML", "check its encoding and its first lines")
     mark = exc.problem_mark or exc.context_mark

@@ -1,4 +1,4 @@
-"""Paths in YAML documents, and where what they lead to stands. Kept only for the documents and paths asked for."""
+"""Paths in YAML documents, and the positions of their values. Kept only for the documents and paths that are needed."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from typing import Any, Final, TypeAlias
 from reconciler.model.json_pointer import escape
 from reconciler.model.records import dataclass
 
-MAX_PATH: Final = 512  # of a recorded place; what stands deeper is shown at the place above it
+MAX_PATH: Final = 512  # of a recorded position; deeper values are shown at their parent
 
 Place: TypeAlias = tuple[int, int]
 """Line and column, counting from 1."""
 
 Link: TypeAlias = "tuple[Link, str | int] | None"
-"""A path as a chain from the leaf to the root: costs nothing until somebody asks for its words."""
+"""A path as a chain from the leaf to the root: costs nothing until its text is needed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where values and their keys stand, by path (`queues/0/name`; `/` and `~` in keys as in RFC 6901)."""
+    """Positions of values and their keys, by path (`queues/0/name`; `/` and `~` in keys as in RFC 6901)."""
 
     values: Mapping[str, Place]
     keys: Mapping[str, Place]
 
 
 def join(parent: Link, key: str | int) -> str:
-    """The words of a path: `queues/0/name`."""
+    """The text of a path: `queues/0/name`."""
     parts = [key]
     while parent is not None:
         parent, key = parent
@@ -40,8 +40,8 @@ def find_position(event: Any) -> Place:
 
 
 class PlaceRecorder:
-    """Keeps places while documents are built. `wanted` maps a document's index to the paths wanted in it, which
-    brings those above them; None: all of its paths."""
+    """Records positions while documents are built. `wanted` maps a document's index to the paths needed in it, which
+    include their parents; None: all of its paths."""
 
     def __init__(self, wanted: Mapping[int, Collection[str] | None]) -> None:
         self._wanted_by_document = wanted
@@ -61,8 +61,8 @@ class PlaceRecorder:
         self.found[index] = Places(self._values, self._keys)
 
     def enter(self, link: Link) -> tuple[bool, str | None]:
-        """Into a collection: what to give to `leave`, and what the paths of its children begin with; None if none
-        of them is wanted."""
+        """Enter a collection. Returns the value to pass to `leave`, and the beginning of its children's paths; None if
+        none of them is wanted."""
         outer = self._active
         prefix = self._prefix(link) if outer else None
         self._active = prefix is not None

@@ -1,8 +1,8 @@
-"""What an unquoted YAML scalar means, and which of them are refused. Values are never quoted in messages.
+"""The meaning of an unquoted YAML scalar, and which of them are refused. Messages never quote values.
 
-YAML 1.1 as PyYAML has it, less its surprises: octal, binary, hexadecimal and sexagesimal numbers, those with `_` or
-an exponent that YAML 1.2 alone reads, .inf and .nan are refused, and `yes`, `on` and dates are handed on with a note,
-because only their place tells whether they fit.
+YAML 1.1 like PyYAML, without its surprises: octal, binary, hexadecimal and sexagesimal numbers, numbers with `_` or
+with an exponent that only YAML 1.2 reads, .inf and .nan are refused. `yes`, `on` and dates are passed on with a note,
+because only their path tells whether they fit.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from reconciler.model.records import dataclass
 Scalar: TypeAlias = bool | int | float | str | None
 
 UNSTORABLE: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
-"""What a file may not hold, and escapes in double quotes, a cell or a word of the command line could."""
+"""Characters that a file may not contain, but that escapes in double quotes, a cell or a command line argument could
+bring in."""
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What is odd about a scalar: `refused` everywhere, or `boolean`/`date` where the place does not want one."""
+    """What is odd about a scalar: `refused` everywhere, or `boolean`/`date` if its path does not want one."""
 
     kind: Literal["refused", "boolean", "date"]
     message: str
@@ -54,7 +55,7 @@ _UNDERSCORES = re.compile(r"[-+]?([0-9]+_[0-9_]*\.?[0-9_]*|[0-9]*\.[0-9]+_[0-9_]
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt]|[ \t]+[0-9]|$).*", re.DOTALL)
 _NUMBER_STARTS = frozenset("-+.0123456789")
-MAX_NUMBER: Final = 100  # characters: what is longer is text, and costs no matching
+MAX_NUMBER: Final = 100  # characters: longer scalars are text, and are not matched
 _LARGEST = 2**63
 
 _IS_OCTAL = Note("refused", "a number that begins with 0 is octal in YAML 1.1")

@@ -17,17 +17,17 @@ from reconciler.manifest.yaml.scalars import MAX_NUMBER
 Quote: TypeAlias = Literal["'", '"']
 
 _PLAIN: Final = re.compile(r"[^\W\d_](?:[\w ./@()+%&;!?=*'-]|:(?=\S))*")
-"""Text that no reader takes for anything else: it begins with a letter and holds no indicator of flow or comment."""
+"""Text that no reader misreads: it begins with a letter and contains no indicator of flow style or comments."""
 _PIPELINE_COMMAND: Final = re.compile(r"##(?=\w*\[)")
-"""What a pipeline would run if it read it in a log. In double quotes an escape keeps the value."""
+"""What a pipeline would execute if it read it in a log. In double quotes an escape keeps the value."""
 _WORDS: Final = frozenset(["y", "yes", "n", "no", "on", "off", "true", "false", "null", "nan", "inf"])
-"""Words that some reader of YAML takes for a boolean, null or number, in any case of their letters."""
+"""Words that some reader of YAML takes for a boolean, null or number, in any case."""
 _SHORT_ESCAPES: Final = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 _BMP: Final = 0xFFFF
 
 
 def inline(value: Any, quote: Quote | None = None) -> str:
-    """On one line, lists and maps in flow style. `quote` is how text that could be plain is quoted all the same."""
+    """On one line, lists and maps in flow style. `quote` quotes text that could be plain."""
     match value:
         case str():
             return _text(value, quote)
@@ -42,7 +42,7 @@ def inline(value: Any, quote: Quote | None = None) -> str:
 
 
 def is_json(text: str) -> bool:
-    """Whether a file of YAML is one JSON object."""
+    """Whether a YAML file is one JSON object."""
     try:
         return isinstance(json.loads(text), dict)
     except (ValueError, RecursionError):
@@ -62,7 +62,7 @@ def inline_json(value: Any) -> str:
 
 
 def block_json(value: Any, step: str = "  ") -> list[str]:
-    """Lines of JSON, `step` deeper a level; empty collections, and scalars, are one line."""
+    """Lines of JSON, indented by `step` per level; empty collections and scalars take one line."""
     if isinstance(value, Mapping) and value:
         entries = [(f"{_json_text(key)}: ", item) for key, item in value.items()]
         return ["{", *_json_lines(entries, step), "}"]
@@ -80,8 +80,8 @@ def _json_lines(entries: Sequence[tuple[str, Any]], step: str) -> Iterator[str]:
 
 
 def block(value: Any) -> list[str]:
-    """Lines in block style, two spaces a level, the items of a list below its key's text. Empty collections, and
-    scalars, are one line."""
+    """Lines in block style, two spaces per level, the items of a list below the text of its key. Empty collections and
+    scalars take one line."""
     if isinstance(value, Mapping) and value:
         return [line for key, item in value.items() for line in _entry(_text(key) + ":", item)]
     if isinstance(value, list | tuple) and value:
@@ -105,7 +105,7 @@ def _entry(key: str, value: Any) -> Iterator[str]:
 
 
 def _text(text: str, quote: Quote | None = None) -> str:
-    if not text.isprintable():  # also what can't be seen: a reader must be able to tell it
+    if not text.isprintable():  # invisible characters too: a reader must be able to see them
         return _double(text)
     if quote == '"' or _PIPELINE_COMMAND.search(text):
         return _double(text)
@@ -121,7 +121,7 @@ def _double(text: str) -> str:
 
 
 def _json_text(text: str) -> str:
-    """Also a pair of surrogates is no character to YAML: what is beyond 16 bits stays as it is."""
+    """Surrogate pairs are not characters in YAML: characters beyond 16 bits are not escaped."""
     escaped = "".join(char if ord(char) > _BMP else _escaped(char) for char in text)
     return '"' + _PIPELINE_COMMAND.sub(r"#\\u0023", escaped) + '"'
 
@@ -136,8 +136,8 @@ def _escaped(char: str) -> str:
 
 
 def _number(value: float) -> str:
-    """Without an exponent: `1e20` is text to one version of YAML, and a number to the other. What is no finite number,
-    or too long without an exponent, is written as YAML has it, for the loader to refuse."""
+    """Without an exponent: `1e20` is text in one version of YAML, and a number in the other. An infinite number, or one
+    that is too long without an exponent, is written in YAML's way, for the loader to refuse."""
     if not math.isfinite(value):
         return ".nan" if math.isnan(value) else ".inf"
     text = format(Decimal(repr(value)), "f")
