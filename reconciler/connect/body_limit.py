@@ -1,4 +1,4 @@
-"""The body of an answer of Fi.V Connect, which can't grow beyond what any real one needs."""
+"""Read the body of an answer of Fi.V Connect, limited to more than any real one needs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MAX_BODY = 1024 * 1024
 
 
 async def read_body(response: Response) -> bytes:
-    """The body. It is unpacked no further than there is room for: a small gzip may become large."""
+    """Returns the body. Unpacks no more than the limit allows: a small gzip may become large."""
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", "", "gzip", "x-gzip"):
         raise faults.invalid_answer("it is compressed in a way that was not asked for")

@@ -1,7 +1,7 @@
-"""Fi.V Connect over HTTPS: the four endpoints of the seed, asked with deadlines, limits and retries of our own.
+"""Fi.V Connect over HTTPS: the four endpoints of the seed, with deadlines, limits and retries of fivrec's own.
 
-Faults that are foreseen become `ConnectError`, or problems inside a `ConnectView`; no text of an answer is quoted. This
-is the one module outside the command line that knows the emulator: `embedded:` answers inside the process.
+Expected faults become `ConnectError`, or problems within a `ConnectView`; no text of an answer is quoted. This is the
+only module outside the command line that knows the emulator: `embedded:` answers inside the process.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _PLANS = "/api/v1/plans"
 
 _EMBEDDED = Endpoint("http", "connect.embedded", 80)
 _KEPT = "/%:@!$&'()*+,;=~-._"
-"""What stays as it is in a path; the rest is percent-encoded."""
+"""Characters that stay as they are in a path; all others are percent-encoded."""
 
 
 @asynccontextmanager
@@ -56,14 +56,15 @@ async def open_client(
     settings: ConnectSettings,
     pool: ConnectPool | None = None,
 ) -> AsyncIterator[ConnectClient]:
-    """A client of one instance. MissingSetting if the CA file, HTTPS_PROXY or the embedded state can't be used."""
+    """A client for one instance. Raises MissingSetting if the CA file, HTTPS_PROXY or the embedded state can't be
+    used."""
     if is_embedded(target.api_url):
         transport, key = _embedded(target, instance, settings)
         yield ConnectClient(transport, target.api_url, instance, key, settings)
         return
     key = target.instance_key or Secret("")
     if endpoint := endpoint_of(target.api_url):
-        find_proxy(endpoint, os.environ)  # one that can't be used is an error before anything is asked
+        find_proxy(endpoint, os.environ)  # an unusable one is an error before any request
     async with AsyncExitStack() as stack:
         shared = await stack.enter_async_context(open_pool(settings)) if pool is None else pool
         places = shared.places(canonical_url(target.api_url))
@@ -71,8 +72,8 @@ async def open_client(
 
 
 def embedded_key(target: ConnectTarget, instance: str, work_dir: Path, *, dry: bool = False) -> tuple[Secret, bool]:
-    """The key that the embedded Connect knows the instance by; made, or taken over, on first sight, which the second
-    value says. A dry run keeps nothing of that."""
+    """The key under which the embedded Connect knows the instance. It is created, or taken over, on first use; the
+    second value says so. A dry run keeps nothing of that."""
     from reconciler.connect.emulator.state_file import StateFile, issue_key
 
     file = StateFile(_state_path(target.api_url, work_dir), dry=dry)
@@ -98,7 +99,7 @@ def _state_path(api_url: str, work_dir: Path) -> Path:
 
 
 class ConnectClient:
-    """Asks Fi.V Connect as one instance. `instance_key` is the key it asks with, an issued one included."""
+    """Sends requests to Fi.V Connect as one instance. `instance_key` is its key, which the emulator may have issued."""
 
     def __init__(
         self,
@@ -120,7 +121,7 @@ class ConnectClient:
         self._places = places or Places(settings.forks)
 
     async def fetch_view(self, *, plans: bool) -> ConnectView:
-        """Status and plans. Never raises for a foreseen fault: it stands in the view."""
+        """Fetch status and plans. Never raises for an expected fault: the view contains it."""
         if not plans:
             return await self._view_status(self._status())
         listed, status = self._question("GET", _PLANS), self._status()
@@ -132,7 +133,7 @@ class ConnectClient:
                 await self._ask_in_turn(listed, status)
         view, found = await asyncio.gather(self._view_status(status), self._view_plans(listed))
         if view.status is None:
-            # The list names no instance: without a status of this one it may be another's, or an outage's.
+            # The list names no instance: without a status it may be another instance's, or from an outage.
             found = replace(found, plans=None, plans_error=found.plans_error or view.status_error)
         waits = [wait for wait in (view.retry_after_s, found.retry_after_s) if wait is not None]
         return replace(view, plans=found.plans, plans_error=found.plans_error, retry_after_s=max(waits, default=None))
@@ -146,22 +147,22 @@ class ConnectClient:
         return answers.databases_from_body(answer.body, key=self._echo_key, headers=answer.headers)
 
     async def send_usage(self, payload: Mapping[str, Any], idempotency_key: str) -> None:
-        """Sends a usage report. A repeat with the same key is counted once by Connect."""
+        """Send a usage report. Connect counts a repeat with the same key once."""
         answers.check_usage(payload)
         path = f"/api/v1/instances/{quote(self._instance, safe='')}/usage"
         report = self._question("POST", path, payload, {"Idempotency-Key": idempotency_key})
-        report.fresh = True  # nothing comes after a receipt that could vouch for it
+        report.fresh = True  # nothing follows a receipt that could confirm it
         await report.finish(self._places)
 
     async def _ask_side_by_side(self, *questions: Question) -> None:
-        """One try of each, over connections that nobody used before."""
+        """One attempt each, over new connections."""
         for question in questions:
             question.begin(fresh=True)
         await asyncio.gather(*(question.attempt() for question in questions))
 
     async def _ask_in_turn(self, question: Question, status: Question) -> None:
-        """One try of each over one connection, the status last: it names the instance. What got no answer that is
-        surely its own is left to be asked again."""
+        """One attempt each over one connection, the status last, because it names the instance. Requests whose answer
+        is not certain to be their own are left to be repeated."""
         patience, line = asyncio.timeout(PATIENCE_S), Line()
         for asked in (question, status):
             asked.begin()
@@ -246,7 +247,7 @@ class ConnectClient:
         return Request(method, endpoint, quote(base + path, safe=_KEPT).encode("ascii"), headers, body)
 
     def _place(self) -> tuple[Endpoint, str]:
-        """Where Connect is, and the path that its own paths follow."""
+        """Connect's address, and the path that its own paths are appended to."""
         if is_embedded(self._api_url):
             return _EMBEDDED, ""
         if problem := url_problem(self._api_url, production=self._settings.production):

@@ -1,7 +1,9 @@
-"""The instance key in what Fi.V Connect sends: as it is, packed as programs pack it, or spread over the answer. Pure.
+"""Find the instance key in what Fi.V Connect sends: as it is, encoded in the ways that programs use, or spread over the
+answer. Pure.
 
 A panel that answers with what it was sent (an error page, a debugging proxy) would put the key into plans, reports and
-logs. What holds the key is refused whole. A key that is cut into pieces far apart, or encrypted, is not found.
+logs. An answer that contains the key is refused as a whole. A key that is cut into distant pieces, or encrypted, is not
+found.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from reconciler.model.secret import Secret
 
 _LONG_ENOUGH = 8
 _UNMISTAKABLE = 16
-"""So many letters and digits in a row are no coincidence, whatever stands between them."""
+"""So many matching letters and digits in a row are no coincidence, whatever is between them."""
 
 _DOCUMENTED = frozenset(
     {
@@ -24,14 +26,15 @@ _DOCUMENTED = frozenset(
         *("instanceId", "chat", "chatbot", "id", "name", "price"),
     }
 )
-"""What every answer holds, and a very short key may be."""
+"""Texts that every answer contains, and that a very short key may equal."""
 
 _BETWEEN = re.compile(r"[\W_]+")
 _ASCII_BETWEEN = {code: None for code in range(128) if not chr(code).isalnum()}
 
 
 class KeyWatch:
-    """Looks for the key in the bytes of one answer as they come: the reason, names, chunk extensions, trailers too."""
+    """Looks for the key in the bytes of one answer as they arrive: including the reason, names, chunk extensions and
+    trailers."""
 
     def __init__(self, key: Secret) -> None:
         secret = key.reveal().encode().lower()
@@ -47,8 +50,8 @@ class KeyWatch:
 
 
 def holds_key(answer: object, key: Secret) -> bool:
-    """Whether a decoded answer holds the key. One shorter than 8 characters is found only as a whole text that is no
-    word of the documented answer: "paid" or "k" would be found everywhere."""
+    """Whether a decoded answer contains the key. A key of fewer than 8 characters is found only if it is a whole text
+    and not a word of the documented answer: "paid" or "k" would be found everywhere."""
     secret = key.reveal()
     if len(secret) < _LONG_ENOUGH:
         return bool(secret) and secret not in _DOCUMENTED and secret in _leaves(answer)
@@ -62,7 +65,7 @@ def holds_key(answer: object, key: Secret) -> bool:
 
 
 def _leaves(answer: object) -> Iterator[str]:
-    """All texts of the answer, keys included, and its numbers as texts."""
+    """All texts of the answer, including keys, and its numbers as texts."""
     todo = [answer]
     while todo:
         match todo.pop():
@@ -91,7 +94,7 @@ def _forms(secret: str) -> Iterator[str]:
 
 
 def _unpacked(text: str) -> Iterator[str]:
-    """The text without the escapes of URLs and of HTML: those of more characters than need one, too."""
+    """The text without the escapes of URLs and HTML, including escapes of characters that need none."""
     if "%" in text:
         yield unquote(text).casefold()
     if "&" in text:
@@ -101,6 +104,6 @@ def _unpacked(text: str) -> Iterator[str]:
 
 
 def _bare(text: str) -> str:
-    """Letters and digits alone: what is invisible, white space and punctuation do not hide a key."""
+    """Only letters and digits: invisible characters, white space and punctuation must not hide a key."""
     bare = text.translate(_ASCII_BETWEEN)  # 20 times as fast as the pattern
     return bare if bare.isascii() else _BETWEEN.sub("", bare)

@@ -28,11 +28,11 @@ _CA_HINT = "give the CA that signed it with --ca-file or SSL_CERT_FILE"
 _DATES: Final = "compare this machine's clock; if it is right, the server needs a new certificate"
 _NAME: Final = "see that connect_api_url has the host that the certificate names"
 _VERDICTS: Final = {9: _DATES, 10: _DATES, 62: _NAME, 64: _NAME}
-"""By OpenSSL's X509_V_ERR_…: not yet valid, has expired, another name, another address. No other CA would help."""
+"""By OpenSSL's X509_V_ERR_…: not yet valid, expired, another name, another address. Another CA would not help."""
 
 
 def _ca_hint() -> str:
-    """OpenSSL passes over a file that is not there without a word."""
+    """OpenSSL silently ignores a file that does not exist."""
     named = os.environ.get("SSL_CERT_FILE")
     if named and not _is_read(named):
         return f"SSL_CERT_FILE names {named}, which is not a readable file"
@@ -44,7 +44,8 @@ def _is_read(path: str) -> bool:
 
 
 class ConnectFault(ConnectError):
-    """`passing`: asking again may help. `wait_s`: how long Connect asked to wait. `elapsed_ms`: the last attempt's."""
+    """`passing`: another attempt may help. `wait_s`: how long Connect asked to wait. `elapsed_ms`: the last
+    attempt's."""
 
     def __init__(
         self,
@@ -62,18 +63,18 @@ class ConnectFault(ConnectError):
 
 
 def of_its_content(error: ConnectError) -> bool:
-    """Whether Connect refused a request for what it holds: another request may be taken."""
+    """Whether Connect refused a request because of its content: another request may be accepted."""
     refused = isinstance(error, ConnectFault) and error.code == "connect_http_error" and not error.passing
     return refused or error.code == "connect_invalid_report"
 
 
 def asked_to_wait(error: ConnectError) -> float:
-    """How many seconds Connect asked to be left alone."""
+    """How many seconds Connect asked to wait."""
     return (isinstance(error, ConnectFault) and error.wait_s) or 0.0
 
 
 def status_fault(status: int, headers: Mapping[str, str], *, receipt: bool = False) -> ConnectFault | None:
-    """The fault that a status means; None for 200, and for any 2xx if only a receipt is expected."""
+    """The fault for a status; None for 200, and for any 2xx if only a receipt is expected."""
     match status, status // 100:
         case 200, _:
             return None
@@ -114,15 +115,15 @@ def _http_error(status: int, headers: Mapping[str, str]) -> ConnectFault:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """RFC 9110 10.2.3 in seconds. A date counts from the answer's own: both are by Connect's clock. An answer without
-    one is of now (6.6.1)."""
+    """The header of RFC 9110 10.2.3 in seconds. A date is relative to the answer's own: both are from Connect's clock.
+    An answer without a date counts as sent now (6.6.1)."""
     value = headers.get("retry-after", "").strip()
     if value.isascii() and value.isdigit():
         return float(value[:9])
     try:
         said = parsedate_to_datetime(headers["date"]) if "date" in headers else datetime.now(UTC)
         return max(0.0, (parsedate_to_datetime(value) - said).total_seconds())
-    except (ValueError, TypeError, OverflowError):  # TypeError: one names a zone and the other does not
+    except (ValueError, TypeError, OverflowError):  # TypeError: one has a time zone and the other does not
         return None
 
 
@@ -187,7 +188,7 @@ def proxy_fault(place: str, what: str, *, passing: bool = False) -> ConnectFault
 
 
 def untrusting(message: str) -> ConnectFault:
-    """The CA file is broken now; it was not when the run began. It may be in the middle of being written."""
+    """The CA file is broken now but was not when the run began. It may be in the middle of being written."""
     return ConnectFault(message, code="connect_tls", hint=_CA_HINT, passing=True)
 
 
@@ -200,7 +201,7 @@ def refused_address(host: str, reason: str) -> ConnectFault:
 
 
 def too_slow(seconds: float, proxy: str) -> ConnectFault:
-    """`proxy`: the one that has not opened its tunnel, if it is that which is slow."""
+    """`proxy`: the proxy that has not opened its tunnel, if it is the slow side."""
     if proxy:
         return proxy_fault(proxy, f"it did not answer within {seconds:g} s")
     return ConnectFault(

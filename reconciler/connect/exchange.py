@@ -1,7 +1,7 @@
 """A request to Fi.V Connect and its answer, as the client and its transports share them. Knows no connection.
 
-Not httpx's: its import and its client took 15 ms of each run, and here a request has no cookie, redirect or environment
-to follow. The emulator inside the process is asked through httpx, which speaks ASGI.
+Not httpx's: its import and its client took 15 ms of each run, and a request here has no cookie, redirect or environment
+to follow. The emulator inside the process is used through httpx, which speaks ASGI.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from reconciler.support.network import USUAL_PORTS, Endpoint
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """`target`: path and query as the first line has them. `line`, `fresh`: which connection may be taken
-    (transport.Line). The transport sets `shared`, whether the connection gave other answers before, `rested_s`,
-    how long a kept one was left to rest, and `proxy`, the one that has not opened its tunnel yet."""
+    """`target`: path and query as in the first line. `line`, `fresh`: which connection may be used (transport.Line).
+    The transport sets `shared`: the connection carried other answers before; `rested_s`: how long a kept connection was
+    idle; and `proxy`: the one that has not opened its tunnel yet."""
 
     method: str
     endpoint: Endpoint
@@ -41,7 +41,7 @@ def host_header(endpoint: Endpoint) -> bytes:
 
 
 class Headers(Mapping[str, str]):
-    """By name, whatever its case; values of one name that came several times are joined with a comma."""
+    """By name in any case; the values of a repeated name are joined with a comma."""
 
     def __init__(self, raw: Iterable[tuple[bytes, bytes]]) -> None:
         self._found: dict[str, str] = {}
@@ -61,8 +61,8 @@ class Headers(Mapping[str, str]):
 
 @dataclass(slots=True, eq=False)
 class Response:
-    """`parts` is the body as it comes, once. `trailers` has what followed it. `end` is called when it is read, or given
-    up. `connection`: what it came over."""
+    """`parts` is the body as it arrives, once. `trailers` has what followed it. `end` is called when it is read, or
+    abandoned. `connection`: the one that it came over."""
 
     status: int
     raw_headers: list[tuple[bytes, bytes]]
@@ -77,7 +77,7 @@ class Response:
 
 
 class Transport(Protocol):
-    """`has_kept`: whether a connection to that server waits for a request."""
+    """`has_kept`: whether an idle connection to that server exists."""
 
     async def send(self, request: Request) -> Response: ...
 
@@ -85,7 +85,7 @@ class Transport(Protocol):
 
 
 class InProcess:
-    """Asks an ASGI application in this process."""
+    """Sends requests to an ASGI application in this process."""
 
     def __init__(self, app: Any) -> None:
         from reconciler.support.lean_httpx import httpx

@@ -1,4 +1,4 @@
-"""What the clients of one run share: settings, connections, and places for requests at once."""
+"""What the clients of one run share: settings, connections, and places for concurrent requests."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from reconciler.model.records import dataclass
 from reconciler.support.places import held_place
 
 PATIENCE_S = 3.0
-"""A request that takes longer gives its place to the next: a Connect that hangs must not hold up those that wait."""
+"""Seconds after which a request gives its place to the next: a hanging Connect must not delay the waiting ones."""
 USUAL_FORKS = 16
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectSettings:
-    """`total_s` bounds one call with all its tries; after `retry_s` a 5xx or a lost connection counts as failed. A
-    Retry-After is honoured within `retry_s`, or up to `retry_after_s` where that is more. `forks`: requests at once.
+    """`total_s` limits one call with all its attempts; after `retry_s` a 5xx or a lost connection counts as failed. A
+    Retry-After is honoured within `retry_s`, or up to `retry_after_s` if that is more. `forks`: concurrent requests.
     `dry`: the embedded Connect keeps nothing."""
 
     ca_file: str | None
@@ -37,7 +37,7 @@ class ConnectSettings:
 
 
 class Places:
-    """So many requests at once to one address, and with them so many connections. Waits in the order of asking."""
+    """Limits the concurrent requests to one address, and so its connections. First come, first served."""
 
     def __init__(self, count: int) -> None:
         self._free = asyncio.Semaphore(max(1, count))
@@ -54,8 +54,8 @@ class Places:
 
 
 class ConnectPool:
-    """Connections, trust and places that the clients of one run share. Bound to the event loop that it is used in.
-    `for_others` leads to what is not Connect: receivers of alerts."""
+    """Connections, trust and places that the clients of one run share. Bound to the event loop that uses it.
+    `for_others` is for servers other than Connect: receivers of alerts."""
 
     def __init__(
         self, ca_file: str | None, forks: int = USUAL_FORKS, said: Callable[[str], None] = lambda _: None

@@ -1,6 +1,6 @@
-"""The proxy that a request to Fi.V Connect goes through (HTTPS_PROXY, NO_PROXY), and the tunnel that it opens.
+"""The proxy for a request to Fi.V Connect (HTTPS_PROXY, NO_PROXY), and the tunnel that it opens.
 
-Loopback is never asked through a proxy, and http:// goes to loopback alone. Credentials are never shown.
+Loopback is never reached through a proxy, and http:// is allowed for loopback only. Credentials are never shown.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class Proxy:
 
 
 def find_proxy(endpoint: Endpoint, environ: Mapping[str, str]) -> Proxy | None:
-    """The proxy for this endpoint; None if it is asked directly. MissingSetting if the variable can't be used."""
+    """The proxy for this endpoint; None if it is reached directly. Raises MissingSetting if the variable can't be
+    used."""
     url = environ.get(VARIABLE.lower()) or environ.get(VARIABLE) or ""
     if endpoint.scheme != "https" or not url.strip() or _is_local(endpoint.host):
         return None
@@ -75,8 +76,8 @@ def _is_local(host: str) -> bool:
 
 
 def _is_exempt(endpoint: Endpoint, listed: str) -> bool:
-    """As curl reads NO_PROXY, commas or spaces between: names with all below them, addresses, networks, `*`; each may
-    have a port."""
+    """NO_PROXY as curl reads it, separated by commas or spaces: names with their subdomains, addresses, networks, `*`;
+    each may have a port."""
     return any(_names(word.lower(), endpoint) for word in listed.replace(",", " ").split())
 
 
@@ -100,7 +101,7 @@ def _names(word: str, endpoint: Endpoint) -> bool:
 async def open_tunnel(
     proxy: Proxy, target: Endpoint, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
-    """Ask the proxy for a connection to the target. ConnectFault `connect_proxy` if it refuses."""
+    """Ask the proxy for a connection to the target. Raises ConnectFault `connect_proxy` if it refuses."""
     host = f"[{target.host}]" if ":" in target.host else target.host
     authority = f"{host}:{target.port}".encode()
     headers = [(b"Host", authority)]

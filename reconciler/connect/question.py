@@ -1,9 +1,9 @@
-"""One question to Fi.V Connect with all its tries, and whether its answer is surely the answer to it.
+"""One request to Fi.V Connect with all its attempts, and whether the answer certainly belongs to it.
 
-HTTP/1.1 numbers nothing: what a server sends late, behind its answer, can arrive as the answer to the next request over
-that connection. So over a connection that was used before an answer counts if it names the instance that was asked for,
-or if one that does comes after it over the same connection: a byte too many would have shifted both. All else is asked
-again over a connection of its own.
+HTTP/1.1 numbers nothing: data that a server sends late, after its answer, can arrive as the answer to the next request
+over that connection. So over a connection that was used before, an answer counts only if it names the right instance,
+or if a later answer over the same connection does: an extra byte would have shifted both. All other requests are
+repeated over a new connection.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from reconciler.model.secret import Secret
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`connection` is what it came over; `shared`: other answers came over it before."""
+    """`connection` is the one that it came over; `shared`: it carried other answers before."""
 
     body: bytes
     headers: Mapping[str, str]
@@ -36,7 +36,7 @@ class Answer:
 
 class Question:
     """`named` says whether a body names the instance, None if such bodies name none; `usual` whether nothing follows
-    from it. `receipt`: any 2xx will do."""
+    from it. `receipt`: any 2xx is accepted."""
 
     def __init__(
         self,
@@ -66,7 +66,8 @@ class Question:
         self._started = 0.0
 
     async def finish(self, places: Places) -> Answer:
-        """The answer, by as many tries as are left. ConnectFault. The deadlines hold whatever the other side does."""
+        """Returns the answer, within the remaining attempts. Raises ConnectFault. The deadlines hold whatever the other
+        side does."""
         while self.answer is None:
             if self._fault is not None:
                 await self._clock.pause_or_raise(self._fault)
@@ -77,12 +78,12 @@ class Question:
         return self.answer
 
     def begin(self, *, fresh: bool = False) -> None:
-        """A place was given: the wait for it counts for no deadline. `fresh`: over a connection of its own."""
+        """Note that a place was given: the wait for it counts for no deadline. `fresh`: use a new connection."""
         self.fresh = self.fresh or fresh
         self._clock.excuse(self._clock.now() - self._waits_since)
 
     async def attempt(self, line: Line | None = None) -> None:
-        """One try, whose place is held. Sets `answer`, or keeps the fault for `finish`."""
+        """One attempt, while a place is held. Sets `answer`, or keeps the fault for `finish`."""
         try:
             self._request = self._request or self._build()
         except faults.ConnectFault as fault:
@@ -104,11 +105,12 @@ class Question:
             fault.elapsed_ms = self._took_ms(self._request)
 
     def forget(self) -> None:
-        """Nothing vouches for the answer: ask again, over a connection of its own."""
+        """Nothing confirms the answer: repeat the request over a new connection."""
         self.answer, self.fresh = None, True
 
     def is_vouched_for_by(self, other: Question) -> bool:
-        """Whether the answer is surely this one's. `other` was asked after it, and its answers name the instance."""
+        """Whether the answer certainly belongs to this request. `other` was sent after it, and its answers name the
+        instance."""
         if self.answer is None or not self.answer.shared:
             return True
         return other._vouches_for is self.answer.connection
@@ -145,5 +147,5 @@ class Question:
             response.end()
 
     def _took_ms(self, request: Request) -> int:
-        """Connect's own time, without what a kept connection was left to rest."""
+        """Connect's own time, without the idle time of a kept connection."""
         return round((self._clock.now() - self._started - request.rested_s) * 1000)

@@ -1,6 +1,7 @@
-"""Bodies of Fi.V Connect's answers -> the model's types. JSON Schema first, then the rules that a schema can't say.
+"""Parse bodies of Fi.V Connect's answers into the model's types: JSON Schema first, then the rules that a schema can't
+express.
 
-The answers are the seed's ("Endpoints da API Fi.V Connect"). Nothing of a body is quoted but a plain status word.
+The answers are the seed's ("Endpoints da API Fi.V Connect"). Nothing of a body is quoted except a plain status word.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class ConnectDatabase:
 
 @dataclass(frozen=True, slots=True)
 class StatusAnswer:
-    """A status, or why there is none; `received` is the status word where it may be shown."""
+    """A status, or why there is none; `received` is the status word if it may be shown."""
 
     status: InstanceStatus | None
     problem: ErrorInfo | None = None
@@ -74,12 +75,12 @@ def status_from_body(body: bytes, *, instance: str, key: Secret) -> StatusAnswer
 
 
 def names_instance(body: bytes, instance: str) -> bool:
-    """Whether an answer is about this instance, be it nonsense otherwise."""
+    """Whether an answer is about this instance, even if it is otherwise invalid."""
     return _holds(body, {"instanceId": instance})
 
 
 def is_all_well(body: bytes) -> bool:
-    """Whether a status locks nothing and notifies nobody."""
+    """Whether a status locks nothing and triggers no notice."""
     return _holds(body, {"status": "active", "billingStatus": "paid"})
 
 
@@ -94,7 +95,7 @@ def _holds(body: bytes, values: Mapping[str, str]) -> bool:
 def plans_from_body(
     body: bytes, *, key: Secret | None = None, headers: Mapping[str, str] = _NO_HEADERS
 ) -> tuple[ConnectPlan, ...]:
-    """The seed's "Planos Disponíveis", sorted by id. An empty list is an answer; two plans of one id are not."""
+    """The seed's "Planos Disponíveis", sorted by id. An empty list is valid; two plans with one id are not."""
     plans = sorted((_plan(item) for item in _listed("connect/plans", body, key, headers)), key=lambda plan: plan.id)
     if len({plan.id for plan in plans}) < len(plans):
         raise invalid_answer("two plans have one id")
@@ -114,7 +115,8 @@ def databases_from_body(
 
 
 def check_usage(payload: Mapping[str, Any]) -> None:
-    """ConnectError if a usage report is not the seed's; it is ours, so it is never sent like that."""
+    """Raises ConnectError if a usage report does not match the seed: the report is ours, so it is never sent like
+    that."""
     if not is_valid("connect/usage", payload):
         raise ConnectError(
             f"the usage report is not as documented: {first_problem('connect/usage', payload)}",
@@ -170,7 +172,7 @@ def _json(body: bytes) -> Any:
     try:
         text = body.decode("utf-8-sig")
         answer = json.loads(text, parse_constant=refuse_constant, object_pairs_hook=with_unique_keys)
-        json.dumps(answer, ensure_ascii=False, allow_nan=False).encode()  # fails on 1e999, and half a surrogate pair
+        json.dumps(answer, ensure_ascii=False, allow_nan=False).encode()  # fails on 1e999, and on half a surrogate pair
     except RepeatedKeyError:
         raise invalid_answer("a key is repeated in it") from None
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""One call of Fi.V Connect in time: deadlines over all its tries, and the pause before each."""
+"""Limit the time of one call of Fi.V Connect: deadlines over all its attempts, and the pause before each."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from reconciler.connect.pool import ConnectSettings
 
 
 class Clock:
-    """When a call has to end, and whether another try is worth it."""
+    """When a call has to end, and whether another attempt is worthwhile."""
 
     def __init__(self, settings: ConnectSettings) -> None:
         self._settings = settings
@@ -23,11 +23,11 @@ class Clock:
         return asyncio.get_running_loop().time()
 
     def limit(self) -> float:
-        """The first try may be slow; a further one must not make a known failure wait."""
+        """The first attempt may be slow; a further one must not delay a known failure."""
         return self._deadline if self.fault is None else min(self._deadline, self._give_up)
 
     def excuse(self, seconds: float) -> None:
-        """Time that passed before Connect could be asked does not count."""
+        """Time that passed before the request could be sent does not count."""
         self._deadline += seconds
         self._give_up += seconds
 
@@ -36,7 +36,7 @@ class Clock:
         self.fault = fault
         if not fault.passing or self._tries >= self._settings.tries:
             raise fault
-        # Full jitter, so that a fleet does not come back at once.
+        # Full jitter, so that a fleet does not come back all at once.
         spread = self._settings.backoff_s * 2 ** (self._tries - 1)
         pause = SystemRandom().uniform(0, spread) if fault.wait_s is None else fault.wait_s
         if self.now() + pause >= min(self._give_up, self._deadline):

@@ -1,9 +1,9 @@
-"""The connections to Fi.V Connect: HTTP/1.1 over the very address that was checked.
+"""The connections to Fi.V Connect: HTTP/1.1 over exactly the address that was checked.
 
-httpx's own transport resolves a name itself, so a name server that answers twice could lead it past the check; it also
-costs 50 ms of imports. This one resolves, checks, connects to the checked address with the name kept for TLS and Host,
-and keeps connections for the next request, whichever instance asks. A connection that sent more than it was asked for
-is closed: h11 would take the rest as the answer to the next request. Deadlines are the caller's.
+httpx's own transport resolves a name itself, so a name server that changes its answer could lead it past the check; it
+also costs 50 ms of imports. This one resolves, checks, connects to the checked address with the name kept for TLS and
+Host, and keeps connections for the next request, whichever instance sends it. A connection that sent more than was
+asked for is closed: h11 would take the rest as the answer to the next request. Deadlines are the caller's.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ from reconciler.support.network import Endpoint, address_problem, is_loopback, p
 _CHUNK = 16 * 1024
 _HEADER_LIMIT = 64 * 1024
 _NEXT_ADDRESS_S = 3.0
-_LIFE_S = 30.0  # a Connect that moved is found at its new address, also while the old one still answers
-_SILENT_S = 8.0  # a kept connection whose other end is gone without a word; a fresh one leaves time for an answer
+_LIFE_S = 30.0  # a Connect that moved is found at its new address, even while the old one still answers
+_SILENT_S = 8.0  # a kept connection may have silently lost its other end; this leaves time for a new one
 _IDLE_CONNECTIONS = 32
 _TLS_BUFFER = 64 * 1024
-_REST_S = 0.025  # what a server sends behind its answer, unasked, shall be seen before the next request is sent
+_REST_S = 0.025  # unrequested data after an answer should be seen before the next request is sent
 
 
-# asyncio writes 256 KiB of zeros for each TLS connection; what is read at once is no more than _CHUNK.
+# asyncio writes 256 KiB of zeros for each TLS connection; a single read takes no more than _CHUNK.
 sslproto.SSLProtocol.max_size = min(sslproto.SSLProtocol.max_size, _TLS_BUFFER)
 
 
 class PinnedTransport:
-    """Shared by all clients of a run. `said` is called with each proxy that is used, once. `beside`: a trust that is
-    not the only one here."""
+    """Shared by all clients of a run. `said` is called once with each proxy that is used. `beside`: a second trust that
+    is in use as well."""
 
     def __init__(
         self,
@@ -67,11 +67,11 @@ class PinnedTransport:
         self._noisy: set[Endpoint] = set()
 
     def for_others(self) -> PinnedTransport:
-        """One for servers that are not Connect: `ca_file` does not take the system's CAs away from them."""
+        """A transport for servers other than Connect: `ca_file` adds to the system's CAs instead of replacing them."""
         return PinnedTransport(environ=self._environ, said=self._said, beside=self._trust)
 
     async def send(self, request: Request) -> Response:
-        """The head of the answer; its `end` gives the connection back. ConnectFault."""
+        """Returns the head of the answer; its `end` gives the connection back. Raises ConnectFault."""
         loop = asyncio.get_running_loop()
         endpoint, line, request.proxy = request.endpoint, request.line, ""
         began = loop.time()
@@ -87,7 +87,7 @@ class PinnedTransport:
                 async with asyncio.timeout(_SILENT_S):
                     return self._response(kept, await kept.ask(request), line)
             except (_StaleError, TimeoutError):
-                pass  # closed, or silent: nothing was answered, so a fresh one may ask
+                pass  # closed, or silent: there was no answer, so a fresh connection may be tried
         request.shared = False
         connection = await self._connect(request)
         try:
@@ -96,7 +96,7 @@ class PinnedTransport:
             raise unreachable(f"{connection.place} closed the connection before it answered") from None
 
     def has_kept(self, endpoint: Endpoint | None) -> bool:
-        """Whether a connection to that server waits for a request."""
+        """Whether an idle connection to that server exists."""
         return endpoint is not None and bool(self._idle.get(endpoint))
 
     def _response(self, connection: _Connection, head: h11.Response, line: Line | None) -> Response:
@@ -107,18 +107,18 @@ class PinnedTransport:
         return Response(head.status_code, list(head.headers), connection.body(), end, connection.trailers, connection)
 
     def _make_room(self, endpoint: Endpoint) -> None:
-        """A connection of its own takes the place of one that is kept, so that there are never more than asked for."""
+        """A new connection replaces a kept one, so that there are never more than asked for."""
         if kept := self._idle.get(endpoint):
             self._drop(kept.pop(0))
 
     async def _take(self, endpoint: Endpoint) -> _Connection | None:
-        """The connection that has been idle the longest: what it sends unasked has had the time to come."""
+        """The connection that has been idle longest: unrequested data had time to arrive."""
         if endpoint.scheme == "https":
             self._trust.refresh()
         kept = self._idle.get(endpoint, [])
         while kept:
             connection = kept.pop(0)
-            await asyncio.sleep(connection.rest_left())  # at least a turn: the loop passes on what the socket holds
+            await asyncio.sleep(connection.rest_left())  # at least one round of the loop
             if connection.is_usable():
                 return connection
             self._drop(connection)
@@ -142,13 +142,14 @@ class PinnedTransport:
             self._drop(connection)
 
     def _drop(self, connection: _Connection) -> None:
-        """Close it. Who sent more than was asked for may do so again, later than can be seen: nothing of it is kept."""
+        """Close the connection. A server that sent too much may do so again, too late to be noticed: none of its
+        connections are kept."""
         if connection.has_surplus():
             self._noisy.add(connection.endpoint)
         connection.close()
 
     def _forget(self) -> None:
-        """Close what is idle: it was opened with a trust that counts no longer."""
+        """Close idle connections: they were opened with a trust that no longer counts."""
         for kept in self._idle.values():
             for connection in kept:
                 connection.close()
@@ -190,7 +191,7 @@ class PinnedTransport:
     async def _open(
         self, endpoint: Endpoint, context: Context | None, place: str, *, trusted: bool = False
     ) -> tuple[_Reader, asyncio.StreamWriter]:
-        """A connection to the first of the endpoint's addresses that takes one, all of them checked."""
+        """A connection to the first of the endpoint's addresses that accepts one; all of them were checked."""
         fault = unreachable(f"{endpoint.host} has no address")
         addresses = await checked_addresses(endpoint, any_scheme=trusted)
         for position, address in enumerate(addresses, 1):
@@ -211,7 +212,7 @@ class PinnedTransport:
 async def _open_streams(
     address: str, endpoint: Endpoint, context: Context | None
 ) -> tuple[_Reader, asyncio.StreamWriter]:
-    """As asyncio.open_connection does it, with a reader that knows what came unasked."""
+    """Like asyncio.open_connection, with a reader that notices unrequested data."""
     loop = asyncio.get_running_loop()
     reader = _Reader(loop=loop)
     protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
@@ -234,7 +235,7 @@ class _Reader(asyncio.StreamReader):
 
 
 class _StaleError(Exception):
-    """The connection ended before a byte of an answer."""
+    """The connection ended before the first byte of an answer."""
 
 
 class _Connection:
@@ -263,7 +264,7 @@ class _Connection:
         try:
             self._writer.write(b"".join(part for part in parts if part))
             while isinstance(event := await self._next_event(), h11.InformationalResponse):
-                pass  # 100 Continue and its like
+                pass  # 100 Continue and similar
         except BaseException:
             self.close()
             raise
@@ -307,7 +308,8 @@ class _Connection:
         return event
 
     def renew(self) -> bool:
-        """Ready for another request, if the last answer was read to its end and nothing came after it."""
+        """Make it ready for another request, if the last answer was read to its end and nothing came after it. Returns
+        whether it is."""
         self._reader.expecting = False
         self._idle_since = asyncio.get_running_loop().time()
         if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE or self.has_surplus():
@@ -319,7 +321,7 @@ class _Connection:
         return max(0.0, self._idle_since + _REST_S - asyncio.get_running_loop().time())
 
     def has_surplus(self) -> bool:
-        """Bytes came that no request asked for: behind an answer, or while nothing was asked."""
+        """Whether bytes came that no request asked for: after an answer, or while no request was open."""
         ended = self._http.their_state in (h11.DONE, h11.IDLE, h11.MUST_CLOSE)
         return self._reader.unasked or (ended and bool(self._http.trailing_data[0]))
 
@@ -328,7 +330,8 @@ class _Connection:
         return fresh and not self.has_surplus() and not self._reader.at_eof() and not self._writer.is_closing()
 
     def keep_session(self) -> None:
-        """For the next connection to this host. TLS 1.3 sends it with the first answer, not with the handshake."""
+        """The TLS session for the next connection to this host. TLS 1.3 sends it with the first answer, not with the
+        handshake."""
         if self._session_kept:
             return
         secured = self._writer.get_extra_info("ssl_object")
@@ -340,7 +343,7 @@ class _Connection:
 
 
 class Line:
-    """Keeps a connection for questions that follow each other, until `release` gives it back."""
+    """Keeps a connection for requests that follow each other, until `release` gives it back."""
 
     def __init__(self) -> None:
         self._connection: _Connection | None = None
@@ -350,7 +353,7 @@ class Line:
         self._connection, self._put_back = connection, put_back
 
     def take(self) -> _Connection | None:
-        """The connection; None if there is none, or it can't be used again."""
+        """Returns the connection; None if there is none, or it can't be used again."""
         if self._connection is None or not self._connection.is_usable():
             return None
         connection, self._connection = self._connection, None
@@ -365,7 +368,7 @@ class Line:
 async def checked_addresses(endpoint: Endpoint, *, any_scheme: bool = False) -> tuple[IPv4Address | IPv6Address, ...]:
     """The addresses of a host. One bad address refuses the host: a mixed answer is what an attack looks like.
 
-    `any_scheme`: http:// may lead to another machine; that is a proxy's, through which TLS goes to Connect.
+    `any_scheme`: http:// may lead to another machine; that is allowed for a proxy, through which TLS goes to Connect.
     """
     addresses = await _resolve(endpoint.host, endpoint.port)
     for address in addresses:

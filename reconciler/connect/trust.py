@@ -1,4 +1,4 @@
-"""Whom the client of Fi.V Connect trusts: CA files that are read again when they change, and TLS sessions to resume."""
+"""The trust of Fi.V Connect's client: CA files that are read again when they change, and TLS sessions to resume."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from reconciler.support.file_stamps import refuse_streams, stamps
 
 _SESSIONS = 64
 FOLDERS_S = 10.0
-"""So often the files in the folders of SSL_CERT_DIR are looked at: there may be hundreds."""
+"""Seconds between looks at the files in the folders of SSL_CERT_DIR: there may be hundreds."""
 
 
 class Context(ssl.SSLContext):
-    """A client's context that resumes sessions: a further connection to a host costs no key exchange with certificates.
-    asyncio hands no session through."""
+    """A client's context that resumes sessions: a second connection to a host needs no key exchange with certificates.
+    asyncio has no parameter for a session."""
 
     sessions: dict[str, ssl.SSLSession]
 
@@ -27,7 +27,7 @@ class Context(ssl.SSLContext):
         return super().wrap_bio(*args, **{**more, "session": self.sessions.get(more.get("server_hostname") or "")})
 
     def keep_session(self, place: str, session: ssl.SSLSession | None) -> bool:
-        """Whether there was one to keep."""
+        """Whether there was a session to keep."""
         if session is None or not session.has_ticket:
             return False
         if len(self.sessions) >= _SESSIONS:
@@ -37,9 +37,10 @@ class Context(ssl.SSLContext):
 
 
 class Trust:
-    """The context for new connections; `changed` is called when a CA file is another one than before.
+    """The context for new connections; `changed` is called when a CA file has changed.
 
-    MissingSetting if `ca_file` can't be used: before anything is asked. It is read once, for it may be a pipe.
+    Raises MissingSetting if `ca_file` can't be used, before any request. The file is read once, because it may be a
+    pipe.
     """
 
     def __init__(self, ca_file: str | None, changed: Callable[[], None] = lambda: None) -> None:
@@ -51,7 +52,7 @@ class Trust:
         self._context = load_context(ca_file) if ca_file is not None else None
 
     def refresh(self) -> None:
-        """Forget the context if a file that it was made of has changed: what is no longer trusted ends with it."""
+        """Drop the context if one of its files has changed: a CA that is no longer trusted must stop working."""
         if self._context is not None and self._seen() != self._stamps:
             self._context = None
             self._changed()
@@ -70,7 +71,7 @@ class Trust:
         return self._context
 
     def extend(self, context: Context) -> None:
-        """Have another context trust what the file holds, too. Of a pipe, which can't be read again, the CAs alone."""
+        """Make another context trust the file's content too. From a pipe, which can't be read again, only its CAs."""
         own = self.context()
         try:
             refuse_streams(_files(self._ca_file))
@@ -80,7 +81,7 @@ class Trust:
                 context.load_verify_locations(cadata=known)
 
     def _seen(self) -> tuple[object, ...]:
-        """A file that is changed in its place leaves its folder as it is."""
+        """A file that is changed in place does not change its folder."""
         if monotonic() >= self._look_at:
             folders = () if self._ca_file is not None else _folders()
             self._inside = stamps(path for folder in folders for path in _inside(folder))
@@ -89,8 +90,8 @@ class Trust:
 
 
 class WiderTrust:
-    """The system's CAs, and those of a trust with a file of its own: for servers that are not Connect, of which that
-    file may know nothing. `changed` is called when either is another one than before."""
+    """The system's CAs together with those of a trust that has a file of its own: for servers other than Connect, which
+    that file may not cover. `changed` is called when either has changed."""
 
     def __init__(self, own: Trust | WiderTrust, changed: Callable[[], None]) -> None:
         self._own = own
@@ -107,7 +108,7 @@ class WiderTrust:
         try:
             own = self._own.context()
         except ConnectFault:
-            own = None  # a file that can't be read now takes nothing from the system's
+            own = None  # a file that can't be read now takes nothing away from the system's CAs
         parts = own, self._usual.context()
         if self._context is None or parts != self._parts:
             joined = load_context(None)
@@ -123,7 +124,7 @@ class WiderTrust:
 
 
 def load_context(ca_file: str | None) -> Context:
-    """The system's CAs, as SSL_CERT_FILE and SSL_CERT_DIR may name them, or those of `ca_file` alone."""
+    """The system's CAs, which SSL_CERT_FILE and SSL_CERT_DIR may name, or only those of `ca_file`."""
     try:
         context = ssl.create_default_context(cafile=ca_file)
     except (OSError, ssl.SSLError) as error:
@@ -135,7 +136,7 @@ def load_context(ca_file: str | None) -> Context:
             code="connect_tls",
         ) from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.__class__ = Context  # as create_default_context makes it, with all that a newer Python sets
+    context.__class__ = Context  # as create_default_context does, with everything that a newer Python sets
     assert isinstance(context, Context)  # noqa: S101 (for the type checker)
     context.sessions = {}
     return context
@@ -150,7 +151,7 @@ def _files(ca_file: str | None) -> tuple[str, ...]:
 
 
 def _folders() -> tuple[str, ...]:
-    """Those of SSL_CERT_DIR. What changes the files of the system's own changes the folder too."""
+    """The files of SSL_CERT_DIR. A change of the system's own files also changes their folder."""
     return tuple(filter(None, os.environ.get("SSL_CERT_DIR", "").split(os.pathsep)))
 
 

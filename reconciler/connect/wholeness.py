@@ -1,7 +1,7 @@
 """Whether an answer of Fi.V Connect says in its head that it is only a part of the whole. Pure.
 
-No two APIs name it alike, so names are recognised by their words: X-Total-Count, X-WP-TotalPages, X-Has-More. What is
-not known to say anything says nothing.
+Every API names it differently, so names are recognised by their words: X-Total-Count, X-WP-TotalPages, X-Has-More.
+Unknown names say nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ _NOTHING = frozenset({"", "null", "none", "false", "no", "0", "[]", "{}"})
 
 
 def part_fault(headers: Mapping[str, str], *, listed: int | None = None) -> ConnectFault | None:
-    """The fault of an answer that says it is only a part of the whole. `listed`: how many items it holds, if a list."""
+    """Returns the fault if an answer says that it is only a part of the whole. `listed`: how many items it contains, if
+    it is a list."""
     if "content-range" in headers:
         return partial_answer("it is a part of one (Content-Range)")
     if _has_next(headers.get("link", "")):
@@ -37,7 +38,7 @@ def part_fault(headers: Mapping[str, str], *, listed: int | None = None) -> Conn
 
 
 def _more_than(listed: int, name: str, value: str) -> ConnectFault | None:
-    """`value` is a number, however it is written: "9", +9, 9.0, 3 of 9."""
+    """Whether `value` is this number, however it is written: "9", +9, 9.0, 3 of 9."""
     if not re.search("total|count|pages", name):
         return None
     stated = max((int(digits[:18]) for digits in _NUMBER.findall(value)), default=0)
@@ -46,7 +47,7 @@ def _more_than(listed: int, name: str, value: str) -> ConnectFault | None:
 
 
 def _statements(headers: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """What headers say of a list: X-Total-Count: 9, or X-Pagination: {"totalCount": 9}. Names in lower case."""
+    """What headers say about a list: X-Total-Count: 9, or X-Pagination: {"totalCount": 9}. Names in lower case."""
     for name, value in headers.items():
         whole = name.lower()
         if whole == "link" or not _OF_A_LIST.fullmatch(whole):

@@ -1,4 +1,4 @@
-"""The emulator as an ASGI application: reads the request, asks `responses`, counts usage reports, sends the answer."""
+"""The emulator as an ASGI application: reads the request, calls `responses`, counts usage reports, sends the answer."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def _read_body(receive: Receive) -> bytes | None:
 
 
 def _request(scope: MutableMapping[str, Any], body: bytes) -> Request:
-    # UTF-8, as the client sends a key; what is not UTF-8 fits no key.
+    # UTF-8, as the client sends a key; invalid UTF-8 matches no key.
     headers = {name.decode("latin-1").lower(): value.decode("utf-8", "replace") for name, value in scope["headers"]}
     path = scope.get("raw_path") or scope["path"].encode()
     return Request(scope["method"], path.decode("latin-1").partition("?")[0], headers, body)

@@ -1,4 +1,4 @@
-"""What `connect set` was asked to set: parsed from the command line, and applied to the emulator's state."""
+"""Apply `connect set`: parsed from the command line, applied to the emulator's state."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 @dataclass(frozen=True, slots=True)
 class Drill:
-    """None leaves a thing as it is. `plans` are those of all instances; () answers with an empty list."""
+    """None leaves a value as it is. `plans` are those of all instances; () answers with an empty list."""
 
     key: Secret | None = None
     status: str | None = None
@@ -34,7 +34,7 @@ class Drill:
 
 
 def set_drill(file: StateFile, name: str, drill: Drill) -> Instance:
-    """An instance is made on first sight, as `embedded:` does; a key that another instance has is refused."""
+    """An unknown instance is created, as for `embedded:`; a key that another instance has is refused."""
     if not _NAME.fullmatch(name):
         hint = "letters, digits, dot, underscore and dash; 63 at most"
         raise UsageError(f'"{name}" is not an instance id', hint=hint)
@@ -118,7 +118,7 @@ def delay_from_text(text: str) -> float:
 
 
 def plans_from_file(path: Path) -> tuple[dict[str, Any], ...]:
-    """Whatever the plans are: to answer with nonsense is a drill, too."""
+    """Whatever the plans are: an invalid answer is a drill, too."""
     try:
         plans = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:

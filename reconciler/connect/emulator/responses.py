@@ -1,7 +1,7 @@
 """Fi.V Connect's documented API as a function: a request and the state give an answer. Pure.
 
-Seed: "Endpoints da API Fi.V Connect", "Headers Obrigatórios", and the curl commands of "Comandos de Diagnóstico", where
-plans are asked with X-Instance-Key alone.
+Seed: "Endpoints da API Fi.V Connect", "Headers Obrigatórios", and the curl commands of "Comandos de Diagnóstico", which
+ask for plans with X-Instance-Key alone.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def answer(request: Request, state: EmulatorState) -> Answer:
 
 
 def _guarded(request: Request, state: EmulatorState, method: str, *, bearer: bool, named: str | None = None) -> Answer:
-    """Method, key and instance first, then a fault that was set, then the answer itself."""
+    """Check method, key and instance first, then a fault that was set, then build the answer."""
     if request.method != method:
         return Answer(405, _body({"error": "Method not allowed"}), headers={"Allow": method})
     key = request.headers.get("x-instance-key", "")
@@ -68,7 +68,7 @@ def _guarded(request: Request, state: EmulatorState, method: str, *, bearer: boo
         return _error(401, "Missing instance key")
     name = _owner(key, state)
     if name is None:
-        # A known instance with another key is not the same as an instance that nobody set up.
+        # A known instance with another key is not the same as an instance that was never set up.
         unknown = named is not None and named not in state.instances
         return _error(404, "Instance not configured") if unknown else _error(401, "Missing instance key")
     if named is not None and named != name:
@@ -158,7 +158,7 @@ def _usage(request: Request, name: str, instance: Instance) -> Answer:
 
 
 def _wrong_in(report: object, name: str) -> str:
-    """The first key of the seed's report that is missing or of a wrong type, "" where all is well."""
+    """The first key of the seed's report that is missing or has the wrong type; "" if none."""
     if not isinstance(report, dict) or report.get("instanceId") != name:
         return "instanceId"
     for count in _COUNTS:

@@ -1,4 +1,4 @@
-"""What the emulator knows: instances and plans, as values and as the JSON of its state file. Pure."""
+"""The emulator's knowledge: instances and plans, as values and as the JSON of its state file. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def default_features() -> dict[str, bool]:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`fail` is an HTTP status of 400-599 or one of FAULTS, "" for none; `delay_s` goes before any answer."""
+    """`fail` is an HTTP status of 400-599 or one of FAULTS, "" for none; `delay_s` delays every answer."""
 
     fail: str = ""
     delay_s: float = 0.0
@@ -28,7 +28,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """`reports` maps the Idempotency-Key of each usage report counted to the report; the newest KEPT_REPORTS."""
+    """`reports` maps the Idempotency-Key of each counted usage report to the report; the newest KEPT_REPORTS."""
 
     key: Secret
     status: str = "active"
@@ -62,7 +62,7 @@ class EmulatorState:
 
 
 def state_to_json(state: EmulatorState) -> dict[str, Any]:
-    """With the keys: the file that this goes to is 0600."""
+    """Includes the keys: the file for it has mode 0600."""
     return {
         "version": 1,
         "plans": None if state.plans is None else list(state.plans),
@@ -84,7 +84,7 @@ def state_to_json(state: EmulatorState) -> dict[str, Any]:
 
 
 def state_from_json(document: Mapping[str, Any]) -> EmulatorState:
-    """KeyError, TypeError or AttributeError on anything but what `state_to_json` gave."""
+    """Raises KeyError, TypeError or AttributeError on anything that `state_to_json` did not write."""
     plans = document["plans"]
     instances = {
         name: Instance(

@@ -1,4 +1,5 @@
-"""The emulator's state file: read again when it changed, written whole under a lock. Holds instance keys: mode 0600."""
+"""The emulator's state file: read again when it changed, written as a whole under a lock. Contains instance keys: mode
+0600."""
 
 from __future__ import annotations
 
@@ -19,10 +20,10 @@ from reconciler.support.files import write_private
 
 
 class StateFile:
-    """Several processes may use one file: `connect serve` beside `connect set`, `watch` beside `status`."""
+    """Several processes may use one file: `connect serve` and `connect set`, or `watch` and `status`."""
 
     def __init__(self, path: Path, *, dry: bool = False) -> None:
-        """`dry` keeps changes in this object, and makes no file."""
+        """`dry` keeps changes in this object, and creates no file."""
         self.path = path
         self.dry = dry
         self._stamp: tuple[int, int, int] | None = None
@@ -44,7 +45,7 @@ class StateFile:
         return self._state
 
     def update(self, change: Callable[[EmulatorState], EmulatorState]) -> EmulatorState:
-        """Applies `change` to what the file holds now; writes nothing where it changes nothing."""
+        """Apply `change` to the file's current content; writes nothing if that changes nothing."""
         if self.dry:
             self._changed = change(self.read())
             return self._changed
@@ -59,7 +60,7 @@ class StateFile:
         try:
             return state_from_json(json.loads(self.path.read_bytes()))
         except (ValueError, KeyError, TypeError, AttributeError):
-            # Without a cause: it would carry the text, and the text holds keys.
+            # Without a cause: it would carry the text, which contains keys.
             raise MissingSetting(
                 f"{self.path} is not the state of a Connect emulator",
                 hint="name another file, or remove it: the emulator then starts with an empty state",
@@ -91,10 +92,10 @@ class StateFile:
 
 
 def issue_key(file: StateFile, name: str, given: Secret | None = None) -> Secret:
-    """The key of an instance; one that is new here is made known, by `given` or by a fresh key.
+    """The key of an instance; a new instance is added, with the `given` key or a fresh one.
 
-    A given key that another instance has stays that instance's: Connect then answers for the other one, as the real
-    one would.
+    A given key that another instance has stays that instance's: Connect then answers for the other one, as the real one
+    would.
     """
     known = file.read().instances.get(name)
     if known is not None:
