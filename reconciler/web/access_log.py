@@ -1,5 +1,5 @@
-"""The access log: one event per request, by the route's template. No path as sent, no query, no body: they may hold
-secrets. A failed login is a warning that ends with the address, for fail2ban."""
+"""The access log: one event per request, with the route's template. Never logs the path as sent, query or body: they
+may contain secrets. A failed login is a warning that ends with the address, for fail2ban."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _QUIET = frozenset({"/healthz", "/static/{name}", "/events"})
 
 @dataclass(slots=True)
 class Facts:
-    """What is known of one request. `id` is the id of its run too, so that audit rows can be found by it."""
+    """What is known of one request. `id` is also the id of its run, so that audit rows can be found by it."""
 
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
     route: str | None = None
@@ -28,7 +28,7 @@ class Facts:
 
 
 def facts_of(request: Request) -> Facts:
-    """Those of this request; of none if no AccessLog stands before the application."""
+    """The details of this request; an unused object if the application runs without AccessLog."""
     found = request.scope.get("fivrec.facts")
     return found if isinstance(found, Facts) else Facts()
 
@@ -66,7 +66,7 @@ class AccessLog:
     def _write(self, scope: Scope, facts: Facts, status: int, took_ms: int) -> None:
         client = scope.get("client")
         address = client[0] if client else "unknown"
-        route = facts.route or getattr(scope.get("route"), "path", None)  # with another method too
+        route = facts.route or getattr(scope.get("route"), "path", None)  # also with another method
         words = f"{scope['method']} {route or '(no route)'} {status} {took_ms} ms"
         level = Level.DEBUG if route in _QUIET else Level.INFO
         if facts.login_failed:

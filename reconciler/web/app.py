@@ -1,4 +1,5 @@
-"""The ASGI application: routes of the API by its OpenAPI document, the status page, and what guards both."""
+"""The ASGI application: routes of the API from its OpenAPI document, the status page, and the middleware around
+both."""
 
 from __future__ import annotations
 
@@ -80,8 +81,9 @@ def _fleet_pages(pages: Pages) -> FleetPages | None:
 
 
 def _api(service: Service) -> list[Route]:
-    """One route a path, so that a method which it has not is 405 with all that it has in Allow. Both forms of a path
-    are there, as instances come and go with the manifests: that of the only one, and that below its name."""
+    """One route per path, so that an unsupported method gets 405 with all supported ones in Allow. Both forms of a
+    path exist, because instances come and go with the manifests: the one for a single instance, and the one below
+    its name."""
     by_path: dict[str, dict[str, Handler]] = {}
     for operation in operations():
         endpoint, rules = ENDPOINTS[operation.id]
@@ -118,7 +120,7 @@ async def _http_error(request: Request, exc: Exception) -> Response:
 
 
 def _without_slash(request: Request) -> str | None:
-    """Where `/docs/` should have gone, relative to this host; None if there is nothing either."""
+    """The redirect target for `/docs/`, relative to this host; None if there is no such page either."""
     scope = {**request.scope, "path": "/" + request.scope["path"].strip("/")}
     if scope["path"] == request.scope["path"] or request.scope["path"] == "/":
         return None
@@ -129,12 +131,12 @@ def _without_slash(request: Request) -> str | None:
 
 
 async def _gone(_: Request, __: Exception) -> Response:
-    """The caller went away before its body was whole: nobody reads this, and nothing went wrong here."""
+    """The client disconnected before its body was complete: nobody reads this answer, and nothing went wrong here."""
     return Response(status_code=400)
 
 
 async def _unforeseen(_: Request, exc: Exception) -> Response:
-    """The type alone: the text could hold anything. uvicorn logs where."""
+    """Returns only the type: the text could contain anything. uvicorn logs the place."""
     problem = {
         "type": "urn:fivrec:problem:internal",
         "title": "fivrec failed unexpectedly",

@@ -1,4 +1,4 @@
-"""One call of the API from request to answer: instance, token, lock, query and body, audit, and only then the work."""
+"""One call of the API from request to answer: instance, token, lock, query and body, audit, and then the work."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ JSON = "application/json"
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What an endpoint works with. `account` and `bearer` are None in public ones."""
+    """What an endpoint works with. `account` and `bearer` are None in public endpoints."""
 
     service: Service
     desired: Desired
@@ -43,7 +43,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A JSON document and its status; None as `data` with 204."""
+    """A JSON document and its status; `data` is None with 204."""
 
     data: Any
     status: int = 200
@@ -55,8 +55,9 @@ Endpoint = Callable[[Call], Awaitable[Answer]]
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """`open_when_locked`: answered while the instance is suspended. `audited`: recorded before it is done.
-    `makes_schema`: on an app-made database it makes the audit log, and its changes are the first rows there."""
+    """`open_when_locked`: allowed while the instance is suspended. `audited`: recorded before it is done.
+    `makes_schema`: in a database made by the app, the call creates the audit log, so its changes are the first rows
+    there."""
 
     open_when_locked: bool = False
     audited: bool = False
@@ -66,7 +67,7 @@ class Rules:
 def handler(
     service: Service, operation: Operation, endpoint: Endpoint, rules: Rules
 ) -> Callable[[Request], Awaitable[Response]]:
-    """The route's handler. Every foreseen error is a problem; one that was not foreseen is the server's to report."""
+    """The route's handler. Every expected error becomes a problem document; the server reports unexpected ones."""
 
     async def answer(request: Request) -> Response:
         under = "/instances/{instance}" if "instance" in request.path_params else ""
@@ -118,7 +119,7 @@ async def _record(desired: Desired, run: Run, operation: Operation, rules: Rules
 def find_instance(service: Service, request: Request) -> Desired:
     name = request.path_params.get("instance")
     if name is None and (service.single or request.url.path == "/healthz"):
-        return next(iter(service.instances.values()))  # /healthz is of no instance
+        return next(iter(service.instances.values()))  # /healthz belongs to no instance
     found = service.instances.get(name or "")
     if found is None:
         raise FivrecError("no such instance is served here", hint="/ lists them", code="instance_unknown")
@@ -126,7 +127,8 @@ def find_instance(service: Service, request: Request) -> Desired:
 
 
 async def _caller(service: Service, desired: Desired, request: Request, rules: Rules) -> tuple[Account, Bearer]:
-    """The administrator whose token this is. Role, lock and password are looked up now, not taken from the token."""
+    """The administrator to whom the token belongs. Role, lock and password are looked up now, not taken from the
+    token."""
     bearer = _bearer(service, desired, request)
     standing = await service.standing(desired, bearer.user_id, bearer.jti)
     account = standing.account
@@ -156,7 +158,7 @@ def timed_out(run: Run) -> FivrecError:
 
 
 def unauthorized() -> Denied:
-    """The seed's message (Troubleshooting 3); why a token was rejected is not told."""
+    """The seed's message (Troubleshooting 3); it does not say why a token was rejected."""
     return Denied(
         "Authorization token required: it is missing, expired or not one of this instance",
         hint="log in again for a new one: POST /api/auth/login",

@@ -1,4 +1,4 @@
-"""Charts of status checks as inline SVG: classes for colours, a title for those who do not see them. Pure."""
+"""Charts of status checks as inline SVG: classes for colours, a title for people who don't see them. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 
 
 
 def sparkline(checks: Sequence[CheckLog], title: str) -> Markup:
-    """Response times of the last checks, oldest left; failed ones as dots at the foot."""
+    """Response times of the last checks, the oldest on the left; failed ones as dots at the bottom."""
     width, height = _SPARK
     shown = list(reversed(checks[:30]))
     if not shown:
@@ -39,7 +39,7 @@ def sparkline(checks: Sequence[CheckLog], title: str) -> Markup:
 
 
 def timeline(checks: Sequence[CheckLog], title: str) -> Markup:
-    """Response time over time: a line, a dot a check coloured by what Connect said, failed ones at the foot."""
+    """Response time over time: a line, a dot per check coloured by Connect's status, failed ones at the bottom."""
     width, height = _CHART
     shown = list(reversed(checks))
     if not shown:

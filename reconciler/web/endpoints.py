@@ -1,4 +1,4 @@
-"""The endpoints: each a thin call into the engine, its answer as the OpenAPI document has it."""
+"""The endpoints: each is a thin call into the engine, with an answer as in the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ async def configure(call: Call) -> Answer:
 
 
 def _etag(shown: Mapping[str, Any]) -> str:
-    """Of what can be configured and what Connect said; the time of the last check is neither."""
+    """The version of what can be configured and of Connect's status; the time of the last check does not count."""
     return etag_of(canonical({name: value for name, value in shown.items() if name != "lastStatusCheck"}))
 
 
@@ -191,7 +191,7 @@ def _of_confirmation(call: Call, rows: str, until: int) -> tuple[str, ...]:
 
 
 async def _is_confirmed(call: Call, rows: str, given: str) -> bool:
-    """Whether these are the rows that were shown to this caller, and it was not used before."""
+    """Whether these are the rows that were shown to this caller, and the token was not used before."""
     until, _, digest = given.partition(".")
     if not until.isdigit() or len(until) > 12 or int(until) < time.time():  # noqa: PLR2004 (digits of a time)
         return False
@@ -215,4 +215,4 @@ ENDPOINTS: Mapping[str, tuple[Endpoint, Rules]] = {
     "setupProduction": (setup_production, Rules(audited=True, makes_schema=True)),
     "clearDevelopmentData": (clear_development_data, Rules(audited=True)),
 }
-"""By the document's operationId. `login` audits itself: a failure too."""
+"""By the document's operationId. `login` audits itself, including failures."""

@@ -1,4 +1,4 @@
-"""One login for the fleet: the identity provider, the roles, the sessions, and what the page links to and names."""
+"""One login for the fleet: the identity provider, the roles, the sessions, and the page's links and names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from reconciler.web.roles import RoleRule
 
 @dataclass(frozen=True, slots=True)
 class FleetAccess:
-    """`paths` are the manifests as the command line named them, for commands that the page shows."""
+    """`paths` are the manifests as named on the command line, for commands that the page shows."""
 
     provider: Provider
     rule: RoleRule
@@ -27,6 +27,6 @@ class FleetAccess:
         return urlsplit(self.provider.client.issuer).netloc
 
     def commands(self, instance: str) -> tuple[str, ...]:
-        """What to run to see, and to write, what this page only shows."""
+        """The commands to see, and to change, what this page only shows."""
         end = shlex.join([*self.paths, "--limit", instance])
         return f"fivrec diff {end}", f"fivrec apply {end}"

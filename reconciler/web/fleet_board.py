@@ -18,20 +18,20 @@ from reconciler.web.overview import Overview, Unserved, read_overview
 
 PAUSE_S = 5.0
 WATCHED_S = 60.0
-"""So long after the last look the board is kept current."""
+"""Seconds for which the board is kept current after the last look."""
 FIRST_S = 0.4
-"""How long a page waits for readings that are about to end: a small fleet's are."""
+"""Seconds that a page waits for readings to end; those of a small fleet do."""
 
 _AT_ONCE = 8
 _ROW_S = 10.0
 _SHARE = 4
-"""The pause is that many times the reading's length: it takes a fifth of the time at most."""
+"""The pause is so many times as long as the reading: reading takes a fifth of the time at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An instance as it was read at `read_at`; not yet if that is None. `place` is the file and line that are its own;
-    `served`: it has a page, and can be checked."""
+    """An instance as it was read at `read_at`; None if it was not read yet. `place` is its own file and line; `served`:
+    it has a page, and can be checked."""
 
     overview: Overview
     place: tuple[str, int]
@@ -41,7 +41,7 @@ class Entry:
 
 @dataclass(slots=True)
 class FleetBoard:
-    """`instances` may change while it is read: what is served counts. `unserved` are declared and not served."""
+    """`instances` may change during a reading: the served ones count. `unserved` are declared but not served."""
 
     instances: Mapping[str, Desired]
     unserved: Mapping[str, Unserved]
@@ -52,8 +52,8 @@ class FleetBoard:
     _pass_done: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def entries(self) -> tuple[Entry, ...]:
-        """Every instance in the order served, as it was read last, then those that can't be served. Waits FIRST_S at
-        most, for a first reading."""
+        """Every instance in order, as it was last read, then those that can't be served. Waits at most FIRST_S for a
+        first reading."""
         self.look()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._pass_done.wait(), FIRST_S)
@@ -62,7 +62,7 @@ class FleetBoard:
         return (*read, *map(self._unserved_entry, others))
 
     def look(self) -> None:
-        """Keep what is known current from now on, for a minute."""
+        """Keep the board current for a minute from now on."""
         clock = asyncio.get_running_loop().time()
         idle = self._task is None or self._task.done()
         self._looked_at = clock
@@ -72,11 +72,11 @@ class FleetBoard:
 
     @property
     def reading(self) -> bool:
-        """Whether a first reading is under way, so that a page is to be asked for again soon."""
+        """Whether a first reading is in progress, so that the page should be requested again soon."""
         return not self._pass_done.is_set()
 
     async def refresh(self, desired: Desired) -> None:
-        """Read one instance now: something was just done to it."""
+        """Read one instance now, because something was just done to it."""
         bare = Overview(desired.instance, desired.environment.name, desired.labels)
         try:
             async with asyncio.timeout(_ROW_S):
@@ -97,7 +97,7 @@ class FleetBoard:
         return Entry(bare, desired.origin.declared_at)
 
     def _unserved_entry(self, one: Unserved) -> Entry:
-        """Why it is not served, beside what its database says if that could be read."""
+        """Why it is not served, in addition to what its database says, if that could be read."""
         read = self._known.get(one.overview.instance) if one.known is not None else None
         overview = one.overview if read is None else replace(one.overview, view=read.overview.view)
         return Entry(overview, one.place, self.run.now() if read is None else read.read_at, served=False)

@@ -24,19 +24,19 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "former": ("yes", "no"),
     "read": ("readable", "unreadable", "not_applied"),
 }
-"""The filters beside the search, by the name that the address gives them; each row is in one choice of each."""
+"""The filters besides the search, by their names in the address; each row matches one choice of each."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceLinks:
-    """Links into the repository's page: `url` with {path} and {line} in it, or what stands before both. `root` is the
-    repository's folder here."""
+    """Links into the repository's web page: `url` contains {path} and {line}, or is what precedes both. `root` is the
+    repository's folder on this machine."""
 
     url: str
     root: str
 
     def link(self, place: tuple[str, int]) -> str | None:
-        """To a file and line; None if the file is not in the repository."""
+        """The link to a file and line; None if the file is not in the repository."""
         file, line = place
         path = os.path.relpath(os.path.abspath(file), self.root).replace(os.sep, "/")  # noqa: PTH100 (no link is followed)
         if path.startswith("../"):
@@ -47,9 +47,9 @@ class SourceLinks:
 
 @dataclass(frozen=True, slots=True)
 class FleetItem:
-    """An instance as the page and the JSON have it. `choices`: in which choice of each filter it is. `drift` is what
-    the last run that recorded anything left in place, `drift_since` when a run first saw the oldest of it. `undone`:
-    the last run did not do its work."""
+    """An instance as in the page and the JSON. `choices`: the choice of each filter that it matches. `drift` is what
+    the last recorded run left, `drift_since` when a run first saw the oldest of it. `undone`: the last run did not do
+    its work."""
 
     entry: Entry
     choices: Mapping[str, str]
@@ -61,7 +61,7 @@ class FleetItem:
     undone: bool = False
 
     def fits(self, q: str, wanted: Mapping[str, str]) -> bool:
-        """Whether every word of `q` is found, and every filter that is set holds."""
+        """Whether every word of `q` is found, and every filter that is set matches."""
         return all(word in self.find for word in q.lower().split()) and all(
             self.choices[name] == value for name, value in wanted.items() if value
         )
@@ -70,12 +70,12 @@ class FleetItem:
 def build_items(
     entries: Sequence[Entry], links: SourceLinks | None, words: Mapping[str, str] | None = None
 ) -> tuple[FleetItem, ...]:
-    """`words` are the language's: what the page shows is found by them too."""
+    """`words` are the translations: the search finds what the page shows, too."""
     return tuple(_item(entry, links, words or {}) for entry in entries)
 
 
 def count_items(items: Sequence[FleetItem]) -> Counter[str]:
-    """How many instances are in each choice, as `filter=choice`."""
+    """How many instances match each choice, as `filter=choice`."""
     return Counter(f"{name}={choice}" for item in items for name, choice in item.choices.items())
 
 

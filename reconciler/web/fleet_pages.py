@@ -1,5 +1,5 @@
-"""The fleet's page for those who sign in at the identity provider: its routes, and who may use which. A request without
-such a session is served as it is without a provider."""
+"""The fleet's page for people who sign in at the identity provider: its routes, and who may use which. A request
+without such a session is served as if there were no provider."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ from reconciler.web.sessions import cross_site, drop_cookie, read_form, read_ses
 from reconciler.web.translations import load_translations
 
 _ANSWER = ("state", "code", "iss", "error")
-"""The parameters of the provider's answer that count (RFC 6749, 4.1.2; RFC 9207)."""
+"""The parameters of the provider's answer that are used (RFC 6749, 4.1.2; RFC 9207)."""
 
 
 @dataclass(frozen=True, slots=True)
 class FleetPages:
-    """The handlers of one server; `pages` serves those without a session of the fleet."""
+    """The handlers of one server; `pages` serves requests without a session of the fleet."""
 
     pages: Pages
     access: FleetAccess
@@ -65,7 +65,7 @@ class FleetPages:
         return self.pages.service
 
     async def begin(self, request: Request) -> Response:
-        """To the provider; a page that says so if it can't be reached, and the log has the reason."""
+        """Redirect to the provider; if it can't be reached, a page says so and the log has the reason."""
         try:
             return await self._begun(request)
         except ProviderUnavailable as exc:
@@ -79,7 +79,7 @@ class FleetPages:
         return response
 
     async def enter(self, request: Request) -> Response:
-        """The provider's answer. Whatever does not fit is refused with one sentence; the log has the reason."""
+        """The provider's answer. Anything invalid is refused with one sentence; the log has the reason."""
         try:
             response = await self._entered(request)
         except (SignInRefused, NoRole) as exc:
@@ -109,14 +109,14 @@ class FleetPages:
         before, sid = sessions.read(request), claims.get("sid")
         if before is not None:
             sessions.end(before)
-        # A page that goes on by itself: a redirect would still be the provider's navigation, without strict cookies.
+        # A page that continues by itself: a redirect would still count as the provider's navigation, without strict cookies.
         response = self.pages.show(request, "onward.html", 200, place="/", said="signed_in")
         sessions.put(response, sessions.open(person, sid if isinstance(sid, str) else None))
         return response
 
     async def end_of_provider(self, request: Request) -> Response:
         """OpenID Connect Front-Channel Logout 1.0: the provider's page calls this when its session ends. Entra ID names
-        no issuer; there is one alone here."""
+        no issuer; there is only one here."""
         query, issuer = request.query_params, self.access.provider.client.issuer
         if query.get("iss", issuer) == issuer and query.get("sid"):
             self.access.sessions.end_of_provider(query["sid"])
@@ -183,7 +183,7 @@ class FleetPages:
         return JSONResponse(found, headers={"Cache-Control": "no-store"})
 
     async def instance(self, request: Request, said: str = "") -> Response:
-        """Also while it is locked: the lock is the instance's own users'."""
+        """Allowed while the instance is locked: the lock is for the instance's own users."""
         session = self.access.sessions.read(request)
         if session is None:
             return await self.pages.instance(request)
@@ -259,7 +259,7 @@ class FleetPages:
 
     @staticmethod
     def _noted(request: Request, session: FleetSession) -> None:
-        """Who looked is part of the access log's event."""
+        """Name the viewer in the access log's event."""
         facts_of(request).actor = str(session.person)
 
 
@@ -268,5 +268,5 @@ def _may_check(session: FleetSession) -> bool:
 
 
 def _callback(request: Request) -> str:
-    """By the host that the browser named: the provider lets only registered addresses through."""
+    """By the host that the browser used: the provider accepts only registered addresses."""
     return str(request.base_url.replace(path="/sso/callback"))

@@ -1,4 +1,4 @@
-"""Sessions of the fleet's page: sign-ins on their way, and who is signed in. In this process's memory alone, so that a
+"""Sessions of the fleet's page: pending sign-ins, and who is signed in. Kept only in this process's memory, so that a
 session that ended stays ended (docs/decisions/0040-fleet-sessions-in-memory.md)."""
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from reconciler.web.roles import Person
 from reconciler.web.tokens import LIFE_S, SESSION_S
 
 SIGN_IN_S = 600
-"""How long a person may take at the provider."""
+"""Seconds that a person may take at the provider."""
 MAX_SESSIONS = 10_000
 QUIET = "x-fivrec-refresh"
-"""A request that the page makes by itself bears this header: it keeps no session alive."""
+"""The header of requests that the page makes by itself: they don't extend a session."""
 
 
 @dataclass(slots=True)
 class FleetSession:
-    """Somebody who is signed in. `provider_session` is the provider's id of it (sid), if it named one."""
+    """Somebody who is signed in. `provider_session` is the provider's id of the session (sid), if it sent one."""
 
     person: Person
     provider_session: str | None
@@ -40,7 +40,7 @@ class FleetSession:
 
 @dataclass(slots=True)
 class FleetSessions:
-    """`digest` is a keyed digest that only this server can make; `secure`: the server is reached by https."""
+    """`digest` is a keyed digest that only this server can compute; `secure`: the server is reached by https."""
 
     now: Callable[[], datetime]
     digest: Callable[..., str]
@@ -49,14 +49,16 @@ class FleetSessions:
     _redeemed: dict[str, datetime] = field(default_factory=dict)
 
     def begin(self, redirect_uri: str) -> tuple[SignIn, str]:
-        """A sign-in, and the cookie's value that the browser has to bring back with the provider's answer."""
+        """Begin a sign-in. Returns also the cookie's value, which the browser has to send with the provider's
+        answer."""
         state, nonce, verifier = (secrets.token_urlsafe(32) for _ in range(3))
         content = f"{int(self.now().timestamp())}.{state}.{nonce}.{verifier}"
         begun = SignIn(state, nonce, Secret(verifier), redirect_uri)
         return begun, f"{content}.{self.digest('sign-in', content)}"
 
     def redeem(self, cookie: str, state: str, redirect_uri: str) -> SignIn:
-        """The sign-in that the cookie is of, once. SignInRefused if it is another's, forged, too old or used."""
+        """Returns the sign-in that the cookie belongs to, once. Raises SignInRefused if it is another's, forged, too
+        old or used."""
         content, _, seal = cookie.rpartition(".")
         if not content or not hmac.compare_digest(seal.encode(), self.digest("sign-in", content).encode()):
             raise SignInRefused("this browser began no sign-in")
@@ -73,7 +75,7 @@ class FleetSessions:
         return SignIn(expected, nonce, Secret(verifier), redirect_uri)
 
     def open(self, person: Person, provider_session: str | None) -> str:
-        """A new session; returns what its cookie holds. The oldest ends where there are too many."""
+        """Begin a session; returns its cookie's value. The oldest one ends if there are too many."""
         self._forget_ended()
         if len(self._open) >= MAX_SESSIONS:
             del self._open[next(iter(self._open))]
@@ -82,7 +84,7 @@ class FleetSessions:
         return token
 
     def read(self, request: Request) -> FleetSession | None:
-        """The session of this request's cookie; being used it lasts on, unless the page asked by itself."""
+        """The session of this request's cookie. Using it extends it, unless the page made the request by itself."""
         found = self._open.get(_key(request.cookies.get(self.cookie, "")))
         if found is None or not self.is_open(found):
             return None
@@ -91,7 +93,7 @@ class FleetSessions:
         return found
 
     def is_open(self, session: FleetSession) -> bool:
-        """Whether it counts now: 15 minutes without use, 8 hours at most, not ended."""
+        """Whether it is valid now: used within 15 minutes, begun within 8 hours, not ended."""
         now = self.now()
         in_use = now - session.used <= timedelta(seconds=LIFE_S)
         return not session.ended and in_use and now - session.since <= timedelta(seconds=SESSION_S)
@@ -101,7 +103,7 @@ class FleetSessions:
         self._forget_ended()
 
     def end_of_provider(self, provider_session: str) -> None:
-        """End what the provider's session of this id opened (front-channel logout)."""
+        """End what the provider's session with this id opened (front-channel logout)."""
         for session in self._open.values():
             session.ended = session.ended or session.provider_session == provider_session
         self._forget_ended()
@@ -132,7 +134,7 @@ class FleetSessions:
         response.delete_cookie(cookie, path="/", secure=self.secure, httponly=True, samesite="strict")
 
     def _forget_redeemed(self) -> None:
-        """States that are too old to come back anyway."""
+        """Drop states that are too old to be used."""
         until = self.now() - timedelta(seconds=SIGN_IN_S)
         self._redeemed = {state: at for state, at in self._redeemed.items() if at >= until}
 
@@ -141,5 +143,5 @@ class FleetSessions:
 
 
 def _key(token: str) -> str:
-    """What is kept of a cookie: a memory dump lets nobody in."""
+    """What is kept of a cookie, so that a memory dump lets nobody in."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,4 +1,4 @@
-"""Live updates: one look at each watched database now and then, for all who watch, told as server-sent events."""
+"""Live updates: one periodic look at each watched database, shared by all its watchers, sent as server-sent events."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from reconciler.web.operations import read_mark
 
 POLL_S = 1.5
 LIFE_S = 300
-"""A stream ends then; the browser opens the next one, and its session is checked again."""
+"""Seconds after which a stream ends; the browser opens the next one, and its session is checked again."""
 
 _AT_ONCE = 4
 _PING_S = 15
 SESSION_LOOK_S = 5.0
-"""So often a stream looks whether its session still counts: signed out, demoted, a new password."""
+"""Seconds between checks whether a stream's session is still valid: signed out, demoted, new password."""
 
 _UNREADABLE = "unreadable"
 _CHANGE = b"event: change\ndata: {}\n\n"
@@ -37,7 +37,7 @@ async def _always() -> bool:
 
 @dataclass(eq=False, slots=True)
 class Watcher:
-    """Who waits for news of these instances, in the session of this id."""
+    """A reader who waits for news of these instances, in the session with this id."""
 
     instances: frozenset[str]
     session: str = ""
@@ -47,7 +47,7 @@ class Watcher:
 
 @dataclass(slots=True)
 class Live:
-    """Looks only while somebody watches, and at nothing that nobody watches."""
+    """Looks only while somebody watches, and only at what is watched."""
 
     run: Run
     instances: Mapping[str, Desired]
@@ -57,15 +57,15 @@ class Live:
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def look_first(self, instances: frozenset[str]) -> None:
-        """Know how these are now, so that what changes from here on is news; before their stream begins."""
+        """Remember the current state, before the stream begins, so that later changes are found."""
         unknown = sorted(instances - self._marks.keys())
         for name, mark in zip(unknown, await ask_each(unknown, self._mark, _AT_ONCE), strict=True):
-            self._marks.setdefault(name, mark)  # what another look found meanwhile stays: it is compared with the next
+            self._marks.setdefault(name, mark)  # a state that another look found meanwhile stays: it is compared with the next
 
     def stream(
         self, request: Request, instances: frozenset[str], *, session: str, counts: Callable[[], Awaitable[bool]]
     ) -> StreamingResponse:
-        """The answer to a browser that asks for `events`, for the first time or again."""
+        """The answer to a browser that requests `events`, for the first time or again."""
         again = "last-event-id" in request.headers
         events = self.events(instances, again=again, session=session, counts=counts)
         return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
@@ -78,17 +78,17 @@ class Live:
         session: str = "",
         counts: Callable[[], Awaitable[bool]] = _always,
     ) -> AsyncIterator[bytes]:
-        """The stream's text. `change` says that the page must be shown again; comments keep the line open.
+        """The stream's text. `change` tells the browser to reload the page; comments keep the connection open.
 
-        `again`: the browser had one before this. Nobody looked in between, so its page counts as changed. The stream
-        ends when the session's `counts` says no, or when `end` names it; nothing is sent after that.
+        `again`: the browser had a stream before. Nobody looked in between, so its page counts as changed. The stream
+        ends when `counts` says that the session is over, or when `end` names it; nothing is sent after that.
         """
         watcher = Watcher(instances, session)
         self._watchers.add(watcher)
         if self._task is None:
             self._task = asyncio.create_task(self._look())
         try:
-            yield b"retry: 2000\nid: 1\n\n"  # with an id, the browser's next request says Last-Event-ID
+            yield b"retry: 2000\nid: 1\n\n"  # with an id, the browser's next request has Last-Event-ID
             if again:
                 yield _CHANGE
             async for text in self._news(watcher, counts):
@@ -112,7 +112,7 @@ class Live:
                 yield b": still here\n\n"
 
     def end(self, session: str) -> None:
-        """End the streams of a session that was given back."""
+        """End the streams of a session that was signed out."""
         for watcher in self._watchers:
             if watcher.session == session:
                 watcher.ended = True
@@ -138,7 +138,7 @@ class Live:
             self._marks.clear()
 
     async def _tell(self) -> None:
-        """One look at what is watched, and the news to those who watch it."""
+        """Look once at everything that is watched, and notify the watchers."""
         wanted = sorted({name for watcher in self._watchers for name in watcher.instances})
         changed = await ask_each(wanted, self._changed, _AT_ONCE)
         news = {name for name, differs in zip(wanted, changed, strict=True) if differs}

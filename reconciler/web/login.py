@@ -1,4 +1,4 @@
-"""Who may use an instance's API: logging in, a token's standing, giving it back. Each sensitive step is audited."""
+"""Access to an instance's API: log in, check a token, revoke it. Each sensitive step is audited."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from reconciler.planning.audit import Actor, Event
 
 ADMIN = "admin"
 FAILED_S = 0.6
-"""More than one bcrypt of cost 13 takes."""
+"""Longer than one bcrypt of cost 13 takes."""
 
 
 class Denied(FivrecError):
-    """Not let in. The code says why: token_required, login_failed, login_limited, admin_only, instance_locked."""
+    """Access denied. The code says why: token_required, login_failed, login_limited, admin_only, instance_locked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +45,11 @@ class Credentials:
 async def log_in(
     desired: Desired, run: Run, given: Credentials, limit: LoginLimit, in_memory: AttemptsInMemory
 ) -> Account:
-    """The administrator of this email and password. Denied: login_limited, login_failed, admin_only.
+    """Returns the administrator with this email and password. Raises Denied: login_limited, login_failed, admin_only.
 
-    Every denial comes FAILED_S after the call, or a multiple of it: its time tells nothing of what was compared. Before
-    the first apply of an app-made database, attempts are counted in this process, and there is no audit log.
+    Every denial comes FAILED_S after the call, or a multiple of it, so that its time reveals nothing about the
+    comparison. Before the first apply in a database made by the app, attempts are counted in this process, and there is
+    no audit log.
     """
     began = time.monotonic()
     try:
@@ -61,7 +62,7 @@ async def log_in(
 async def _log_in(
     desired: Desired, run: Run, given: Credentials, limit: LoginLimit, in_memory: AttemptsInMemory
 ) -> Account:
-    """One bcrypt in one hashing slot, whether the account is there or not, and whatever is stored as its password."""
+    """Run one bcrypt in one hashing slot, whether or not the account exists, and whatever is stored as its password."""
     scope = build_scope(desired)
     async with database(desired, run) as conn:
         try:
@@ -94,25 +95,27 @@ async def _log_in(
 
 
 async def prepare_logins(instances: Iterable[Desired]) -> None:
-    """Make what unknown accounts are verified against, so that the first of them takes no longer than the others."""
+    """Create the hash that unknown accounts are verified against, so that the first of them takes no longer than the
+    others."""
     for cost in sorted({desired.bcrypt_cost for desired in instances}):
         await in_slot(partial(_nobodys, cost))
 
 
 async def check_token(desired: Desired, run: Run, user_id: str, jti: str) -> TokenState:
-    """What a token's use depends on now: account, lock, whether it was given back."""
+    """What decides whether a token is valid now: account, lock, revocation."""
     async with database(desired, run) as conn:
         return await access.read_token_state(conn, build_scope(desired), user_id, jti, limits=run.limits)
 
 
 async def give_back(desired: Desired, run: Run, jti: str, expires_at: datetime) -> None:
-    """The token, and those renewed from it, count no longer."""
+    """Revoke the token, and those renewed from it."""
     async with database(desired, run) as conn:
         await access.revoke(conn, build_scope(desired), jti, expires_at, limits=run.limits)
 
 
 async def record_call(desired: Desired, run: Run, name: str, action: str, address: str) -> None:
-    """An audit row of a sensitive call, before it is done: what can't be recorded is not done. Busy, DatabaseError."""
+    """Write an audit row of a sensitive call before it is done: a call that can't be recorded is not done. Raises Busy,
+    DatabaseError."""
     scope = build_scope(desired)
     event = Event("call", name, action, "", "api", [{"field": "address", "before": None, "after": address}])
     async with database(desired, run) as conn:
@@ -122,7 +125,7 @@ async def record_call(desired: Desired, run: Run, name: str, action: str, addres
 
 
 async def _say_call(desired: Desired, run: Run, name: str, action: str, address: str) -> None:  # noqa: ARG001
-    """In place of an audit row, where there is no audit log yet."""
+    """The replacement for an audit row if there is no audit log yet."""
     run.log.info(name, f"🔐 {action}: {run.actor.name}", instance=desired.instance)
 
 
@@ -131,13 +134,13 @@ def admin_only() -> Denied:
 
 
 def _as(run: Run, account: Account | None, given: Credentials) -> Run:
-    """What was typed as an unknown account is not repeated: it may be a password."""
+    """An unknown account's name is not repeated: it may be a password."""
     name = account.email if account else "unknown account"
     return replace(run, actor=Actor(f"{name} (api, {given.address})"))
 
 
 def _verify(password: Secret, stored: str, cost: int, most: int) -> bool:
-    """What is no hash costs as much as one, and so does a password that bcrypt can't take."""
+    """Anything that is not a hash costs as much time as one, and so does a password that bcrypt can't take."""
     from reconciler.model.passwords import unusable
     from reconciler.model.secret import cost_of
     from reconciler.support.crypto.passwords import verify
@@ -150,7 +153,7 @@ def _verify(password: Secret, stored: str, cost: int, most: int) -> bool:
 
 @cache
 def _nobodys(cost: int) -> str:
-    """A hash that is no one's, for accounts that are not there."""
+    """A hash that belongs to no one, for accounts that don't exist."""
     import secrets
 
     from reconciler.support.crypto.passwords import hash_password

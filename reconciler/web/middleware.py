@@ -1,4 +1,4 @@
-"""What every answer and every request has to bear: security headers, a limit for bodies. Knows no route."""
+"""Rules for every answer and every request: security headers, a limit for bodies. Knows no route."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ DATA_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-"""JSON renders nothing: what is for pages only is left out."""
+"""JSON is not rendered: the headers for pages are left out."""
 
 HSTS = ("Strict-Transport-Security", "max-age=31536000")
 
 
 class SecurityHeaders:
-    """Puts the headers on every answer, those of errors too."""
+    """Sets the headers on every answer, including errors."""
 
     def __init__(self, app: ASGIApp, *, secure: bool) -> None:
         self.app = app
@@ -62,7 +62,7 @@ def _raw(headers: list[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
 
 
 class CutOff:
-    """Answers the call that the server's end cuts off. It rolls back, and its client is to try again."""
+    """Answers a call that the server's shutdown cuts off. It rolls back, and its client should try again."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -90,7 +90,7 @@ class _TooLarge(Exception):
 
 
 class BodyLimit:
-    """Refuses bodies beyond 64 KiB, by what they say and by what they hold."""
+    """Refuses bodies beyond 64 KiB, by their declared and by their actual length."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
