@@ -109,7 +109,7 @@ class FleetPages:
         before, sid = sessions.read(request), claims.get("sid")
         if before is not None:
             sessions.end(before)
-        # A page that continues by itself: a redirect would still count as the provider's navigation, without strict cookies.
+        # A page that continues by itself: a redirect would still be the provider's navigation, without strict cookies.
         response = self.pages.show(request, "onward.html", 200, place="/", said="signed_in")
         sessions.put(response, sessions.open(person, sid if isinstance(sid, str) else None))
         return response

@@ -60,7 +60,7 @@ class Live:
         """Remember the current state, before the stream begins, so that later changes are found."""
         unknown = sorted(instances - self._marks.keys())
         for name, mark in zip(unknown, await ask_each(unknown, self._mark, _AT_ONCE), strict=True):
-            self._marks.setdefault(name, mark)  # a state that another look found meanwhile stays: it is compared with the next
+            self._marks.setdefault(name, mark)  # keep a state that another look found meanwhile
 
     def stream(
         self, request: Request, instances: frozenset[str], *, session: str, counts: Callable[[], Awaitable[bool]]

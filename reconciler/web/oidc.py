@@ -1,6 +1,6 @@
-"""OpenID Connect as its client: authorization code with PKCE, discovery, the provider's keys, the ID token.
+"""OpenID Connect on the client's side: authorization code with PKCE, discovery, the provider's keys, the ID token.
 
-Authlib and joserfc have the protocol, httpx the network. Knows no route, cookie or role.
+Authlib and joserfc implement the protocol, httpx the network. Knows no route, cookie or role.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from reconciler.support.lean_httpx import httpx
 SCOPES = ("openid", "profile", "email")
 LEEWAY_S = 30
 FRESH_S = 3600
-"""So long discovery and keys are taken as they were read."""
+"""Seconds for which discovery and keys are used without reading them again."""
 
 _ALGORITHMS = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"})
-"""Those with a key pair: with a shared secret or `none` anybody could sign."""
+"""Algorithms with a key pair: with a shared secret or `none` anybody could sign."""
 _MAX_BYTES = 512 * 1024
 _TIMEOUT_S = 10.0
 _AT_ONCE = 8
@@ -43,20 +43,20 @@ _ENDPOINTS = ("authorization_endpoint", "token_endpoint", "jwks_uri")
 
 
 class SignInRefused(FivrecError):
-    """The sign-in is not one that this server began, or its token is none for it. The message says why, for the log."""
+    """The sign-in was not begun by this server, or its token is not valid for it. The message says why, for the log."""
 
     code = "sso_refused"
 
 
 class ProviderUnavailable(FivrecError):
-    """The identity provider does not answer, or not as OpenID Connect has it."""
+    """The identity provider does not answer, or its answer is not valid OpenID Connect."""
 
     code = "sso_unavailable"
 
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """This server as the provider knows it. No secret: a public client, which PKCE alone protects."""
+    """This server as the provider knows it. Without a secret it is a public client, protected only by PKCE."""
 
     issuer: str
     id: str
@@ -66,7 +66,7 @@ class Client:
 
 @dataclass(frozen=True, slots=True)
 class SignIn:
-    """What a sign-in that began here is known by when it comes back."""
+    """What identifies a sign-in that began here when it comes back."""
 
     state: str
     nonce: str
@@ -76,7 +76,7 @@ class SignIn:
 
 @dataclass(slots=True)
 class Provider:
-    """The identity provider. `now` is the clock that tokens are judged by."""
+    """The identity provider. `now` is the clock used for tokens."""
 
     client: Client
     now: Callable[[], datetime]
@@ -87,7 +87,7 @@ class Provider:
     _places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
 
     async def authorization_url(self, begun: SignIn) -> str:
-        """Where the browser is sent to. ProviderUnavailable if discovery fails."""
+        """The address that the browser is sent to. Raises ProviderUnavailable if discovery fails."""
         found = await self._discovered()
         url: str = prepare_grant_uri(
             found["authorization_endpoint"],
@@ -103,14 +103,14 @@ class Provider:
         return url
 
     async def redeem(self, begun: SignIn, answer: Mapping[str, str]) -> Mapping[str, Any]:
-        """The ID token's claims for the provider's answer. SignInRefused, ProviderUnavailable."""
+        """The ID token's claims for the provider's answer. Raises SignInRefused, ProviderUnavailable."""
         found = await self._discovered()
         self._check_answer(found, begun, answer)
         token = await self._exchange(found, begun, answer["code"])
         return await self._verified(found, begun, token)
 
     async def end_session_url(self, back_to: str) -> str | None:
-        """Where the session at the provider ends (RP-initiated logout); None if it has no such place."""
+        """The address at which the session at the provider ends (RP-initiated logout); None if it has none."""
         try:
             endpoint = (await self._discovered()).get("end_session_endpoint")
         except ProviderUnavailable:
@@ -129,7 +129,7 @@ class Provider:
         if issuer is not None and issuer != self.client.issuer:
             raise SignInRefused("the answer is from another issuer")
         if "error" in answer:
-            raise SignInRefused("the provider refused")  # its words are not repeated: anybody can send them
+            raise SignInRefused("the provider refused")  # its message is not repeated: anybody can send it
         if not answer.get("code"):
             raise SignInRefused("the answer has no code")
 
@@ -166,12 +166,13 @@ class Provider:
         try:
             decoded = self._decoded(text, algorithms, await self._key_set(found))
         except (JoseError, ValueError, TypeError):
-            # A key that is not known yet, or another one under the same id: the provider may have changed its keys.
+            # An unknown key, or another one under the same id: the provider may have changed its keys.
             decoded = self._decoded_or_refused(text, algorithms, await self._key_set(found, again=True))
         return self._validated(decoded, begun, token.get("access_token"))
 
     def _validated(self, decoded: jwt.Token, begun: SignIn, access_token: object) -> Mapping[str, Any]:
-        """The claims, once issuer, audience, times, nonce and at_hash are right (OpenID Connect Core, 3.1.3.7)."""
+        """Returns the claims, after checking issuer, audience, times, nonce and at_hash (OpenID Connect Core,
+        3.1.3.7)."""
         claims = CodeIDToken(
             decoded.claims,
             decoded.header,
@@ -230,7 +231,7 @@ class Provider:
         return keys
 
     async def _ask(self, method: str, url: str, **more: Any) -> tuple[int, Mapping[str, Any]]:
-        """Status and JSON object. No redirect is followed: it could lead a secret elsewhere."""
+        """Status and JSON object. No redirect is followed: it could send a secret elsewhere."""
         try:
             async with self._places, asyncio.timeout(_TIMEOUT_S), self._http() as http:
                 status, body = await _read(http.stream(method, url, headers={"Accept": "application/json"}, **more))
@@ -244,12 +245,12 @@ class Provider:
         return status, document if isinstance(document, dict) else {}
 
     def _http(self) -> httpx.AsyncClient:
-        # Built for each question: a CA file that changes counts at the next one.
+        # Created for each request, so that a changed CA file counts at the next one.
         return httpx.AsyncClient(verify=load_context(self.client.ca_file), timeout=_TIMEOUT_S, follow_redirects=False)
 
 
 def _known_keys(given: Iterable[Any]) -> list[Key]:
-    """Those that are understood: RFC 7517, 5 has the others ignored, such as those of a curve that came later."""
+    """The keys that are understood: RFC 7517, 5 says to ignore others, such as those of a newer curve."""
     found: list[Key] = []
     for item in given:
         with suppress(JoseError, ValueError, TypeError, KeyError):
@@ -270,7 +271,7 @@ async def _read(opened: AbstractAsyncContextManager[httpx.Response]) -> tuple[in
 
 
 def is_safe_url(url: str) -> bool:
-    """By https; by http only on this machine."""
+    """Whether the address uses https; http is allowed only on this machine."""
     parts = urlsplit(url)
     if parts.hostname is None or parts.username is not None:
         return False
@@ -278,7 +279,7 @@ def is_safe_url(url: str) -> bool:
 
 
 def check_issuer(issuer: str) -> None:
-    """UsageError if tokens and secrets would travel in the open."""
+    """Raises UsageError if tokens and secrets would travel unencrypted."""
     if not is_safe_url(issuer) or urlsplit(issuer).query or urlsplit(issuer).fragment:
         raise UsageError(
             f'--oidc-issuer "{issuer}" is not an https URL without query',

@@ -1,4 +1,4 @@
-"""The OpenAPI document (schemas/openapi.v1.json): the one definition of routes, and what checks requests by it."""
+"""The OpenAPI document (schemas/openapi.v1.json): the single definition of routes, used to check requests."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _PUBLIC = "/healthz"
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One route: its id, method and path as the document has them, its parameters and the body's schema."""
+    """One route: its id, method and path as in the document, its parameters and the body's schema."""
 
     id: str
     method: str
@@ -47,13 +47,13 @@ def load_document(name: str = "openapi.v1") -> Mapping[str, Any]:
 
 
 def load_fleet_document() -> Mapping[str, Any]:
-    """What the document has more where the fleet has one login."""
+    """Additions to the document if the fleet has one login."""
     return load_document("openapi.fleet.v1")
 
 
 def served_document(*, single: bool, fleet: bool = False) -> dict[str, Any]:
-    """The document as this server serves it: with several instances each path stands under /instances/{instance}.
-    `fleet`: with one login for the fleet."""
+    """The document as this server serves it: with several instances each path is under /instances/{instance}. `fleet`:
+    with one login for the fleet."""
     document = dict(load_document())
     document["info"] = {**document["info"], "version": __version__}
     if not single:
@@ -102,14 +102,14 @@ def _operations(document: Mapping[str, Any]) -> Iterator[Operation]:
 
 
 def checked_body(operation: Operation, body: bytes) -> dict[str, Any]:
-    """The body as JSON; BadRequest names all that does not fit, by path, and repeats no value."""
+    """The body as JSON. Raises BadRequest naming everything that does not fit, by path, without repeating values."""
     if not body.strip():
         if operation.body_required:
             raise BadRequest([("", "a JSON body is needed")])
         return {}
     try:
         data = json.loads(body, parse_constant=refuse_constant, parse_float=finite, object_pairs_hook=with_unique_keys)
-        json.dumps(data, ensure_ascii=False).encode()  # half a surrogate pair is no text
+        json.dumps(data, ensure_ascii=False).encode()  # half a surrogate pair is not text
     except RepeatedKeyError:
         raise BadRequest([("", "a key is given more than once")]) from None
     except (ValueError, RecursionError) as exc:
@@ -120,7 +120,7 @@ def checked_body(operation: Operation, body: bytes) -> dict[str, Any]:
 
 
 def checked_query(operation: Operation, query: QueryParams) -> dict[str, Any]:
-    """Parameters by name, as their schemas have them, defaults filled in; unknown and repeated ones are refused."""
+    """Parameters by name, converted by their schemas, with defaults; unknown and repeated ones are refused."""
     known = {parameter["name"]: parameter["schema"] for parameter in operation.parameters}
     problems = [(name, "no such parameter") for name in sorted(set(query) - set(known))]
     problems += [(name, "is given more than once") for name in sorted(set(query)) if len(query.getlist(name)) > 1]
@@ -139,7 +139,7 @@ def checked_query(operation: Operation, query: QueryParams) -> dict[str, Any]:
 
 
 def is_answer(schema: str, data: Any) -> bool:
-    """Whether an answer is as the document has it; for tests."""
+    """Whether an answer matches the document; for tests."""
     return bool(_component(schema).is_valid(data))
 
 
@@ -178,7 +178,7 @@ def _validators(operation: str) -> dict[str, Any]:
 
 
 def _parsed(text: str, schema: Mapping[str, Any]) -> Any:
-    """The text as the schema's type; None where it is not one."""
+    """The text converted to the schema's type; None if that is not possible."""
     match schema["type"]:
         case "integer":
             return int(text) if text.isascii() and text.removeprefix("-").isdigit() and len(text) < 19 else None  # noqa: PLR2004 (more digits than any limit)

@@ -1,4 +1,5 @@
-"""The calls of the app's integration API as runs of the engine: a manifest narrowed to what the call is about."""
+"""The calls of the app's integration API as runs of the engine, each with a manifest narrowed to what the call is
+about."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ from reconciler.support.network import url_hint, url_problem
 
 
 class Owned(FivrecError):
-    """The manifest declares this: it is changed there. `place` is file:line:column."""
+    """The manifest declares this value, so it is changed there. `place` is file:line:column."""
 
     code = "manifest_owned"
 
@@ -59,8 +60,8 @@ async def check_now(desired: Desired, run: Run) -> InstanceReport:
 
 
 async def sync_plans(desired: Desired, run: Run, *, allow_writes: bool) -> InstanceReport:
-    """Connect's plans into the database, and its status, which needs the row of instance_config: nothing else of the
-    manifest."""
+    """Write Connect's plans into the database, and its status, which needs the row of instance_config; nothing else of
+    the manifest."""
     if "plan" in desired.managed and not allow_writes:
         raise Owned("plans", find_declaration(desired, "plans"))
     narrowed = replace(desired.without_declarations(), plans_from_connect=True)
@@ -68,7 +69,7 @@ async def sync_plans(desired: Desired, run: Run, *, allow_writes: bool) -> Insta
 
 
 async def configure(desired: Desired, run: Run, wanted: ConfigValues, *, allow_writes: bool) -> InstanceReport:
-    """Write the instance's row of instance_config. Owned where a value differs from the manifest's."""
+    """Write the instance's row of instance_config. Raises Owned if a value differs from the manifest's."""
     given: dict[str, Value] = {
         name: value for name in ConfigValues.__dataclass_fields__ if (value := getattr(wanted, name)) is not None
     }
@@ -91,8 +92,8 @@ async def configure(desired: Desired, run: Run, wanted: ConfigValues, *, allow_w
 async def setup_production(
     desired: Desired, run: Run, wanted: SetupValues, *, allow_writes: bool
 ) -> tuple[InstanceReport, Desired]:
-    """Administrator, company and queues of a production instance; what is there stays. A development instance goes
-    live, and its administrator comes along, with the password given. Returns the instance as it is then, too."""
+    """Create the administrator, company and queues of a production instance; existing rows stay. A development instance
+    goes live, and its administrator moves with it, with the given password. Returns also the resulting instance."""
     live = _as_live(desired, allow_writes=allow_writes)
     _check_company(desired, wanted.company_name, allow_writes=allow_writes)
     mover = await _account(desired, run, wanted.admin_email) if live is not desired else None
@@ -131,7 +132,7 @@ def _check_company(desired: Desired, name: str, *, allow_writes: bool) -> None:
 
 
 def _asked(defaults: Mapping[str, Managed], desired: Desired, *, new_password: bool) -> dict[str, Managed]:
-    """What the call is about: the manifest's queues where it declares any, none of them taken away."""
+    """The queues of the call: the manifest's if it declares any, without removing others."""
     admin = defaults["admin"]
     if new_password:
         admin = replace(admin, resources=tuple(replace(row, on_create=frozenset()) for row in admin.resources))
@@ -140,20 +141,20 @@ def _asked(defaults: Mapping[str, Managed], desired: Desired, *, new_password: b
 
 
 async def count_test_data(desired: Desired, run: Run) -> InstanceReport:
-    """What a deletion of the development rows would delete; its digest lets exactly that through."""
+    """What a deletion of the development rows would delete; its digest allows exactly that."""
     return ensure_done(
         await count_development_rows(with_purge((desired,), "development"), replace(run, check_only=True))
     )
 
 
 async def name_test_data(desired: Desired, run: Run) -> str:
-    """A text that names exactly the rows that a deletion would delete now."""
+    """A text that identifies exactly the rows that a deletion would delete now."""
     async with database(desired, run) as conn:
         return await read_shown(conn, build_scope(desired), limits=run.limits)
 
 
 async def use_once(desired: Desired, run: Run, token: str, until: int) -> bool:
-    """Whether a confirmation is used for the first time; from now on it is not."""
+    """Whether a confirmation is used for the first time; marks it as used."""
     name = f"confirm:{hashlib.sha256(token.encode()).hexdigest()}"
     async with database(desired, run) as conn:
         return await accounts.use_once(
@@ -162,20 +163,20 @@ async def use_once(desired: Desired, run: Run, token: str, until: int) -> bool:
 
 
 async def delete_test_data(desired: Desired, run: Run, shown: InstanceReport) -> InstanceReport:
-    """Delete the rows that were shown; refused where they are no longer the same."""
+    """Delete the rows that were shown. Raises if they are no longer the same."""
     accept = frozenset({shown.digest} if shown.digest else ())
     narrowed = with_purge((desired,), "development")
     return ensure_done(await reconcile(narrowed, replace(run, check_only=True, accept=accept)))
 
 
 async def read_mark(desired: Desired, run: Run) -> str:
-    """A text that changes whenever what is shown of the instance may have."""
+    """A text that changes whenever something shown of the instance may have changed."""
     async with database(desired, run) as conn:
         return await accounts.read_mark(conn, build_scope(desired), limits=run.limits)
 
 
 def find_declaration(desired: Desired, path: str) -> str:
-    """file:line:column of a key, or of the nearest one above it that was written down."""
+    """file:line:column of a key, or of its nearest parent that is written in the file."""
     origin = desired.origin
     while path and path not in origin.places:
         path = path.rpartition("/")[0]
@@ -184,8 +185,8 @@ def find_declaration(desired: Desired, path: str) -> str:
 
 
 def ensure_done(report: InstanceReport) -> InstanceReport:
-    """The report itself; raises its error where it did not end well, or where nothing was written because the manifest
-    is suspended."""
+    """Returns the report. Raises its error if it did not succeed, or if nothing was written because the manifest is
+    suspended."""
     if report.outcome == "skipped":
         raise FivrecError(
             "the manifest says suspend: true: fivrec changes nothing",
@@ -196,7 +197,7 @@ def ensure_done(report: InstanceReport) -> InstanceReport:
 
 
 def ensure_checked(report: InstanceReport) -> InstanceReport:
-    """The same of a status check, which is recorded for a suspended manifest too."""
+    """The same for a status check, which is recorded for a suspended manifest too."""
     if report.exit_code == DONE:
         return report
     error = report.error
@@ -210,12 +211,12 @@ def ensure_checked(report: InstanceReport) -> InstanceReport:
 
 
 async def _written(desired: Desired, run: Run, managed: Mapping[str, Managed]) -> InstanceReport:
-    """Connect is not asked: what is written here is not its word."""
+    """Connect is not asked: what is written here is not its answer."""
     return await reconcile(replace(desired, managed=managed, plans_from_connect=False, connect=None, whole=False), run)
 
 
 async def _written_as_shown(desired: Desired, run: Run, managed: Mapping[str, Managed]) -> InstanceReport:
-    """The call is the consent to this plan: what a guard would refuse of it goes through, and nothing else."""
+    """The call is the consent to this plan: changes in it that a guard would refuse are made, and nothing else."""
     narrowed = replace(desired, managed=managed, plans_from_connect=False, connect=None, whole=False)
     shown = await preview(narrowed, run)
     digests = {shown.digest} if shown.digest else set()
@@ -234,6 +235,6 @@ def _check_url(url: str, desired: Desired) -> None:
 
 
 async def _account(desired: Desired, run: Run, email: str) -> accounts.Account | None:
-    """The account in the instance's environment that this email declares."""
+    """The account with this email in the instance's environment."""
     async with database(desired, run) as conn:
         return await accounts.read_declared_account(conn, build_scope(desired), email, limits=run.limits)

@@ -1,4 +1,4 @@
-"""What the status page shows: an instance in a row of the fleet, and one instance whole. Reads only."""
+"""What the status page shows: an instance as a row of the fleet, and one instance in full. Reads only."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from reconciler.planning.report import InstanceReport
 CHECKS = 60
 HISTORY = 50
 PATIENCE_S = 4.0
-"""How long a page waits for Connect, and for the audit chain to be verified."""
+"""Seconds that a page waits for Connect, and for the audit chain to be verified."""
 
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """One row of the fleet. `view` is None where the instance was never applied, or could not be read (`error`).
-    `checks` are newest first; `declared` is the environment that the manifest names."""
+    """One row of the fleet. `view` is None if the instance was never applied, or could not be read (`error`). `checks`
+    are newest first; `declared` is the environment in the manifest."""
 
     instance: str
     declared: str
@@ -46,14 +46,14 @@ class Overview:
 
     @property
     def environment(self) -> str:
-        """What the rows are, if that is known."""
+        """The environment of the rows, if it is known."""
         return self.view.environment if self.view else self.declared
 
 
 @dataclass(frozen=True, slots=True)
 class Unserved:
-    """An instance that is declared and can't be served now: it lacks something, or its manifest is broken. `place` is
-    the file and line that are its own; `known` is enough to read its database, if that much is known."""
+    """A declared instance that can't be served now: something is missing, or its manifest is broken. `place` is its own
+    file and line; `known` is enough to read its database, if that much is known."""
 
     overview: Overview
     place: tuple[str, int]
@@ -62,7 +62,7 @@ class Unserved:
 
 @dataclass(frozen=True, slots=True)
 class PlanRow:
-    """A plan as the database has it beside Connect's; None where one of them has it not."""
+    """A plan in the database beside Connect's; None on the side that lacks it."""
 
     id: str
     ours: Resource | None
@@ -78,7 +78,7 @@ class PlanRow:
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """One instance whole. `diff` is None where it could not be made in time; `chain` likewise."""
+    """One instance in full. `diff` is None if it was not ready in time; so is `chain`."""
 
     overview: Overview
     diff: InstanceReport | None = None
@@ -90,7 +90,7 @@ class Detail:
 
 
 async def read_overview(desired: Desired, run: Run, *, with_checks: bool = True) -> Overview:
-    """Foreseen errors are part of it: one instance never keeps the others from being shown."""
+    """Read the fleet. Expected errors become part of it: one instance never prevents showing the others."""
     bare = Overview(desired.instance, desired.environment.name, desired.labels)
     try:
         async with database(desired, run) as conn:
@@ -121,7 +121,7 @@ async def read_detail(desired: Desired, run: Run) -> Detail:
 
 
 async def _compared(desired: Desired, run: Run) -> tuple[InstanceReport, bool]:
-    """The dry run; without Connect's part where Connect takes too long for a page."""
+    """The dry run; without Connect's part if Connect takes too long for a page."""
     try:
         async with asyncio.timeout(PATIENCE_S):
             return await preview(desired, run), False
@@ -138,7 +138,7 @@ async def _chain(desired: Desired, run: Run) -> Chain | None:
 
 
 async def _rows(desired: Desired, run: Run) -> tuple[tuple[Resource, ...], tuple[AuditEntry, ...]]:
-    """The plans that the database has, and the newest audit entries."""
+    """The plans in the database, and the newest audit entries."""
     scope = build_scope(desired)
     try:
         async with database(desired, run) as conn:

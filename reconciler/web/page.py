@@ -1,4 +1,4 @@
-"""The status page's HTML, for the server and for `fivrec report`. Pure but for reading its own templates."""
+"""The status page's HTML, for the server and for `fivrec report`. Pure except for reading its own templates."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ _LONG = 200
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of the fleet's table with what it is found by. `drift` is what was found last, `drift_at` when; None if
-    nobody looked yet."""
+    """A row of the fleet's table with its search texts. `drift` is what was last found, `drift_at` when; None if nobody
+    looked yet."""
 
     item: Overview
     status: str
@@ -49,7 +49,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A `Detail` as its template takes it."""
+    """A `Detail` in the form that its template takes."""
 
     detail: Detail
 
@@ -58,7 +58,7 @@ class Shown:
 
     @property
     def connect_silent(self) -> bool:
-        """Connect's plans are not known now: absent and unknown are not the same."""
+        """Connect's plans are unknown now, which is not the same as absent."""
         view = self.detail.diff.connect if self.detail.diff else None
         return view is None or view.plans is None
 
@@ -87,7 +87,7 @@ def render(template: str, language: str, **context: Any) -> str:
 
 
 def fleet(overviews: Sequence[Overview], language: str, *, q: str = "", status: str = "") -> dict[str, Any]:
-    """The context of the fleet's table: rows that fit the filter, and what all of them come to."""
+    """The context of the fleet's table: the rows that match the filter, and their totals."""
     words = load_translations(language)
     rows = [_row(item, words) for item in overviews]
     needles = q.lower().split()
@@ -102,8 +102,8 @@ def instance(detail: Detail, language: str) -> dict[str, Any]:
 
 
 def report(details: Sequence[Detail], language: str, at: datetime, broken: str = "") -> str:
-    """The whole page as one file that loads nothing: for a pipeline's artifacts. `broken`: what is wrong with the
-    manifests whose instances are not among the details."""
+    """The whole page as one file that loads nothing, for a pipeline's artifacts. `broken`: the problems of manifests
+    whose instances are not among the details."""
     style, script = static("page.css"), static("page.js")
     places = {detail.overview.instance: f"#i-{number}" for number, detail in enumerate(details, start=1)}
     context = fleet([detail.overview for detail in details], language)
@@ -153,7 +153,7 @@ def _row(item: Overview, words: Mapping[str, str]) -> Row:
 
 
 def _compared(row: Row, detail: Detail, at: datetime) -> Row:
-    """A report has looked itself: its column is what its own diff shows."""
+    """A report has looked itself: its column shows its own diff."""
     if detail.diff is None or detail.diff.plan is None:
         return row
     return replace(row, drift=sum(change.cause == "drift" for change in detail.diff.changes), drift_at=at)
@@ -175,12 +175,12 @@ def _tally(rows: Sequence[Row], words: Mapping[str, str]) -> list[tuple[str, str
 
 
 def _seen(value: Any) -> Any:
-    """What a template writes, of whatever origin: nothing of it turns a line around, or can't be seen."""
+    """Filter everything that a template writes: no text may turn a line around or be invisible."""
     return value if value is None or isinstance(value, Markup | int | float) else printable(str(value))
 
 
 def _shown(value: Value) -> str:
-    """A value as the page shows it: JSON but for texts, cut where it is long."""
+    """A value as the page shows it: JSON except for texts, cut if it is long."""
     if isinstance(value, Secret):
         return MASK
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

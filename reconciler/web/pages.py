@@ -70,7 +70,7 @@ class Pages:
         return [Route(path, self.guard(handler, path), methods=[method]) for path, handler, method in shown]
 
     def guard(self, handler: Handler, path: str) -> Handler:
-        """A foreseen error is a page that says so."""
+        """An expected error becomes a page that shows it."""
 
         async def answer(request: Request) -> Response:
             facts = facts_of(request)
@@ -114,7 +114,7 @@ class Pages:
         return self._inside(request, session, "instance.html", 200, events, said=said, **context)
 
     async def check(self, request: Request) -> Response:
-        """A manual status check by the button: also while the instance is locked."""
+        """A manual status check by the button, also while the instance is locked."""
         session = read_session(self.service, request)
         if session is None:
             return RedirectResponse("/login", 303)
@@ -178,7 +178,7 @@ class Pages:
             if standing is not None:
                 run = self.service.run_for(address_of(request), standing.account)
                 await record_call(desired, run, "POST /logout", "logout", address_of(request))
-                # Renewed tokens bear the same jti: it is kept until the last of them has expired.
+                # Renewed tokens have the same jti: it is kept until the last of them has expired.
                 await give_back(desired, run, session.jti, session.over_at)
 
     async def events(self, request: Request) -> Response:
@@ -214,7 +214,7 @@ class Pages:
         return Response(content, media_type=_STATIC[name], headers=headers)
 
     async def _seen(self, session: Session | None, among: frozenset[str] | None = None) -> tuple[Desired, ...]:
-        """The instances that the session's accounts may see; one that can't be read now stays listed."""
+        """The instances that the session's accounts may see; an instance that can't be read now stays listed."""
         if session is None:
             return ()
 
@@ -271,5 +271,5 @@ def language_of(request: Request) -> str:
 
 
 def _plain(text: str) -> str:
-    """PostgreSQL's texts hold no NUL; no account has one."""
+    """PostgreSQL's texts contain no NUL, so no account's name does."""
     return text.replace("\0", "").strip()

@@ -1,4 +1,4 @@
-"""Foreseen errors as problem details (RFC 9457), under the seed's messages."""
+"""Expected errors as problem details (RFC 9457), with the seed's messages."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ _BY_EXIT_CODE = {3: 409, 4: 503, 64: 400, 65: 400}
 
 
 class BadRequest(FivrecError):
-    """The request does not fit; `problems` holds all that is wrong, as (path, message)."""
+    """The request is invalid; `problems` contains everything that is wrong, as (path, message)."""
 
     code = "usage"
 
@@ -83,7 +83,7 @@ class BadRequest(FivrecError):
 
 
 class ConfirmationRequired(FivrecError):
-    """What would be deleted, and the token that lets it through."""
+    """What would be deleted, and the token that allows it."""
 
     code = "confirmation_required"
 

@@ -1,4 +1,4 @@
-"""The model's terms as the API's camelCase JSON, and the validators of what is answered. Pure."""
+"""The model's terms as the API's camelCase JSON, and the validators (ETags) of answers. Pure."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def format_moment(at: datetime | None) -> str | None:
 
 
 def plan(found: ConnectPlan) -> dict[str, Any]:
-    """As Connect has it (seed: Planos Disponíveis)."""
+    """As Connect sends it (seed: Planos Disponíveis)."""
     return {camel(name): list(value) if name == "features" else value for name, value in asdict(found).items()}
 
 
 def database(found: ConnectDatabase) -> dict[str, Any]:
-    """As Connect has it; its keys are snake_case there too (seed: Bancos de Dados da Instância)."""
+    """As Connect sends it; its keys are snake_case there too (seed: Bancos de Dados da Instância)."""
     return asdict(found)
 
 
@@ -80,12 +80,12 @@ def status_log(row: CheckLog) -> dict[str, Any]:
 
 
 def build_cursor(row: CheckLog) -> str:
-    """The place of a row among the checks, for the page behind it: microseconds since 1970, and its id in hex."""
+    """A row's position among the checks, for the next page: microseconds since 1970, and its id in hex."""
     return f"{(row.at - _EPOCH) // timedelta(microseconds=1)}.{row.id.encode().hex()}"
 
 
 def row_at(cursor: str) -> CheckLog:
-    """The place that a cursor names (its pattern is the document's)."""
+    """The position in a cursor (the document has its pattern)."""
     at, _, row = cursor.partition(".")
     known = bytes.fromhex(row).decode("utf-8", "replace").replace("\0", "")
     since = _EPOCH + timedelta(microseconds=int(at))
@@ -94,7 +94,7 @@ def row_at(cursor: str) -> CheckLog:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What there is after a setup. `password_kept`: the one that was there stays."""
+    """The result of a setup. `password_kept`: the existing password stays."""
 
     admin_email: str
     company: str | None
@@ -104,8 +104,8 @@ class Made:
 
 
 def setup(made: Made, at: datetime) -> Mapping[str, Any]:
-    """As setup-new-instance.js answers; the password is not repeated. Whether a kept one is the given one is not said:
-    that would let any administrator try out the others' passwords."""
+    """As setup-new-instance.js answers; the password is not repeated. Does not say whether a kept password equals the
+    given one: any administrator could guess the others' passwords that way."""
     answer = {
         "success": True,
         "databaseSetup": True,
@@ -118,12 +118,12 @@ def setup(made: Made, at: datetime) -> Mapping[str, Any]:
 
 
 def etag_of(content: bytes | str) -> str:
-    """A strong validator (RFC 9110, 8.8 and 13.1): equal for equal bytes alone."""
+    """A strong validator (RFC 9110, 8.8 and 13.1): equal only for equal bytes."""
     raw = content.encode() if isinstance(content, str) else content
     return f'"{hashlib.sha256(raw).hexdigest()[:32]}"'
 
 
 def matches(header: str, etag: str) -> bool:
-    """Whether If-Match or If-None-Match names this one. A weak one is compared by what it is of."""
+    """Whether If-Match or If-None-Match names this validator. A weak one is compared without its mark."""
     named = [word.strip().removeprefix("W/") for word in header.split(",")]
     return header.strip() == "*" or etag in named

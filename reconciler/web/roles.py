@@ -1,4 +1,4 @@
-"""Who may do what on the fleet's page: roles by the groups that an identity provider names. Pure."""
+"""Permissions on the fleet's page: roles by the groups that an identity provider names. Pure."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _SHOWN = 5
 
 
 class Role(IntEnum):
-    """An operator may do what a viewer may, and check."""
+    """An operator may do everything that a viewer may, and also check."""
 
     VIEWER = 1
     OPERATOR = 2
 
 
 class NoRole(FivrecError):
-    """The person is known, and in none of the groups that have a role."""
+    """The person is known, but in none of the groups that have a role."""
 
     code = "sso_no_role"
 
@@ -36,19 +36,20 @@ class Person:
     role: Role
 
     def __str__(self) -> str:
-        """As access log and audit log name the person: the part that nobody chooses stands beside the name."""
+        """The person in access log and audit log: the id, which nobody chooses, is beside the name."""
         return f"{self.name} [{self.subject}] {self.issuer}"
 
 
 @dataclass(frozen=True, slots=True)
 class RoleRule:
-    """`groups` has the groups of each role; `claim` is where an ID token names the person's."""
+    """`groups` has the groups of each role; `claim` is the ID token's claim with the person's groups."""
 
     groups: Mapping[Role, frozenset[str]]
     claim: str = "groups"
 
     def role_of(self, claims: Mapping[str, Any]) -> Role:
-        """The highest role of the person's groups. NoRole if there is none; it says what the token has instead."""
+        """The highest role of the person's groups. Raises NoRole, naming what the token has instead, if there is
+        none."""
         held = _names(claims, self.claim)
         roles = [role for role, groups in self.groups.items() if groups.intersection(held)]
         if not roles:
@@ -75,7 +76,7 @@ class RoleRule:
 
 
 def rule_from_text(pairs: Sequence[str], claim: str) -> RoleRule:
-    """`viewer=GROUP` and `operator=GROUP`, each repeatable. UsageError for anything else."""
+    """`viewer=GROUP` and `operator=GROUP`, each repeatable. Raises UsageError for anything else."""
     groups: dict[Role, frozenset[str]] = {}
     for pair in pairs:
         name, equals, group = pair.partition("=")
@@ -87,13 +88,13 @@ def rule_from_text(pairs: Sequence[str], claim: str) -> RoleRule:
 
 
 def person_from(claims: Mapping[str, Any], issuer: str, rule: RoleRule) -> Person:
-    """NoRole if no group of the person has a role."""
+    """Raises NoRole if no group of the person has a role."""
     subject = _printable(str(claims["sub"]))
     said = (claims.get(name) for name in ("name", "preferred_username", "email"))
     name = next((_printable(text) for text in said if isinstance(text, str) and _printable(text)), subject)
     try:
         role = rule.role_of(claims)
-    except NoRole as exc:  # for the log: the operators have to know who needs a group
+    except NoRole as exc:  # for the log: operators have to know who needs a group
         raise NoRole(f"{name} [{subject}]: {exc.message}", hint=exc.hint) from None
     return Person(name, subject, issuer, role)
 
@@ -109,5 +110,5 @@ def _names(claims: Mapping[str, Any], claim: str) -> list[str]:
 
 
 def _printable(text: str) -> str:
-    """One line, bounded: it goes into logs."""
+    """One line of limited length, because it goes into logs."""
     return "".join(sign for sign in text if sign.isprintable())[:_MAX_NAME].strip()

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """`instances` by name; `unserved` are those that are declared besides. `secure`: it is reached by https.
-    `allow_writes` lets calls change what manifests own. `fleet` is there if the fleet has one login."""
+    """`instances` by name; `unserved` are declared in addition. `secure`: the server is reached by https.
+    `allow_writes` lets calls change what manifests own. `fleet` is set if the fleet has one login."""
 
     instances: dict[str, Desired]
     run: Run
@@ -47,17 +47,17 @@ class Service:
         return len(self.instances) == 1
 
     def take_up(self, desired: Desired) -> None:
-        """Serve the instance as this from now on."""
+        """Serve the instance in this form from now on."""
         self.instances[desired.instance] = desired
 
     async def standing(self, desired: Desired, user_id: str, jti: str) -> TokenState:
-        """What a token's use depends on, read after this call came; calls that come at once share a reading."""
+        """What decides whether a token is valid, read after this call came; concurrent calls share a reading."""
         return await self.standings.read(
             (desired.instance, user_id, jti), lambda: check_token(desired, self.run, user_id, jti)
         )
 
     async def checks(self, desired: Desired, wanted: LogFilter) -> tuple[CheckLog, ...]:
-        """Status checks, newest first; those who ask the same at once share a reading."""
+        """Status checks, newest first; concurrent identical calls share a reading."""
         return await self.logs.read((desired.instance, wanted), lambda: query_checks(desired, self.run, wanted))
 
     def one_writer(self, desired: Desired) -> asyncio.Lock:
@@ -65,10 +65,10 @@ class Service:
         return self.writing.setdefault(desired.instance, asyncio.Lock())
 
     def prefix(self, instance: str) -> str:
-        """Where the instance's API stands."""
+        """The path of the instance's API."""
         return "" if self.single else f"/instances/{instance}"
 
     def run_for(self, address: str, account: Account | None = None) -> Run:
-        """A run of its own for a call, under its caller's name."""
+        """A new run for a call, under its caller's name."""
         name = f"{account.email} (api, {address})" if account else f"api, {address}"
         return replace(self.run, id=str(uuid.uuid4()), actor=Actor(name))

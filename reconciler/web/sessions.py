@@ -1,4 +1,4 @@
-"""A browser's session: its cookie, the accounts in it, and forms that only our own pages send."""
+"""A browser's session: its cookie, the accounts in it, and forms that only fivrec's own pages send."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from reconciler.web.service import Service
 from reconciler.web.tokens import LIFE_S, SESSION_S, Grant, Session, TokenRejected
 
 MAX_GRANTS = 64
-"""Instances in one session: with names of 63 characters 11 KiB in the request's head."""
+"""Instances in one session: with names of 63 characters, 11 KiB in the request's head."""
 
 _PIECE = 3800
-"""Characters of one cookie: browsers drop those of more than 4,096 bytes, so a long session is in several."""
+"""Characters per cookie: browsers drop cookies of more than 4,096 bytes, so a long session is split over several."""
 _PIECES = 6
 
 _FORM = "application/x-www-form-urlencoded"
@@ -49,7 +49,7 @@ def session_is_open(service: Service, session: Session) -> bool:
 
 
 async def standing_in(service: Service, session: Session, desired: Desired) -> TokenState | None:
-    """The account's standing in one instance; None where the session's account may not see it any more."""
+    """The account's standing in one instance; None if the session's account may no longer see it."""
     grant = next((item for item in session.grants if item.instance == desired.instance), None)
     if grant is None:
         return None
@@ -61,16 +61,16 @@ async def standing_in(service: Service, session: Session, desired: Desired) -> T
 
 
 def granted(service: Service, session: Session) -> tuple[Desired, ...]:
-    """The instances of the session that are served, in the order served."""
+    """The instances of the session that are served, in order."""
     names = {grant.instance for grant in session.grants}
     return tuple(item for name, item in service.instances.items() if name in names)
 
 
 def with_grant(service: Service, session: Session | None, desired: Desired, account: Account) -> str:
-    """The cookie's value after a login: the session with this account added, and no more than a cookie holds.
+    """The cookie's value after a login: the session with this account added, limited to what a cookie can contain.
 
-    It stays the session that it was where it holds other accounts: its jti, so that giving it back ends them too, and
-    an earlier giving back still counts; and the time of its first login, from which it ends.
+    If it has other accounts, the session keeps its jti, so that signing out ends them too and an earlier sign-out still
+    counts; and it keeps the time of its first login, which limits its length.
     """
     others = tuple(item for item in session.grants if item.instance != desired.instance) if session else ()
     others = others[-(MAX_GRANTS - 1) :]
@@ -81,7 +81,7 @@ def with_grant(service: Service, session: Session | None, desired: Desired, acco
 
 
 def put_cookie(service: Service, request: Request, response: Response, value: str) -> None:
-    """In as many cookies as it takes; those of a longer session before it go."""
+    """As many cookies as it needs; those of a longer previous session are removed."""
     for number, name in enumerate(_cookie_names(service)):
         piece = value[number * _PIECE : (number + 1) * _PIECE]
         if piece:
@@ -107,7 +107,7 @@ def _drop(service: Service, response: Response, name: str) -> None:
 
 
 def renew(service: Service, session: Session, request: Request, response: Response) -> None:
-    """A session in use goes on for another 15 minutes, under the same jti, until its time is over."""
+    """A session in use is extended by 15 minutes, with the same jti, until its time is over."""
     value = service.tokens.issue_session(session.grants, since=session.since, jti=session.jti)
     put_cookie(service, request, response, value)
 
@@ -119,7 +119,7 @@ def drop_cookie(service: Service, request: Request, response: Response) -> None:
 
 
 def form_token(service: Service, session: Session) -> str:
-    """Of this session with the accounts that it holds now."""
+    """The token of this session with its current accounts."""
     return service.tokens.digest(*_of_form(session))
 
 
@@ -128,7 +128,7 @@ def _of_form(session: Session) -> tuple[str, ...]:
 
 
 async def checked_form(service: Service, request: Request, session: Session | None) -> Mapping[str, str]:
-    """The form's fields. Denied `cross_site` where another site sent it, or the token is not this session's."""
+    """The form's fields. Raises Denied `cross_site` if another site sent it, or the token is not this session's."""
     form = await read_form(request)
     if session is not None and not service.tokens.is_digest(form.get("csrf", ""), *_of_form(session)):
         raise cross_site()
@@ -136,7 +136,7 @@ async def checked_form(service: Service, request: Request, session: Session | No
 
 
 async def read_form(request: Request) -> Mapping[str, str]:
-    """The form's fields. Denied `cross_site` where another site sent it."""
+    """The form's fields. Raises Denied `cross_site` if another site sent it."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     text = (await request.body()).decode("utf-8", "replace") if kind == _FORM else ""
     try:
@@ -149,7 +149,7 @@ async def read_form(request: Request) -> Mapping[str, str]:
 
 
 def _is_ours(request: Request) -> bool:
-    """By Sec-Fetch-Site where the browser says it, else by Origin (both can't be set by a page)."""
+    """By Sec-Fetch-Site if the browser sends it, otherwise by Origin (a page can set neither)."""
     site = request.headers.get("sec-fetch-site")
     if site is not None:
         return site == "same-origin"

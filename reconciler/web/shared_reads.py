@@ -1,4 +1,4 @@
-"""Readings that several calls wait for at once are made once. None of them gets what was read before it came."""
+"""Readings that several calls wait for are made once. No call gets a result that was read before the call came."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class SharedReads(Generic[T]):
-    """While a reading is under way, those who come wait for the next one, and share it."""
+    """While a reading is in progress, new callers wait for the next one, and share it."""
 
     _running: dict[Hashable, asyncio.Task[T]] = field(default_factory=dict)
     _next: dict[Hashable, asyncio.Future[T]] = field(default_factory=dict)
 
     async def read(self, key: Hashable, read: Callable[[], Awaitable[T]]) -> T:
-        """What `read` gives, begun after this call. Its errors are those of all who share it."""
+        """Returns the result of `read`, begun after this call. Its errors go to everybody who shares it."""
         if key not in self._running:
             return await asyncio.shield(self._begin(key, read))
         waiting = self._next.get(key)

@@ -1,7 +1,7 @@
-"""What runs beside the answers of a server: its instances' checks, as the app makes them, and changed manifests.
+"""Background work of a server: its instances' status checks, as the app makes them, and changed manifests.
 
 The seed's status service (Sistema de Verificação de Status): a check at startup, then one every check_interval_minutes,
-with lock and unlock. Whatever becomes of it, the server goes on answering.
+with lock and unlock. If it fails, the server still answers.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ AGAIN_S, LONGEST_S = 1.0, 60.0
 
 @dataclass(frozen=True, slots=True)
 class StatusService:
-    """`source` are the manifests that the server was started with; `resolve` gives one its secrets and real URLs.
-    `lacking`: those that are not served yet, what they lack, and what is known of them. `stored_alerts` takes
-    those that wait."""
+    """`source` are the manifests that the server was started with; `resolve` returns one with its secrets and real
+    URLs. `lacking`: manifests that are not served yet, what they lack, and what is known of them. `stored_alerts` takes
+    waiting alerts."""
 
     service: Service
     source: ManifestSource
@@ -47,7 +47,7 @@ class StatusService:
         return self._watches[-1].instances if self._watches else {}
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Until `stop`; each part is begun again if it fails."""
+        """Run until `stop`; each part is restarted if it fails."""
         self._note_unserved(self.source)
         parts = [
             self._keep("manifests", lambda: self._follow(replace(self.source)), stop),
@@ -75,7 +75,7 @@ class StatusService:
             wait = min(wait * 2, LONGEST_S)
 
     async def _check(self, stop: asyncio.Event) -> None:
-        """Checks alone: a manifest's changes are applied by apply and watch."""
+        """Only checks: a manifest's changes are applied by apply and watch."""
         settings = WatchSettings(forks=self.forks, check_only=True)
         run = replace(self.service.run, stored_alerts=self.stored_alerts)
         watch = Watch(replace(self.source), self.resolve, run, settings)
@@ -83,7 +83,7 @@ class StatusService:
         await watch.run(stop, lambda: watch_files(self.source.paths))
 
     async def _await_lacking(self) -> None:
-        """Serve what lacked something as soon as it has it. That it lacks it was said."""
+        """Serve an instance as soon as it has what it lacked. What it lacks was reported before."""
         wait = AGAIN_S
         while True:
             await asyncio.sleep(wait)
@@ -95,9 +95,9 @@ class StatusService:
                         self._serve(desired)
 
     async def _follow(self, source: ManifestSource) -> None:
-        """Serve what the manifests declare as they change; what can't be resolved is served as it was."""
+        """Serve the manifests as they change; an instance that can't be resolved is served as before."""
         known = {manifest.instance: manifest.origin.digest for manifest in source.held}
-        log = None if self.checks else self.service.run.log  # the checks' watch says it
+        log = None if self.checks else self.service.run.log  # the checks' watch reports it
         async for manifests in source.changes(watch_files(source.paths), log):
             for manifest in manifests:
                 if known.get(manifest.instance) != manifest.origin.digest and await self._take_up(manifest):
@@ -106,7 +106,7 @@ class StatusService:
             self._note_unserved(source)
 
     def _note_unserved(self, source: ManifestSource) -> None:
-        """For the fleet's page: what lacks something, and what is broken and was never whole here."""
+        """For the fleet's page: instances that lack something, and broken ones that were never valid here."""
         broken = source.trouble.problems if isinstance(source.trouble, ManifestError) else ()
         found = {problem.instance: _broken(problem) for problem in reversed(broken) if problem.instance}
         found |= {name: _lacking(*item) for name, item in self.lacking.items()}
@@ -138,7 +138,7 @@ class StatusService:
             del self.lacking[name]
         gone = [name for name in self.service.instances if name not in declared]
         if len(gone) == len(self.service.instances):
-            return  # half a checkout: a server of nothing serves nobody
+            return  # a partial checkout: a server without instances serves nobody
         for name in gone:
             del self.service.instances[name]
             known.pop(name, None)

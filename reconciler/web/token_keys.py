@@ -24,7 +24,7 @@ _HINT = "make one with `fivrec key generate` and keep it where only fivrec reads
 
 @dataclass(frozen=True, slots=True)
 class TokenKey:
-    """One key; its id goes into the tokens' header (kid) and tells nothing of it."""
+    """One key; its id goes into the tokens' header (kid) and reveals nothing of it."""
 
     id: str
     material: Secret
@@ -32,13 +32,13 @@ class TokenKey:
 
 @dataclass(frozen=True, slots=True)
 class TokenKeys:
-    """The first signs, all verify. `made` is the file of a key that was made just now."""
+    """The first signs, all verify. `made` is the file of a key that was just created."""
 
     keys: tuple[TokenKey, ...]
     made: Path | None = None
 
     def now(self) -> TokenKeys:
-        """These, or what their files hold by now."""
+        """These keys, or the current ones of their files."""
         return self
 
     def by_id(self, kid: object) -> TokenKey | None:
@@ -46,7 +46,7 @@ class TokenKeys:
 
 
 class RereadKeys(TokenKeys):
-    """Keys whose files are read again when they change: what a key that is taken out had signed counts no more."""
+    """Keys whose files are read again when they change: tokens signed by a removed key are no longer valid."""
 
     __slots__ = ("_source",)
     _source: Reread[TokenKeys]
@@ -60,7 +60,7 @@ class RereadKeys(TokenKeys):
 
 
 def reread_token_keys(environ: Mapping[str, str], beside: Path | None, said: Callable[[str], None]) -> TokenKeys:
-    """As `load_token_keys`, for a server."""
+    """Like `load_token_keys`, for a server."""
     files = named_files(environ, FILE_VARIABLE)
     if not files:
         return load_token_keys(environ, beside)
@@ -68,7 +68,8 @@ def reread_token_keys(environ: Mapping[str, str], beside: Path | None, said: Cal
 
 
 def load_token_keys(environ: Mapping[str, str], beside: Path | None) -> TokenKeys:
-    """MissingSetting (78) where there is none, or one is shorter than 32 bytes. `beside`: where one is made on need."""
+    """Raises MissingSetting (78) if there is no key, or one is shorter than 32 bytes. `beside`: the place where one is
+    created if needed."""
     text = environ.get(VARIABLE, "")
     files = named_files(environ, FILE_VARIABLE)
     keys = [*_parse(text, VARIABLE)]

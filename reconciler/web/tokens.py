@@ -1,4 +1,4 @@
-"""Tokens: issued after a login, read at every call (JWT, RFC 7519; HS256 alone). Knows no database."""
+"""Tokens: issued after a login, read at every call (JWT, RFC 7519; only HS256). Knows no database."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ISSUER = "fivrec"
 LIFE_S = 15 * 60
 LEEWAY_S = 30
 SESSION_S = 8 * 60 * 60
-"""How long a browser's session is renewed, from the login on."""
+"""How long a browser's session can be renewed, counted from the login."""
 
 _ALGORITHM = "HS256"
 _MAX_LENGTH = 24 * 1024
@@ -32,14 +32,14 @@ _HEADER = {"alg", "kid", "typ"}
 
 
 class TokenRejected(FivrecError):
-    """Not a valid token of this server. Says why, for the log only: the client does not see it."""
+    """Not a valid token of this server. The reason is for the log only: the client does not see it."""
 
     code = "token_rejected"
 
 
 @dataclass(frozen=True, slots=True)
 class Bearer:
-    """What a token of the API says: who, and the password it was given for."""
+    """What a token of the API says: who, and the password that it was issued for."""
 
     user_id: str
     jti: str
@@ -49,7 +49,7 @@ class Bearer:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """An account of one instance that a browser's session was opened with."""
+    """An account of one instance with which a browser's session was opened."""
 
     instance: str
     user_id: str
@@ -58,7 +58,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A browser's session: the accounts it was opened with, one an instance. `since`: the first login."""
+    """A browser's session: its accounts, one per instance. `since`: the first login."""
 
     grants: tuple[Grant, ...]
     jti: str
@@ -66,14 +66,14 @@ class Session:
 
     @property
     def over_at(self) -> datetime:
-        """When the last token that it may be renewed to has expired."""
+        """When the last token to which it may be renewed expires."""
         return self.since + timedelta(seconds=SESSION_S + LIFE_S + LEEWAY_S)
 
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Signs and reads. `_known` spares the signatures of tokens that were read before with the same keys; their time
-    is looked at each time."""
+    """Signs and reads tokens. `_known` saves verifying the signatures of tokens that were read before with the same
+    keys; their times are checked each time."""
 
     keys: TokenKeys
     now: Callable[[], datetime]
@@ -96,7 +96,7 @@ class Tokens:
         return bearer
 
     def issue_session(self, grants: tuple[Grant, ...], *, since: datetime | None = None, jti: str = "") -> str:
-        """A session's token; a renewed one keeps its jti, so that giving it back ends it whole."""
+        """A session's token; a renewed one keeps its jti, so that signing out ends the whole session."""
         of = [[grant.instance, grant.user_id, grant.mark] for grant in grants]
         since = since or self.now()
         claims = {"sub": "session", "of": of, "since": int(since.timestamp()), "jti": jti or _new_id()}
@@ -111,17 +111,18 @@ class Tokens:
         return Session(grants, _text(claims, "jti"), since)
 
     def mark(self, account: Account) -> str:
-        """Tells whether the password is still the one that a token was given for: a new one ends all tokens."""
+        """A digest that tells whether the password is still the one that a token was issued for: a new password ends
+        all tokens."""
         return self.digest("password", account.id, account.password.reveal())[:_MARK]
 
     def digest(self, *parts: str) -> str:
-        """A keyed digest that only this server can make, by the first key."""
+        """A keyed digest that only this server can compute, by the first key."""
         return _digest(self.keys.now().keys[0], parts)
 
     def is_digest(self, given: str, *parts: str, length: int | None = None) -> bool:
-        """Whether it was made by any of the keys, as tokens are: a new first key ends nothing."""
+        """Whether any of the keys made it, as for tokens: a new first key ends nothing."""
         known = (_digest(key, parts)[:length] for key in self.keys.now().keys)
-        return sum(hmac.compare_digest(given.encode(), one.encode()) for one in known) > 0  # each is compared
+        return sum(hmac.compare_digest(given.encode(), one.encode()) for one in known) > 0  # compare with all of them
 
     def matches_mark(self, mark: str, account: Account) -> bool:
         return self.is_digest(mark, "password", account.id, account.password.reveal(), length=_MARK)
@@ -156,7 +157,7 @@ class Tokens:
 
 
 def build_audience(desired: Desired) -> str:
-    """A token of one instance and environment is nothing in another."""
+    """A token of one instance and environment is not valid in another."""
     return f"{ISSUER}:{desired.environment.name}:{desired.instance}"
 
 

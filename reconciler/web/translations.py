@@ -1,4 +1,4 @@
-"""The page's words in English and Portuguese (translations.json), chosen by what the browser asks for."""
+"""The page's texts in English and Portuguese (translations.json), chosen by the browser's preference."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from functools import cache
 from pathlib import Path
 
 LANGUAGES = ("en", "pt")
-"""In the order in which translations.json has them."""
+"""In the order of translations.json."""
 
 
 def choose_language(accept: str) -> str:
-    """The first of our languages by the weights of Accept-Language (RFC 9110, 12.5.4); English where none is."""
+    """The first of our languages by the weights of Accept-Language (RFC 9110, 12.5.4); English if none matches."""
     wanted: list[tuple[float, int, str]] = []
     for number, part in enumerate(accept.split(",")[:20]):
         tag, _, parameter = part.strip().partition(";")
