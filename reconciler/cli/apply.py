@@ -85,7 +85,7 @@ def run_apply(settings: Any, options: dict[str, Any]) -> int:
     with open_run(settings, "apply", **more) as loaded:
         ready = limit_rollout(loaded, settings, options)
         done, stopped = run_instances(ready, reconcile, settings, build_rollout(options))
-        if ready.lacking:  # their failures, on record for `status`; their checks and locks too
+        if ready.lacking:  # record their failures, which `status` shows; their checks and locks too
             lacking, again = run_instances(replace(ready, desired=ready.lacking), reconcile, settings)
             done, stopped = (*done, *lacking), stopped or again
         for item in ready.others:

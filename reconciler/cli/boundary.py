@@ -1,4 +1,4 @@
-"""How errors are shown: a message and what to do; with -o json (markdown, ...) one document on stdout as well."""
+"""How errors are shown: a message and what to do; with -o json (markdown, ...) also one document on stdout."""
 
 from __future__ import annotations
 
@@ -20,20 +20,21 @@ from reconciler.planning.report import Report
 from reconciler.support.log import EventLog
 
 SHORT_OUTPUT = re.compile(r"-[vqhyCD]*o(.*)", re.DOTALL)
-"""-o, also behind flags and before its value, as click reads it."""
+"""-o, also after flags and before its value, as click parses it."""
 
 GROUPS = frozenset({"connect", "fleet", "key"})
-"""Commands that have commands."""
+"""Commands that have subcommands."""
 
 
 def report_error(exc: FivrecError, argv: Sequence[str]) -> None:
-    """A foreseen error, without a traceback at any verbosity."""
+    """Show an expected error, without a traceback at any verbosity."""
     say(exc.message, exc.hint, exc.code)
     _write(argv, exc)
 
 
 def report_unforeseen(exc: Exception, argv: Sequence[str]) -> None:
-    """What was not foreseen: its type and place; the traceback at -vv. Its text could hold anything: not shown."""
+    """Show an unexpected error: its type and place; the traceback at -vv. Its text could contain anything, and is not
+    shown."""
     import traceback
 
     error = Unforeseen.of(exc)
@@ -43,7 +44,7 @@ def report_unforeseen(exc: Exception, argv: Sequence[str]) -> None:
 
 
 def find_lost_directory() -> FivrecError | None:
-    """That the working directory is gone, if it is: no path that is relative to it leads anywhere."""
+    """The message that the working directory is gone, if it is: no relative path leads anywhere then."""
     try:
         os.getcwd()  # noqa: PTH109 (Path.cwd may answer by $PWD)
     except OSError:
@@ -56,7 +57,7 @@ def find_lost_directory() -> FivrecError | None:
 
 
 def usage_words(exc: click.ClickException) -> str:
-    """What does not fit the command line, with the variable where an option's value came from one."""
+    """What is wrong with the command line, naming the variable if an option's value came from one."""
     said = exc.format_message()
     if isinstance(exc, click.MissingParameter) and exc.ctx is not None and len(missing := _missing(exc.ctx)) > 1:
         return f"Missing: {', '.join(missing)}."
@@ -70,7 +71,7 @@ def usage_words(exc: click.ClickException) -> str:
 
 
 def _missing(ctx: click.Context) -> list[str]:
-    """All that the command line lacks; click stops at the first. Nothing if it can't be parsed as it stands."""
+    """Everything that the command line lacks; click stops at the first. Nothing if it can't be parsed."""
     command = ctx.command
     try:
         given, _, _ = command.make_parser(ctx).parse_args(sys.argv[1 + ctx.command_path.count(" ") :])
@@ -81,7 +82,7 @@ def _missing(ctx: click.Context) -> list[str]:
 
 
 def wanted_output(argv: Sequence[str]) -> str:
-    """What the command line, or the environment, asks for by --output; also where it could not be parsed."""
+    """The format that the command line, or the environment, asks for by --output, even if it could not be parsed."""
     return _wanted(argv, "output", SHORT_OUTPUT)
 
 
@@ -105,19 +106,19 @@ def _wanted(argv: Sequence[str], option: str, short: re.Pattern[str] | None = No
 
 
 def command_name(argv: Sequence[str]) -> str:
-    """`apply`, or `fleet apply` of a group; a form that is asked for before any command is none."""
+    """`apply`, or `fleet apply` for a group; ignores a format that is given before any command."""
     words = [word for word, last in zip(argv, ("", *argv), strict=False) if word[:1] != "-" and not _asks_form(last)]
     return " ".join(words[: 2 if words[:1] and words[0] in GROUPS else 1])
 
 
 def _asks_form(word: str) -> bool:
-    """Whether the next word is its value."""
+    """Whether the next argument is the option's value."""
     found = SHORT_OUTPUT.fullmatch(word)
     return word in ("--output", "--log-format") or (found is not None and not found[1])
 
 
 def say(message: str, hint: str, code: str, traceback: str = "") -> None:
-    """An error on stderr: what, and what to do; an event like any other where the log is JSON."""
+    """Show an error on stderr: what, and what to do; an event like any other if the log is JSON."""
     argv = sys.argv[1:]
     if logs_json(argv):
         more = {name: text for name, text in (("hint", hint), ("traceback", traceback)) if text}
@@ -131,12 +132,12 @@ def say(message: str, hint: str, code: str, traceback: str = "") -> None:
 
 
 def _seen(text: str) -> str:
-    """What a terminal would take for a command stands as its escape; lines stay lines."""
+    """Escape what a terminal would take for a command; keeps line breaks."""
     return "\n".join(map(printable, text.split("\n")))
 
 
 def _write(argv: Sequence[str], exc: FivrecError) -> None:
-    """The run's error in the form asked for, so that a reader of stdout finds it there too."""
+    """Write the run's error in the requested format, so that a reader of stdout finds it there too."""
     from reconciler.cli.render.output import MACHINE_FORMATS, publish, write_report
 
     now = datetime.now(UTC)

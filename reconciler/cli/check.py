@@ -38,7 +38,7 @@ def command(**options: Any) -> None:
     settings = settings_from(options)
     needs: frozenset[Need] = frozenset({"database", "connect"})
     with open_run(settings, "check", needs=needs, check_only=True) as ready:
-        # Of those that lack something the failure is recorded, and the check if Connect's part is known.
+        # For instances that lack something the failure is recorded, and the check if Connect's part is known.
         bare = tuple(item.without_declarations() for item in ready.desired)
         reports, stopped = run_instances(replace(ready, desired=(*bare, *ready.lacking)), check, settings)
         judged = ready.in_order(tuple(_judged(item) for item in reports))
@@ -48,7 +48,7 @@ def command(**options: Any) -> None:
 
 
 def _judged(item: InstanceReport) -> InstanceReport:
-    """A check that could not be done is a failure here; one that asks for attention ends with 6."""
+    """A check that could not be done counts as failed here; one that needs attention ends with 6."""
     from reconciler.planning.report import FAILED, PARTLY
     from reconciler.planning.status_check import KnownStatus, needs_attention
 
@@ -61,7 +61,7 @@ def _judged(item: InstanceReport) -> InstanceReport:
 
 
 def exit_code(reports: tuple[InstanceReport, ...], *, strict: bool) -> int:
-    """0 and 6 are both done: 6 where any is; what failed beside them makes it 5."""
+    """0 and 6 are both success: 6 if any instance has it; if others failed, 5."""
     from reconciler.planning.report import DONE
     from reconciler.planning.report import exit_code as of_run
 

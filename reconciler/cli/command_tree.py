@@ -1,4 +1,4 @@
-"""What holds for each option of each command: no empty value, a variable of its own name, its place in --help."""
+"""Rules for every option of every command: no empty value, a variable with its name, its place in --help."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reconciler.cli.options import GROUPS, OWN
 
 
 def refuse_empty_values(command: click.Command) -> None:
-    """Let each option of the command, and of those below it, refuse an empty value: a variable that was not set."""
+    """Make all options of the command and its subcommands refuse an empty value, which comes from an unset variable."""
     for each in _with_those_below(command):
         for param in each.params:
             if isinstance(param, click.Option) and not param.is_flag:
@@ -21,9 +21,8 @@ def refuse_empty_values(command: click.Command) -> None:
 
 
 def read_variables(command: click.Command) -> None:
-    """Let each option of the command, and of those below it, be set by a variable of the option's own name
-    (`--no-checks` too). click knows the name in the code alone, and passes over an empty variable, which was meant to
-    have a value."""
+    """Let all options of the command and its subcommands be set by a variable with the option's own name (`--no-checks`
+    too). click only knows the name in the code, and ignores an empty variable that was meant to have a value."""
     for each in _with_those_below(command):
         for param in each.params:
             if isinstance(param, click.Option):
@@ -31,7 +30,7 @@ def read_variables(command: click.Command) -> None:
 
 
 def find_variable(option: click.Parameter, ctx: click.Context) -> tuple[str, bool]:
-    """The variable that sets the option, and whether it means the opposite; if none does, the one of its name."""
+    """The variable that sets the option, and whether it means the opposite; if none is set, the one with its name."""
     own = [option.envvar] if isinstance(option.envvar, str) else list(option.envvar or ())
     known = [(name, False) for name in own]
     for words, opposite in (([f"--{option.name}"], False), (option.opts, False), (option.secondary_opts, True)):
@@ -59,7 +58,7 @@ def _with_own_names(option: click.Option) -> Callable[[click.Context], str | Non
 
 
 def group_shared_options(command: click.Command) -> None:
-    """Let --help of the command, and of those below it, list its own options first and shared ones in groups."""
+    """Make --help of the command and its subcommands list its own options first, and shared ones in groups."""
     for each in _with_those_below(command):
         if not isinstance(each, click.Group):
             each.format_options = partial(_write_options, each)  # type: ignore[method-assign]

@@ -1,5 +1,5 @@
-"""`fivrec completion`: the script that makes a shell complete fivrec's commands and options. And what it completes as
-values: names and labels of the instances, resources of the manifests. Offline, silent."""
+"""`fivrec completion`: the script that makes a shell complete fivrec's commands and options, and the completion of
+values: names and labels of instances, resources of manifests. Offline and silent."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def command(shell: str) -> None:
 
 
 def complete_limit(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
-    """-l: what is named so far in `a,b` and `!a` stays before the names."""
+    """-l: the part of `a,b` and `!a` that is already typed stays before the names."""
     before, comma, last = incomplete.rpartition(",")
     sign = "!" if last.startswith("!") else ""
     manifests = _load(ctx)
@@ -48,7 +48,7 @@ def complete_limit(ctx: click.Context, param: click.Parameter, incomplete: str) 
 
 
 def complete_resource(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
-    """--explain: KIND/ as long as there is no kind, then the names that the manifests declare."""
+    """--explain: KIND/ until there is a kind, then the names that the manifests declare."""
     from reconciler.model.kinds import KINDS
 
     kind, slash, _ = incomplete.partition("/")
@@ -75,10 +75,10 @@ def _names(manifest: Manifest, kind: str) -> Sequence[str]:
 
 
 def _load(ctx: click.Context) -> tuple[Manifest, ...]:
-    """The manifests of the paths on the line so far. Nothing if they can't be read: a shell has no place for errors."""
+    """The manifests of the paths typed so far. Nothing if they can't be read: a shell has no place for errors."""
     from reconciler.manifest.loader import load_sound
 
-    # An option without its value yet ends click's parsing: the paths are then among what is left.
+    # An option that lacks its value ends click's parsing: the paths are then among the remaining arguments.
     given = ctx.params.get("paths") or ctx.args
     paths = tuple(path for path in given if not path.startswith("-"))
     try:

@@ -68,7 +68,7 @@ def run_diff(settings: Any, options: dict[str, Any], command: str = "diff") -> i
     with open_run(settings, command, dry=True, explain=key, day=today(), **more) as ready:
         found, stopped = run_instances(ready, preview, settings)
         saved = saved_instances(ready.desired, found)
-        if options.get("accept"):  # given with apply --check, which refuses what apply would refuse
+        if options.get("accept"):  # set by apply --check, which refuses what apply would refuse
             accepted_digests(saved, ready.desired, frozenset(options["accept"]))
         if options.get("out"):
             save_plan(options["out"], ready, saved, stopped)

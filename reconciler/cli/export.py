@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 MOST_NAMED = 5
 Exported: TypeAlias = tuple[dict[str, Any], dict[str, str]]
-"""A manifest's document, and the settings that it leaves out with the reasons."""
+"""A manifest's document, and the settings that were left out, with the reasons."""
 
 
 @click.command("export", short_help="Write a manifest of a live database.")
@@ -82,7 +82,7 @@ def command(**options: Any) -> None:
 
 
 def _warn_of_secrets(document: dict[str, Any], log: EventLog) -> None:
-    """The settings that go into Git in plain text, though they look like secrets."""
+    """Warn about settings that look like secrets but go into Git in plain text."""
     from reconciler.model.kinds.setting import looks_secret
 
     settings = document.get("config", {}).get("settings", {})
@@ -92,8 +92,8 @@ def _warn_of_secrets(document: dict[str, Any], log: EventLog) -> None:
 
 
 def _manifest(document: dict[str, Any], log: EventLog, invalid: list[str]) -> Exported:
-    """The document without the settings and plans that no manifest can hold, which are logged with their reasons.
-    `invalid` gets the instance if what is left is no valid manifest."""
+    """The document without the settings and plans that a manifest can't express, which are logged with their reasons.
+    Adds the instance to `invalid` if the rest is not a valid manifest."""
     from reconciler.manifest.yaml_writer import left_out, refusal, without_refused, without_refused_plans
 
     if refusal(document) is None:
@@ -106,7 +106,7 @@ def _manifest(document: dict[str, Any], log: EventLog, invalid: list[str]) -> Ex
     for key, reason in refused.items():
         log.warning("export", f"⚠️ {left_out(key, reason)}", instance=document["instance"])
     rest = refusal(kept)
-    if rest is not None:  # a queue's name, say: without that queue an apply could remove it
+    if rest is not None:  # a queue's name, for example: without that queue an apply could remove it
         log.error("export", f"❌ validate refuses this manifest: {rest}", instance=document["instance"])
         invalid.append(str(document["instance"]))
     return kept, refused
@@ -158,7 +158,7 @@ def _read(options: dict[str, Any], log: EventLog) -> tuple[tuple[dict[str, Any],
 
 
 def _write_files(folder: Path, documents: tuple[Exported, ...], log: EventLog) -> list[dict[str, str]]:
-    """One manifest a file; one that is there already is not written over. Returns the instances and their files."""
+    """Write one manifest per file; existing files are not overwritten. Returns the instances and their files."""
     from reconciler.manifest.positions import instance_of
     from reconciler.manifest.yaml_writer import SCHEMA_FILE
     from reconciler.model.names import first_of
@@ -172,7 +172,7 @@ def _write_files(folder: Path, documents: tuple[Exported, ...], log: EventLog) -
     written: list[dict[str, str]] = []
     for one in documents:
         name = str(one[0]["instance"])
-        if not instance_of(one[0]):  # it is the database's word, and may be a path that leads anywhere
+        if not instance_of(one[0]):  # the name comes from the database, and may be a path that leads anywhere
             log.error("export", "❌ no file is written for it: no file can have this name", instance=name)
             continue
         path = str(folder / f"{name}.yaml")

@@ -1,4 +1,4 @@
-"""How instances ended, as events of a JSON log. A console has their words in the results, or beside them."""
+"""How instances ended, as events of a JSON log. On a console the results say the same."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Heard = Callable[["InstanceReport"], None]
 
 
 def say_failure(run: Run, instance: str, error: ErrorInfo | None, **more: Value) -> None:
-    """One event, where the log is JSON and there is an error."""
+    """One event, if the log is JSON and there is an error."""
     if error is None or run.log.format != "json":
         return
     said = {"error": error.code, "hint": error.hint or None, **more}
@@ -30,8 +30,8 @@ def both(first: Heard, second: Heard) -> Heard:
 
 
 def find_failures(run: Run) -> Heard:
-    """Takes each report as it ends: what failed, and what a run changed. What the run logged itself, a failed status
-    check, is not logged again."""
+    """Takes each report as it ends: logs what failed, and what a run changed. A failed status check, which the run
+    itself logged, is not logged again."""
     if run.log.format != "json":
         return lambda _: None
     from reconciler.watch.messages import say_changes
@@ -39,7 +39,7 @@ def find_failures(run: Run) -> Heard:
     known: set[tuple[Value, Value]] = set()
 
     def note(event: dict[str, Value]) -> None:
-        if event["level"] == "error":  # what is less may be left out of the log
+        if event["level"] == "error":  # the log may drop events of lower levels
             known.add((event["instance"], event.get("error")))
 
     run.log.listeners.append(note)

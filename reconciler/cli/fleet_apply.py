@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def run_fleet_apply(url: Secret, settings: Settings, options: dict[str, Any], *, forks: int | None) -> int:
-    """Roll out, write the report, give the exit code."""
+    """Roll out, write the report, return the exit code."""
     from reconciler.cli.gitops import build_rollout
     from reconciler.cli.render.output import write_report
     from reconciler.cli.runtime import load, progress
@@ -51,7 +51,7 @@ def run_fleet_apply(url: Secret, settings: Settings, options: dict[str, Any], *,
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """One rollout: how it is to go, who may stop it and who hears of its progress."""
+    """One rollout: its options, what can stop it, and who is notified of its progress."""
 
     url: Secret
     settings: Settings

@@ -64,7 +64,7 @@ def quiet_log(settings: Settings) -> EventLog:
 
 
 def run_schedule(settings: Settings, own: ScheduleOptions) -> int:
-    """The exit code: 0 with --once, else that of the signal that ended it."""
+    """Returns the exit code: 0 with --once, otherwise that of the signal that ended it."""
     source, log = watch_service.manifest_source(settings), quiet_log(settings)
     return asyncio.run(_schedule(source, log, own))
 
@@ -101,7 +101,7 @@ async def _schedule(source: ManifestSource, log: EventLog, own: ScheduleOptions)
 
 
 def run_worker(settings: Settings, own: WorkerOptions) -> int:
-    """The exit code of the signal that ended it."""
+    """Returns the exit code of the signal that ended it."""
     from reconciler.cli.runtime import resolution_of, start_servers
 
     outlive_hangup()
@@ -128,7 +128,7 @@ async def _work(
     log, clock = ready.run.log, FleetClock()
     async with AsyncExitStack() as stack:
         queue = await stack.enter_async_context(open_queue(own.url))
-        await queue.version()  # tables that are missing are an error at the start, as of the other commands
+        await queue.version()  # missing tables are an error at the start, as in the other commands
         stop, signals = watch_service.listen_to_signals()
         watch_service.hear_hangups(source, log)
         connect_pool = await stack.enter_async_context(watch_service.shared_connect(ready.run))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 async def read(queue: Queue, most: int) -> dict[str, Any]:
-    """The document that -o json prints; `most` bounds the instances that fail."""
+    """The document that -o json prints; `most` limits the failing instances."""
     depth, workers, totals = await queue.standing()
     failing = await queue.rows("failing", most=most)
     return {
@@ -31,7 +31,7 @@ async def read(queue: Queue, most: int) -> dict[str, Any]:
 
 
 def exit_code(found: dict[str, Any]) -> int:
-    """5 if something fails, or if nobody does what is due."""
+    """5 if an instance fails, or if instances are due and nobody works."""
     totals, unattended = found["instances"], found["queue"]["waiting"] and not found["workers"]["alive"]
     return 5 if totals["failing"] or totals["overdue"] or unattended else 0
 

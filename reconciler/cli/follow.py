@@ -1,4 +1,4 @@
-"""Commands that go on with --follow: what is there, oldest first, then what comes, until SIGINT or SIGTERM."""
+"""Commands that continue with --follow: existing rows, oldest first, then new ones, until SIGINT or SIGTERM."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ T = TypeVar("T")
 
 POLL_S = 1.0
 PAGE = 1000
-"""What is read at once after the beginning. A full page is followed by the next one without waiting."""
+"""Rows per reading after the beginning. A full page is followed by the next one without a pause."""
 
 
 Ask: TypeAlias = Callable[..., Awaitable[Sequence[T]]]
-"""Of an instance, in a run: what it has that was not seen yet, oldest first; with `first` what is there."""
+"""Reads an instance's unseen rows, oldest first, in a run; with `first` the existing ones."""
 
 
 def follow(
@@ -40,7 +40,7 @@ def follow(
     as_json: Callable[[T], dict[str, Any]],
     row: Callable[[str, T], tuple[str, ...]],
 ) -> None:
-    """Every instance side by side, each from where it is, over one connection each. Ends the command."""
+    """Follow all instances side by side, each from its own position, over one connection each. Ends the command."""
     if settings.output == "markdown":
         raise UsageError("--follow writes lines of text or JSON, not markdown")
 
@@ -52,7 +52,7 @@ def follow(
 
     try:
         asyncio.run(_follow(ready, settings, ask, write))
-    except KeyboardInterrupt:  # the end that it has; nothing of it belongs among the lines
+    except KeyboardInterrupt:  # the expected end; it has no line among the results
         click.get_current_context().exit(128 + SIGNALS.number)
 
 
@@ -80,7 +80,7 @@ async def _follow_one(
     ask: Ask[T],
     write: Callable[[str, T], None],
 ) -> None:
-    """A database that can't be read is reported once, and asked again until it can."""
+    """Report a database that can't be read once, and retry until it can."""
     from reconciler.engine.status_and_logs import try_reading
 
     failing, first = False, True

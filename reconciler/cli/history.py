@@ -179,7 +179,7 @@ def _who(entry: AuditEntry | None) -> Any:
 
 
 def _lines(chain: Chain) -> Iterator[tuple[str, str | None]]:
-    """What --verify says of one chain, each line with its colour."""
+    """The result of --verify for one chain, each line with its colour."""
     if chain.finding is not None:
         yield printable(f"❌ {chain.finding.message}"), "red"
         return

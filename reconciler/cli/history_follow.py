@@ -1,4 +1,4 @@
-"""`fivrec history --follow`: each entry once, also where a database was put back to a backup, or made again."""
+"""`fivrec history --follow`: each entry once, even if a database was restored from a backup, or created again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class FollowedHistory:
-    """`known`: by instance, the number and hash of its newest entries, shown or not. A log that went back gives their
+    """`known`: per instance, the number and hash of its newest entries, shown or not. A log that went back gives their
     numbers to other entries."""
 
     wanted: HistoryFilter
@@ -33,7 +33,7 @@ class FollowedHistory:
         return found
 
     async def _first(self, item: Desired, run: Run, known: dict[int, str]) -> Sequence[AuditEntry]:
-        """What is asked for, oldest first. Of more than that is remembered that it was there."""
+        """The requested entries, oldest first. The rest is only remembered."""
         known |= _hashes(await _query(item, run, replace(self.wanted, since=None, limit=PAGE)))
         return (await _query(item, run, self.wanted))[::-1]
 
@@ -47,8 +47,8 @@ class FollowedHistory:
         return await self._from_the_fork(item, run, known)
 
     async def _from_the_fork(self, item: Desired, run: Run, known: dict[int, str]) -> Sequence[AuditEntry]:
-        """The last one is not there any more: retention took it away, or the log went back. If none of those that are
-        known is left, it begins as the command did."""
+        """Handle a newest entry that no longer exists: retention removed it, or the log went back. If none of the known
+        entries is left, start as the command did."""
         newest, hashes = max(known), set(known.values())
         found = await self._after(item, run, min(known) - 1, PAGE + len(known))
         oldest = await _query(

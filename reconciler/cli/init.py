@@ -86,7 +86,7 @@ def _build_manifest(file: str, instance: str | None, from_setup: TextIO | None) 
 
 
 def _suffix_of_own_variables(instance: str, others: list[str]) -> str:
-    """What the names of its variables end in: nothing for a folder's first client."""
+    """The suffix of its variables' names: empty for a folder's first client."""
     from reconciler.model.kinds.base import variable_suffix
 
     declaring = _declared(instance, others)
@@ -100,17 +100,18 @@ def _suffix_of_own_variables(instance: str, others: list[str]) -> str:
 
 
 def _declared(instance: str, manifests: list[str]) -> list[str]:
-    """Those that declare the instance."""
+    """Manifests that declare the instance."""
     line = re.compile(rf"^instance: *[\"']?{re.escape(instance)}(?![\w.-])", re.MULTILINE)
     return [text for text in manifests if line.search(text)]
 
 
 def _read_manifests_beside(path: Path) -> list[str]:
-    """The other manifests of its folder, and those of its name in the folders next to it: there a client has a folder.
+    """The other manifests of its folder, and those with its name in the folders next to it, if every client has a
+    folder.
 
-    What can't be read is no manifest here.
+    Unreadable files don't count as manifests here.
     """
-    alone = path.is_absolute() or path.parent == Path()  # what lies beside an absolute folder may be anything
+    alone = path.is_absolute() or path.parent == Path()  # the folders next to an absolute one may contain anything
     folders = () if alone else path.parent.parent.glob(f"*/{glob.escape(path.name)}")
     found = []
     for other in sorted({*path.parent.glob("*.y*ml"), *folders}):
@@ -121,14 +122,15 @@ def _read_manifests_beside(path: Path) -> list[str]:
 
 
 def _free_name(path: Path, others: list[str]) -> str:
-    """An instance's id that no other manifest declares: the first client's, else by the file's or its folder's name."""
+    """An instance's id that no other manifest declares: the first client's, otherwise from the file's or its folder's
+    name."""
     from reconciler.cli.options import instance_name
     from reconciler.model.errors import UsageError
 
     if not others:
         return FIRST
     folder = path.parent.name
-    alone = all(other == path for other in path.parent.glob("*.y*ml"))  # a folder for each client: its name says more
+    alone = all(other == path for other in path.parent.glob("*.y*ml"))  # a folder per client: its name says more
     names = [folder, path.stem] if alone else [path.stem, folder]
     for name in (*names, f"{folder}-{path.stem}"):
         with suppress(UsageError):
