@@ -4,7 +4,7 @@ import signal
 import sys
 
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until main listens it is an end without a traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until main listens, a signal ends the process without a traceback
 
 if {"watch", "serve", "worker", "schedule"} & set(sys.argv[1:3]):
     signal.signal(signal.SIGHUP, lambda *_: None)  # a request to read files again, also while importing

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from reconciler.model.types import Desired
 
 LATE = timedelta(seconds=60)
-"""A check may be committed so much later than the time in its row."""
+"""Seconds by which a check may be committed later than the time in its row."""
 WINDOW = 100_000
 HEADINGS = ("time", "instance", "type", "result", "received", "ms", "error")
 
@@ -85,8 +85,8 @@ def _row(instance: str, check: CheckLog) -> tuple[str, ...]:
 
 @dataclass(slots=True)
 class _Following:
-    """`shown`: by instance, the checks of the last LATE and their times. What comes may be older than what was shown: a
-    transaction that took long, a clock that was put back."""
+    """`shown`: per instance, the checks of the last LATE and their times. New rows may be older than rows that were
+    shown: a transaction took long, or a clock was put back."""
 
     wanted: LogFilter
     shown: dict[str, dict[str, datetime]] = field(default_factory=dict)

@@ -47,7 +47,7 @@ COMMANDS: dict[str, str] = {
 }
 
 MODULES = {"render": "render_command"}
-"""Modules that are not called as their commands: `render` is the package of what shows reports."""
+"""Modules whose names differ from their commands: `render` is the package that renders reports."""
 
 EXIT_CODES = """\b
 Exit codes:
@@ -67,7 +67,7 @@ Exit codes:
 USAGE, BROKEN_PIPE = 64, 141
 
 NO_COMMAND = getattr(click.exceptions, "NoArgsIsHelpError", ())
-"""A group without a command; its message is the whole help. Before click 8.2 help is printed and nothing raised."""
+"""A group without a subcommand; the message is the whole help. Before click 8.2 help is printed and nothing raised."""
 
 
 class LazyGroup(click.Group):
@@ -113,7 +113,7 @@ class LazyGroup(click.Group):
         "max_content_width": 100,
     },
 )
-# A pipeline may well have a variable FIVREC_VERSION of its own.
+# A pipeline may well have a variable FIVREC_VERSION for something else.
 @click.version_option(__version__, prog_name="fivrec", message="%(prog)s %(version)s", allow_from_autoenv=False)
 def cli() -> None:
     """Keep Fi.V App instances in the state that their manifests declare.
@@ -123,7 +123,7 @@ def cli() -> None:
 
 
 def main() -> NoReturn:
-    """Run the command line; every end is an exit code."""
+    """Run the command line; every outcome becomes an exit code."""
     streams.prepare()
     try:
         code = _ended()
@@ -140,7 +140,7 @@ def main() -> NoReturn:
 
 
 def _ended() -> object:
-    """The command's exit code, its error told. OSError where stdout takes no result."""
+    """Returns the command's exit code, with its error shown. Raises OSError if stdout can't take the result."""
     stdout = sys.stdout
     try:
         code = _command()
@@ -159,8 +159,8 @@ def _ended() -> object:
     except SystemExit:
         if sys.stdout is stdout:
             raise
-        code = _broken_pipe()  # click met it first: it wraps stdout and exits with 1
-    except Exception as exc:  # the one boundary: what was not foreseen ends as a message
+        code = _broken_pipe()  # click saw it first: it wraps stdout and exits with 1
+    except Exception as exc:  # the only boundary: an unexpected error ends as a message
         if isinstance(exc, OSError) and _came_from_echo(exc):
             raise
         code = _unforeseen(exc)
@@ -172,7 +172,7 @@ def _command() -> object:
     try:
         return cli.main(prog_name="fivrec", standalone_mode=False)
     finally:
-        SIGNALS.hold()  # how it ended is known: that is still said
+        SIGNALS.hold()  # the outcome is known: it is still reported
 
 
 def _interrupted() -> int:
@@ -214,13 +214,13 @@ def _unforeseen(exc: Exception) -> int:
 
 
 def _broken_pipe() -> int:
-    """The reader of stdout has gone; nothing more can be written there."""
+    """The reader of stdout is gone; nothing more can be written there."""
     _let_go_of_stdout()
     return BROKEN_PIPE
 
 
 def _came_from_echo(exc: OSError) -> bool:
-    """Whether it was a result that could not be written, and not some file."""
+    """Whether a result could not be written, and not some other file."""
     place = exc.__traceback__
     while place is not None and place.tb_next is not None:
         place = place.tb_next
@@ -229,7 +229,7 @@ def _came_from_echo(exc: OSError) -> bool:
 
 
 def _unwritten(exc: OSError) -> int:
-    """stdout takes nothing more, as on a full disk. What is left goes nowhere."""
+    """stdout takes nothing more, as on a full disk. The rest is discarded."""
     from reconciler.cli.boundary import say
 
     _let_go_of_stdout()

@@ -1,4 +1,4 @@
-"""The receivers that --notify-url and --notify name, and the alerts on their way to them beside a loop."""
+"""The receivers that --notify-url and --notify name, and the delivery of alerts alongside a loop."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ FLUSH_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Receivers:
-    """What the options name, checked."""
+    """The receivers of the options, checked."""
 
     webhooks: tuple[Secret, ...] = ()
     services: tuple[Secret, ...] = ()
 
     @classmethod
     def of(cls, webhooks: Sequence[str], services: Sequence[str]) -> Receivers:
-        """UsageError or MissingSetting if one can't be used."""
+        """Raises UsageError or MissingSetting if one can't be used."""
         if not webhooks and not services:
             return cls()
         from reconciler.cli.options import receiver_url
@@ -50,7 +50,7 @@ class Receivers:
         return found
 
     def build_notifier(self, pool: ConnectPool, log: EventLog) -> Notifier | None:
-        """None if there is nobody to send to."""
+        """Returns None if there is no receiver."""
         if not self.webhooks and not self.services:
             return None
         from reconciler.watch.notify import Notifier
@@ -62,14 +62,14 @@ class Receivers:
 
 
 def _numbered(urls: Sequence[Secret], option: str) -> Iterator[tuple[Secret, str]]:
-    """Each with the name that messages have for it: the option, and which of several. Its URL is a password."""
+    """Each with its name in messages: the option, and its number if there are several. Its URL is a password."""
     for number, url in enumerate(urls, 1):
         yield url, option if len(urls) == 1 else f"{option}, number {number}"
 
 
 @asynccontextmanager
 async def notifying(notifier: Notifier, log: EventLog) -> AsyncIterator[None]:
-    """Alerts on their way; those that wait at the end get one more try, a short one."""
+    """Deliver alerts while the block runs; at its end, waiting alerts get one short last attempt."""
     from reconciler.watch.supervisor import supervised
 
     log.listeners.append(notifier.hear)
@@ -87,7 +87,7 @@ async def notifying(notifier: Notifier, log: EventLog) -> AsyncIterator[None]:
 def settler(
     instances: Callable[[], Mapping[str, InstanceState]], resolve: Callable[[Manifest], Awaitable[Desired]], run: Run
 ) -> Callable[[str, Sequence[str]], Awaitable[None]]:
-    """What marks alerts as delivered in their instance's database, if it is still watched."""
+    """Returns the function that marks alerts as delivered in their instance's database, if it is still watched."""
 
     async def settle(instance: str, ids: Sequence[str]) -> None:
         from reconciler.engine.alerts import mark_delivered
@@ -102,7 +102,8 @@ def settler(
 
 @asynccontextmanager
 async def beside_server(receivers: Receivers, checks: StatusService) -> AsyncIterator[StatusService]:
-    """The checks of a server, whose alerts go to the receivers. Its log is not quiet, as failed logins are counted."""
+    """The checks of a server, whose alerts go to the receivers. Its log is not quiet, because failed logins are counted
+    from it."""
     from reconciler.support.log import QuietLog
 
     run = checks.service.run

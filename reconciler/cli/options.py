@@ -1,4 +1,4 @@
-"""Options that several commands share, and what they come to: `Settings`."""
+"""Options that several commands share, and their values as `Settings`."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ class Settings:
 
 
 SHORTEST_S, LONGEST_S = 0.001, 36500 * 86400.0
-"""What every clock, interval and timeout behind an option can hold."""
+"""The longest time that every clock, interval and timeout behind an option can represent."""
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SPAN = re.compile(r"([0-9]*\.?[0-9]+) *(ms|s|m|h|d)?")
 
 
 class Seconds(click.ParamType[float]):
-    """A time span: 30, 30s, 500ms, 5m, 2h, 7d, at most a hundred years. In seconds."""
+    """A time span in seconds: 30, 30s, 500ms, 5m, 2h, 7d, at most a hundred years."""
 
     name = "duration"
 
@@ -104,7 +104,7 @@ def combine(*decorators: Callable[[F], F]) -> Callable[[F], F]:
 
 
 def output_option(*formats: str) -> Callable[[F], F]:
-    """-o/--output with these formats, the first being the default; nothing without formats."""
+    """-o/--output with these formats, the first one as the default; nothing without formats."""
     if not formats:
         return lambda function: function
     return shared_option(
@@ -118,7 +118,7 @@ def output_option(*formats: str) -> Callable[[F], F]:
 
 
 def _color(ctx: click.Context, param: click.Parameter, value: bool | None) -> bool | None:  # noqa: ARG001, FBT001
-    """--color wins, then NO_COLOR (no-color.org), then what click finds out about the terminal."""
+    """--color wins, then NO_COLOR (no-color.org), then click's detection of the terminal."""
     if value is not None:
         ctx.color = value
     elif os.environ.get("NO_COLOR"):
@@ -149,7 +149,7 @@ log_options = combine(
         help="Format of the log on stderr.",
     ),
 )
-"""Verbosity, colour and the form of the log on stderr."""
+"""Verbosity, colour and the format of the log on stderr."""
 
 
 def _schema_name(ctx: click.Context, param: click.Parameter, value: str) -> str:
@@ -171,25 +171,25 @@ schema_option = click.option(
 
 
 class Names(click.ParamType[str]):
-    """One of several names; in a variable commas stand between them."""
+    """One of several names; in a variable they are separated by commas."""
 
     name = "names"
     envvar_list_splitter = ","
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         name = str(value).strip()
-        if not name:  # an empty bound would be none
+        if not name:  # an empty bound would not bound anything
             raise click.BadParameter("an empty name bounds nothing; is a variable not set?", ctx, param)
         return name
 
 
 def bound_option(what: str, metavar: str, words: str, **more: Any) -> Callable[[F], F]:
-    """--allow-…: what manifests may reach, also by a variable for all commands."""
+    """--allow-…: what manifests may reach, also settable by a variable for all commands."""
     variable = f"FIVREC_ALLOW_{what.upper()}"
     text = f"{words}; anything else is 65. Repeatable; also {variable}, with commas."
 
     def refuse_empty(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
-        # click takes an empty variable for one that is not set, and then nothing would be bound.
+        # click treats an empty variable as unset, and then nothing would be bound.
         if not value and os.environ.get(variable) is not None:
             raise click.BadParameter(f"the variable {variable} is empty, and bounds nothing", ctx, param)
         return value
@@ -207,16 +207,16 @@ def bound_option(what: str, metavar: str, words: str, **more: Any) -> Callable[[
 
 
 OFFLINE = frozenset({"forks", "timeout", "secrets_dir", "allow_command", "allow_embedded", "ca_file", "actor"})
-"""What a command without secrets and connections has no use for."""
+"""Options that a command without secrets and connections does not use."""
 OF_APPLY = frozenset({"actor"})
 OF_DATABASE = frozenset({"ca_file", "actor"})
-"""What a command has no use for that writes nothing, and one that does not ask Connect either."""
+"""Options that a command which writes nothing does not use, and those that one without Connect does not use either."""
 
 
 def manifest_options(*formats: str, required: bool = True, unused: frozenset[str] = frozenset()) -> Callable[[F], F]:
-    """PATH… (at least one if `required`) and the options of all that read manifests; see `settings_from`.
+    """PATH… (at least one if `required`) and the options of all commands that read manifests; see `settings_from`.
 
-    --help does not offer what is `unused`. It is accepted all the same: scripts give every command the same options.
+    --help does not list the `unused` ones. They are still accepted: scripts give every command the same options.
     """
 
     def option(*names: str, **more: Any) -> Callable[[F], F]:
@@ -338,7 +338,7 @@ receiver_options = combine(
         help="Send alerts by Apprise, which knows mail, Teams, PagerDuty …; env:NAME or file:PATH too. Repeatable.",
     ),
 )
-"""Who gets alerts."""
+"""The receivers of alerts."""
 
 
 loop_options = combine(
@@ -362,7 +362,7 @@ loop_options = combine(
         help="Keep at most this many idle connections to databases; the one unused for longest is closed first.",
     ),
 )
-"""What `watch` and a worker of the fleet have in common."""
+"""The options that `watch` and a worker of the fleet share."""
 
 
 lines_option = click.option(
@@ -377,7 +377,7 @@ lines_option = click.option(
 
 
 def text_or_variable(text: str) -> str:
-    """A URL as it is given, or env:NAME for the variable that holds it."""
+    """A literal URL, or env:NAME for the variable that contains it."""
     if not text.startswith("env:"):
         return text
     from reconciler.model.errors import MissingSetting
@@ -390,7 +390,7 @@ def text_or_variable(text: str) -> str:
 
 
 def receiver_url(text: str) -> str:
-    """A receiver's URL as it is given, or env:NAME for the variable, file:PATH for the file that holds it."""
+    """A receiver's literal URL, or env:NAME for the variable, or file:PATH for the file that contains it."""
     from reconciler.model.errors import MissingSetting, UsageError
 
     scheme, _, rest = text.partition(":")
@@ -414,7 +414,7 @@ def receiver_url(text: str) -> str:
 
 
 def instance_name(text: str | None) -> str | None:
-    """--instance as it was given. UsageError where no manifest could name it."""
+    """--instance as given. Raises UsageError if no manifest could have that name."""
     from reconciler.model.errors import UsageError
     from reconciler.support.json_schema.validate import load_schema
 
@@ -424,6 +424,6 @@ def instance_name(text: str | None) -> str | None:
 
 
 def settings_from(options: dict[str, Any]) -> Settings:
-    """Take the shared options out of a command's keyword arguments; what is left is the command's own."""
+    """Take the shared options out of a command's keyword arguments; the rest is the command's own."""
     names = [name for name in Settings.__dataclass_fields__ if name in options]
     return Settings(**{name: options.pop(name) for name in names})

@@ -1,4 +1,4 @@
-"""What an apply is held to: a saved plan, digests that are accepted, how many instances may change."""
+"""What limits an apply: a saved plan, accepted digests, how many instances may change."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def save_plan(path: str, ready: RunSetup, saved: tuple[SavedInstance, ...], stopped: int) -> None:
-    """--out: keep the plan, if every instance could be compared."""
+    """--out: save the plan, if every instance could be compared."""
     from reconciler.engine.guards import saved_plan
     from reconciler.engine.saved_plan_file import write_plan
 
@@ -28,8 +28,8 @@ def save_plan(path: str, ready: RunSetup, saved: tuple[SavedInstance, ...], stop
 
 
 def limit_rollout(ready: RunSetup, settings: Settings, options: dict[str, Any]) -> RunSetup:
-    """The run, held to the plans that --plan, --accept and --max-changed name; instances of the plan that no manifest
-    declares are among its `others`."""
+    """The run, limited to what --plan, --accept and --max-changed name; instances of the plan that no manifest declares
+    are among its `others`."""
     if options["plan"] is not None:
         from reconciler.engine.guards import find_undeclared
         from reconciler.engine.saved_plan_file import read_plan
@@ -44,7 +44,7 @@ def limit_rollout(ready: RunSetup, settings: Settings, options: dict[str, Any]) 
 
 
 def _planned(ready: RunSetup, settings: Settings, limit: str | None) -> RunSetup:
-    """Plan every instance before the first is written: what is accepted must fit, and is counted."""
+    """Plan every instance before the first is written: accepted digests must match, and changes are counted."""
     from reconciler.cli.runtime import run_async
     from reconciler.engine.batch import Stop, run_many
     from reconciler.engine.guards import saved_instances

@@ -22,7 +22,7 @@ MOST_NAMED = 10
 
 
 class _WithArguments(click.Command):
-    """What stands behind `--` is psql's, whatever it looks like."""
+    """Arguments after `--` are psql's, whatever they look like."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         end = args.index("--") if "--" in args else len(args)
@@ -51,7 +51,7 @@ def command(**options: Any) -> None:
     context = click.get_current_context()
     with open_readonly(settings, "psql", DATABASE) as ready:
         if ready.broken is not None and not settings.limit:
-            context.exit(ready.broken.exit_code)  # it is logged already; what is broken may declare others
+            context.exit(ready.broken.exit_code)  # it is logged already; a broken manifest may declare others
         call = _build_call(ready, context.meta["psql"])
         code = _run(call)
     context.exit(code)
@@ -68,7 +68,7 @@ def _build_call(ready: RunSetup, more: list[str]) -> PsqlCall:
 
 
 def _only(ready: RunSetup) -> Desired:
-    """The one that is chosen; those that lack something or are broken count too."""
+    """The one chosen instance; those that lack something or are broken count too."""
     from reconciler.cli.reading_commands import unresolved
     from reconciler.model.errors import UsageError
 
@@ -81,8 +81,8 @@ def _only(ready: RunSetup) -> Desired:
 
 
 def _run(call: PsqlCall) -> int:
-    """psql in the foreground: Ctrl-C is psql's, which cancels the statement, and SIGTERM is passed on. Its exit code;
-    128 and the signal's number if a signal ended it."""
+    """Run psql in the foreground: Ctrl-C goes to psql, which cancels the statement, and SIGTERM is passed on. Returns
+    its exit code; 128 plus the signal's number if a signal ended it."""
     sys.stdout.flush()
     process: subprocess.Popen[bytes] | None = None
 

@@ -58,7 +58,7 @@ def _pull(settings: Settings, resources: Sequence[str], *, write: bool) -> int:
     if STDIN in settings.paths:
         raise UsageError("pull edits files and can't edit -", hint="name the manifest's file")
     keys = frozenset(key for text in resources if (key := explained_key(text, "text", "--resource")) is not None)
-    files, _ = read_manifest_files(settings.paths, None)  # what is wrong with them, the loader below says
+    files, _ = read_manifest_files(settings.paths, None)  # the loader below reports what is wrong with them
     with open_run(settings, "pull", dry=True, find_drift=True) as ready:
         reports, stopped = run_instances(ready, preview, settings)
         drift = {report.instance: _chosen(report, keys) for report in reports if report.drift is not None}
@@ -76,7 +76,7 @@ def _pull(settings: Settings, resources: Sequence[str], *, write: bool) -> int:
 
 
 def _chosen(report: InstanceReport, keys: frozenset[Key]) -> Drift:
-    """The drift of one instance that --resource names; all of it without."""
+    """The drift of one instance that --resource names; all of it without --resource."""
     edits, left = report.drift or ((), ())
     if not keys:
         return edits, left
@@ -88,9 +88,10 @@ def _chosen(report: InstanceReport, keys: frozenset[Key]) -> Drift:
 
 
 def _write(changed: Sequence[ChangedFile]) -> None:
-    """All or none: what was edited by somebody else since it was read is left alone, and so is the rest.
+    """Write all files or none: if somebody edited one since it was read, all are left alone.
 
-    If one can't be written, those before it are put back."""
+    If one can't be written, those before it are restored.
+    """
     from reconciler.manifest.editing import read_bytes
     from reconciler.model.errors import FivrecError, Refused
     from reconciler.support.files import replace_bytes
@@ -188,7 +189,7 @@ def _as_json(instance: str, item: Edit) -> dict[str, Any]:
 
 
 def _diff(file: ChangedFile) -> str:
-    """As `git diff` and `diff -u` write it, so that `patch -p0` reads it."""
+    """As `git diff` and `diff -u` write it, so that `patch -p0` can read it."""
     from difflib import unified_diff
 
     from reconciler.model.names import printable

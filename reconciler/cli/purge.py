@@ -54,7 +54,7 @@ def command(**options: Any) -> None:
 
 
 def _purge(item: Desired, ready: RunSetup, settings: Settings, *, yes: bool) -> tuple[InstanceReport, int]:
-    """Count, show, ask, and delete what was shown: if it is more by then, nothing goes and it is asked again."""
+    """Count, show, ask, and delete what was shown; if there is more by then, delete nothing and ask again."""
     from reconciler.cli.failure_events import say_failure
     from reconciler.cli.runtime import run_async
     from reconciler.engine.purge import count_development_rows, counts
@@ -116,7 +116,7 @@ def _unconfirmed(report: InstanceReport, total: int) -> InstanceReport:
 
 @contextmanager
 def _progress(total: int, settings: Settings) -> Iterator[Callable[[str, int], None]]:
-    """A bar on stderr where it is a terminal."""
+    """A progress bar on stderr if it is a terminal."""
     if settings.quiet or not sys.stderr.isatty():
         yield lambda _table, _rows: None
         return

@@ -1,4 +1,4 @@
-"""Commands that read and show: ask every instance, then a table or a JSON document."""
+"""Commands that read and show: ask every instance, then write a table or a JSON document."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ CONNECT: frozenset[Need] = frozenset({"connect"})
 
 
 def open_readonly(settings: Settings, command: str, needs: frozenset[Need]) -> AbstractContextManager[RunSetup]:
-    """A run that reads only: no encryption key is asked for, no server is made. What one instance
-    lacks, or has wrong, keeps no other from being read."""
+    """A run that only reads: needs no encryption key, and creates no server. An instance that lacks something, or has
+    an error, prevents reading no other."""
     from reconciler.cli.runtime import open_run
 
     return open_run(settings, command, needs=needs, dry=True, keyless=True, each=True)
 
 
 def unresolved(ready: RunSetup) -> tuple[QueryResult[Any], ...]:
-    """Those that lack something or whose manifest is broken, as readings that failed."""
+    """Instances that lack something or whose manifest is broken, as readings that failed."""
     from reconciler.engine.status_and_logs import QueryResult
     from reconciler.model.errors import ManifestError
     from reconciler.model.types import ErrorInfo
@@ -72,7 +72,7 @@ def unresolved(ready: RunSetup) -> tuple[QueryResult[Any], ...]:
 def ask_all(
     ready: RunSetup, settings: Settings, ask: Callable[[Desired, Run], Awaitable[T]]
 ) -> tuple[QueryResult[T], ...]:
-    """Every instance's reading, a bounded number at once, in the order of the manifests."""
+    """Every instance's reading, a limited number at a time, in the order of the manifests."""
     from reconciler.cli.runtime import run_async
     from reconciler.engine.status_and_logs import try_reading
     from reconciler.support.places import ask_each
@@ -95,7 +95,8 @@ def show_connects(
     headings: Sequence[str],
     row: Callable[[str, T], tuple[str, ...]],
 ) -> int:
-    """What Connect has of each instance: a table with a `row` each, or JSON under the command's name. The exit code."""
+    """Show what Connect has for each instance: a table with a `row` each, or JSON under the command's name. Returns the
+    exit code."""
     with open_readonly(settings, command, CONNECT) as ready:
         readings = ask_all(ready, settings, ask)
     if settings.output == "json":
@@ -108,7 +109,7 @@ def show_connects(
 
 
 async def ask_within(ask: Callable[[Desired, Run], Awaitable[T]], item: Desired, run: Run) -> T:
-    """What `ask` gives, within --timeout. What nobody foresaw is an error like others: this instance's."""
+    """The result of `ask`, within --timeout. An unexpected exception is an error of this instance, like others."""
     from reconciler.model.errors import DatabaseError, FivrecError, Unforeseen
 
     try:
@@ -125,7 +126,7 @@ async def ask_within(ask: Callable[[Desired, Run], Awaitable[T]], item: Desired,
 
 
 def exit_code(readings: Sequence[QueryResult[Any]], broken: ManifestError | None = None) -> int:
-    """0; the one code that all failed ones share; 5 where some were read and some were not; else 1."""
+    """0; the code that all failed ones share; 5 if some were read and some were not; otherwise 1."""
     codes = {item.exit_code for item in readings}
     if broken is not None:
         codes.add(broken.exit_code)
@@ -140,8 +141,7 @@ def write_json(
     show: Callable[[T | None], dict[str, Any]],
     broken: ManifestError | None = None,
 ) -> None:
-    """One JSON document; each instance with what `show` makes of its value, and its error; `error` if manifests are
-    broken."""
+    """One JSON document: each instance with `show` of its value, and its error; `error` if manifests are broken."""
     from reconciler.model.types import ErrorInfo
 
     instances = [
@@ -176,7 +176,7 @@ def write_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, markd
 
 
 def write_errors(readings: Sequence[QueryResult[Any]], settings: Settings) -> None:
-    """On stderr, what kept an instance from being read; a JSON log has it as events already."""
+    """Write on stderr why an instance could not be read; a JSON log already has it as events."""
     for item in readings:
         if item.error is not None and not item.said and settings.log_format != "json":
             beside = "" if item.row in item.error.message else f" ({item.row})"
@@ -215,7 +215,7 @@ def _problem(item: QueryResult[Any]) -> dict[str, str] | None:
 
 
 def printable(cell: str) -> str:
-    """A cell in one line; what can't be seen, or a terminal would take for a command, stands as its escape."""
+    """A cell in one line; invisible characters, and those that a terminal would take for a command, are escaped."""
     return escaped(cell.replace("\n", " "))
 
 

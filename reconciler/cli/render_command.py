@@ -50,7 +50,7 @@ def command(**options: Any) -> None:
 
 
 def _write_yaml(manifests: tuple[Manifest, ...]) -> list[str]:
-    """Returns the instances whose files can't be named from here."""
+    """Returns the instances whose files can't be named relative to the working directory."""
     from reconciler.manifest.yaml_writer import as_yaml
     from reconciler.model.names import printable
 
@@ -67,13 +67,13 @@ def _write_yaml(manifests: tuple[Manifest, ...]) -> list[str]:
 
 
 def _from_here(folder: Path) -> str | None:
-    """A manifest's folder, as the working directory names it; None if it is not below that."""
+    """A manifest's folder relative to the working directory; None if it is not below it."""
     found = os.path.relpath(os.path.realpath(folder))
     return None if found.split("/")[0] == ".." else found
 
 
 def _name_files(value: Any, folder: str, path: str = "") -> Any:
-    """The document with each file that a reference names in `folder`."""
+    """The document with the path of each referenced file prefixed by `folder`."""
     from reconciler.manifest.fleet_document import REFERENCE_PATHS
     from reconciler.model.json_pointer import escape
 
@@ -82,7 +82,7 @@ def _name_files(value: Any, folder: str, path: str = "") -> Any:
     if isinstance(file := value.get("file"), str) and REFERENCE_PATHS.fullmatch(path):
         return {**value, "file": str(PurePath(folder, file))}
     if path.startswith("config/settings/") and len(value) > 1:
-        return value  # no secret, but a value that looks like one
+        return value  # not a secret, but a value that looks like one
     return {key: _name_files(item, folder, f"{path}/{escape(key)}".lstrip("/")) for key, item in value.items()}
 
 
@@ -105,8 +105,8 @@ def _write_json(manifests: tuple[Manifest, ...]) -> None:
 
 
 def rendered(manifest: Manifest, folder: str | None = None) -> dict[str, Any]:
-    """The document as a manifest: an environment whose variable is not set stays a reference to it. With a folder its
-    files are named in that."""
+    """The document as a manifest: an environment whose variable is not set stays a reference. With a folder, its files
+    are named relative to that."""
     from reconciler.model.kinds.base import literal
 
     document = {key: value for key, value in manifest.document.items() if key != "environment_unsaid"}

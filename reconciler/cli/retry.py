@@ -1,4 +1,4 @@
-"""`apply --retry REPORT`: the instances that a JSON report of an apply says were not done."""
+"""`apply --retry REPORT`: the instances that a JSON report of an apply lists as not done."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ MOST_NAMED = 10
 
 
 def only_undone(manifests: tuple[Manifest, ...], path: str, log: EventLog, command: str) -> tuple[Manifest, ...]:
-    """The manifests of those instances, in their order. UsageError if the file is not a report of an apply, or if all
-    that it says was not done is left alone here: a retry that tries none of it has not mended anything.
+    """The manifests of those instances, in order. Raises UsageError if the file is not a report of an apply, or if none
+    of the unfinished instances is selected: a retry that tries none of them has repaired nothing.
 
     A report of a run that failed as a whole names no instance: then none was done.
     """
@@ -44,7 +44,8 @@ def only_undone(manifests: tuple[Manifest, ...], path: str, log: EventLog, comma
 
 
 def _is_undone(item: dict[str, Any]) -> bool:
-    """Whatever was not done in full; an instance that its manifest suspends, or that none declares, was not to be."""
+    """Whether the instance was not done in full; one that its manifest suspends, or that no manifest declares, was not
+    supposed to be."""
     notes = item.get("notes", ())
     wanted = SUSPENDED not in notes and not any(str(note).startswith(NO_LONGER_MANAGED) for note in notes)
     return item.get("outcome") not in DONE and wanted

@@ -45,14 +45,14 @@ ALL_NEEDS: frozenset[Need] = frozenset({"database", "connect", "admin", "provisi
 
 @dataclass(frozen=True, slots=True)
 class RunSetup:
-    """Everything a command works with: the manifests resolved, servers running, the run's shared part.
+    """Everything that a command works with: resolved manifests, running servers, the run's shared part.
 
-    `place` puts real URLs into a manifest that is resolved later.
-    `beside`: the folder in which keys are made on need, where every database is embedded.
-    `others` are the reports of instances that are not run: their manifest can't be resolved (--keep-going), or no
-    manifest declares them any more (--changed-since). `order` has the names of all as the manifests have them.
-    `lacking`: those that lack something, as far as their check and the record of their failure can be had.
-    `broken`: what is wrong with manifests that are left out, if a command goes on without them.
+    `place` puts real URLs into a manifest that is resolved later. `beside`: the folder in which keys are created if
+    needed, when every database is embedded. `others` are the reports of instances that are not run: their manifest
+    can't be resolved (--keep-going), or no manifest declares them any more (--changed-since). `order` has the names of
+    all instances in the order of the manifests. `lacking`: instances that lack something, with as much as their check
+    and the record of their failure need. `broken`: the problems of manifests that are left out, if a command continues
+    without them.
     """
 
     desired: tuple[Desired, ...]
@@ -66,12 +66,12 @@ class RunSetup:
     broken: ManifestError | None = None
 
     def in_order(self, reports: Sequence[InstanceReport]) -> tuple[InstanceReport, ...]:
-        """These and the `others`, as the manifests have them."""
+        """These and the `others`, in the order of the manifests."""
         place = {name: number for number, name in enumerate(self.order)}
         return tuple(sorted((*reports, *self.others), key=lambda item: place.get(item.instance, len(place))))
 
     def build_report(self, reports: tuple[InstanceReport, ...], *, digest: str | None = None) -> Report:
-        """What the command has to show, as of now."""
+        """The report that the command shows, as of now."""
         from reconciler.planning.report import Report
 
         took = round((self.run.now() - self.started_at).total_seconds() * 1000)
@@ -84,7 +84,7 @@ def today() -> date:
 
 
 def load(settings: Settings) -> tuple[Manifest, ...]:
-    """The manifests that the paths and --limit name."""
+    """The manifests that the paths and --limit select."""
     from reconciler.manifest.loader import load_manifests
 
     stdin = sys.stdin.buffer if "-" in settings.paths else None
@@ -95,7 +95,7 @@ def load(settings: Settings) -> tuple[Manifest, ...]:
 
 
 def _load_each(settings: Settings) -> tuple[tuple[Manifest, ...], ManifestError | None]:
-    """As `load`, without those that something is wrong with, and what that is of those that --limit may name.
+    """Like `load`, without broken manifests; returns also the problems of those that --limit may select. Raises
     ManifestError if none is left."""
     from reconciler.manifest.loader import load_sound
     from reconciler.manifest.selection import NoneChosen, may_choose
@@ -137,10 +137,11 @@ def open_run(
     each: bool = False,
     **more: Any,
 ) -> Iterator[RunSetup]:
-    """Load, resolve, start embedded servers; all that can be wrong with input is found here, before any write.
+    """Load, resolve, start embedded servers. Everything that can be wrong with the input is found here, before any
+    write.
 
-    `each`: what an instance lacks is its own, as by --keep-going, unless all lack something; so is what is wrong with
-    its manifest.
+    `each`: a missing value affects only its instance, as with --keep-going, unless all lack something; so does a broken
+    manifest.
     """
     log = open_log(settings)
     manifests, broken = _load_each(settings) if each else (load(settings), None)
@@ -156,11 +157,11 @@ def open_run(
         from reconciler.cli.gitops import only_changed
 
         manifests, others = only_changed(manifests, settings, log, command)
-    wanted = needs - {"provision"} if dry else needs  # a dry run makes no database
+    wanted = needs - {"provision"} if dry else needs  # a dry run creates no database
     if settings.keep_going or each:
         desired, incomplete = resolve_complete(manifests, settings, wanted, apart=each)
         if each and incomplete and not desired:
-            resolve_all(manifests, settings, wanted, keyless=keyless)  # raises: there is nobody to ask
+            resolve_all(manifests, settings, wanted, keyless=keyless)  # raises: no instance can be asked
         lacking = () if dry else _on_servers(incomplete)
         named = {item.instance for item in lacking}
         reports = (build_incomplete_report(item) for item in incomplete if item.manifest.instance not in named)
@@ -176,8 +177,8 @@ def open_run(
 def resolve_complete(
     manifests: Sequence[Manifest], settings: Settings, needs: frozenset[Need], *, apart: bool = False
 ) -> tuple[tuple[Desired, ...], tuple[Incomplete, ...]]:
-    """Those that can be resolved, and those that can't: what one lacks keeps no other from its turn. `apart`: neither
-    do two on one database."""
+    """Instances that can be resolved, and those that can't: what one lacks blocks no other. `apart`: the same for two
+    on one database."""
     from reconciler.manifest.references import Incomplete, resolve_each
 
     resolution = resolution_of(settings)
@@ -189,7 +190,8 @@ def resolve_complete(
 def resolve_some(
     manifests: Sequence[Manifest], settings: Settings
 ) -> tuple[tuple[Desired, ...], tuple[Incomplete, ...]]:
-    """As `resolve_complete`; MissingSetting or ManifestError if none can be resolved: nobody could have a turn."""
+    """Like `resolve_complete`; raises MissingSetting or ManifestError if none can be resolved, because nobody could
+    have a turn."""
     desired, incomplete = resolve_complete(manifests, settings, ALL_NEEDS)
     if incomplete and not desired:
         resolve_all(manifests, settings, ALL_NEEDS)
@@ -197,7 +199,7 @@ def resolve_some(
 
 
 def _on_servers(incomplete: Sequence[Incomplete]) -> tuple[Desired, ...]:
-    """Those whose failure can be recorded; an embedded server is not started for that alone."""
+    """Instances whose failure can be recorded; an embedded server is not started only for that."""
     known = (item.known for item in incomplete)
     return tuple(item for item in known if item is not None and not is_embedded(item.database.url.reveal()))
 
@@ -217,7 +219,8 @@ def build_incomplete_report(item: Incomplete) -> InstanceReport:
 def resolve_all(
     manifests: Sequence[Manifest], settings: Settings, needs: frozenset[Need], *, keyless: bool = False
 ) -> tuple[Desired, ...]:
-    """What the manifests' references give. MissingSetting names all that is missing, the encryption key too."""
+    """The values of the manifests' references. Raises MissingSetting naming everything that is missing, including the
+    encryption key."""
     from reconciler.manifest.references import resolve
     from reconciler.model.errors import MissingSetting
     from reconciler.support.postgres_url import one_environment
@@ -237,7 +240,7 @@ def resolve_all(
 
 
 def resolution_of(settings: Settings) -> Resolution:
-    """What the options let references do."""
+    """What the options allow references to do."""
     from reconciler.manifest.references import Resolution
     from reconciler.manifest.secrets.sources import COMMAND_S
 
@@ -258,7 +261,8 @@ def bounds_of(settings: Settings) -> Bounds:
 
 
 def _missing_key(manifests: Sequence[Manifest], resolution: Resolution) -> MissingSetting | None:
-    """What is wrong with the encryption keys; of all embedded databases none is needed, it is made."""
+    """What is wrong with the encryption keys; if all databases are embedded none is required, because one is
+    created."""
     from reconciler.manifest.references import resolve
     from reconciler.model.errors import FivrecError, MissingSetting
     from reconciler.support.crypto.key_files import is_set
@@ -289,8 +293,8 @@ def start_servers(
     service: bool = False,
     **more: Any,
 ) -> Iterator[RunSetup]:
-    """Keys and embedded servers for resolved manifests. `keyless` runs without keys if none is set; a `service`
-    reads key files again when they change."""
+    """Keys and embedded servers for resolved manifests. `keyless` runs without keys if none is set; a `service` reads
+    key files again when they change."""
     from reconciler.engine.embedded import embedded_folders, local_servers
     from reconciler.engine.run import Run, SharedConnect
     from reconciler.manifest.actor import find_actor
@@ -345,8 +349,8 @@ def _reread_keys(command: str, log: EventLog) -> KeyRing:
 
 
 def _keys(embedded: Sequence[Path], *, keyless: bool, dry: bool) -> KeyRing:
-    """The keys of the environment; else, if all databases are embedded, those beside them. A dry run makes none, nor
-    does any other once there are databases: what they hold is encrypted with one that was there before."""
+    """The keys of the environment; otherwise, if all databases are embedded, those beside them. A dry run creates none,
+    and nor does any run once there are databases: their content is encrypted with a key that existed before."""
     from reconciler.support.crypto.key_files import FILE_NAME, is_set
     from reconciler.support.crypto.keyring import KeyRing
 
@@ -356,7 +360,7 @@ def _keys(embedded: Sequence[Path], *, keyless: bool, dry: bool) -> KeyRing:
         return KeyRing(()) if keyless else KeyRing.from_environ(os.environ)
     from reconciler.database.embedded.server import is_initialised
 
-    # Asked first: another run may make both meanwhile, the key before the server.
+    # Asked first: another run may create both meanwhile, the key before the server.
     is_old = any(map(is_initialised, embedded))
     places = [folder.parent for folder in embedded]
     beside = next((place for place in places if (place / FILE_NAME).exists()), None)
@@ -368,7 +372,7 @@ def _keys(embedded: Sequence[Path], *, keyless: bool, dry: bool) -> KeyRing:
 def run_instances(
     ready: RunSetup, one: One, settings: Settings, rollout: Rollout | None = None
 ) -> tuple[tuple[InstanceReport, ...], int]:
-    """All instances through `one`. The second value is 128 + the signal that stopped the run, else 0."""
+    """Run all instances through `one`. The second value is 128 + the signal that stopped the run, otherwise 0."""
     from reconciler.engine.batch import Stop, run_many
     from reconciler.support.postgres_url import one_environment
 
@@ -394,7 +398,7 @@ def run_instances(
 
 
 def run_async(run: Run, work: Coroutine[Any, Any, T]) -> T:
-    """asyncio.run, after which the run's connections to Connect are closed."""
+    """Like asyncio.run, and closes the run's connections to Connect afterwards."""
 
     async def closing() -> T:
         try:
@@ -408,8 +412,8 @@ def run_async(run: Run, work: Coroutine[Any, Any, T]) -> T:
 
 @contextmanager
 def progress(total: int, settings: Settings, log: EventLog) -> Iterator[Callable[[Any], None]]:
-    """A bar on stderr if it is a terminal and there is more than one instance; else nothing. Lines of the log take the
-    place of the bar, and its next step draws it below them."""
+    """A progress bar on stderr if it is a terminal and there is more than one instance; otherwise nothing. Lines of the
+    log replace the bar, and its next step draws it below them."""
     if total < 2 or settings.quiet or not sys.stderr.isatty():  # noqa: PLR2004 (one instance needs no bar)
         yield lambda _: None
         return

@@ -29,7 +29,7 @@ def command(name: str, *, list_names: bool) -> None:
 
 
 def _schemas() -> dict[str, str]:
-    """Names as they are typed, and where the schemas stand."""
+    """The names to type, and the files of the schemas."""
     from reconciler.support.package_files import resource_path
 
     root = resource_path("schemas")

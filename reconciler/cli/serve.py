@@ -100,7 +100,7 @@ def command(**options: Any) -> None:
 
 
 def _readable(item: Incomplete) -> Desired | None:
-    """What its database can be read by; an embedded server is not started for that alone."""
+    """Enough to read its database; an embedded server is not started only for that."""
     known = item.known
     return None if known is None or is_embedded(known.database.url.reveal()) else known
 
@@ -111,7 +111,7 @@ def _service(ready: RunSetup, listen: Listen, *, allow_writes: bool) -> Service:
     from reconciler.web.token_keys import reread_token_keys
     from reconciler.web.tokens import Tokens
 
-    # Made beside the database only where every database is embedded: else they are the operator's.
+    # Created beside the database only if every database is embedded: otherwise they are the operator's.
     said = partial(ready.run.log.warning, "serve", error="key_files")
     keys = reread_token_keys(os.environ, ready.beside, said)
     if keys.made:

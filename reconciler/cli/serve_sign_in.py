@@ -1,4 +1,4 @@
-"""Options of `fivrec serve` for one login for the fleet, and what they come to."""
+"""Options of `fivrec serve` for one login for the fleet, and their values."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _OWN = ("oidc_issuer", "oidc_client_id", "oidc_groups_claim", "role", "source_ur
 
 @dataclass(frozen=True, slots=True)
 class SignInSettings:
-    """The options as they were given; no issuer: no login for the fleet."""
+    """The options as given; without an issuer there is no login for the fleet."""
 
     oidc_issuer: str | None
     oidc_client_id: str | None
@@ -65,7 +65,7 @@ sign_in_options = combine(
 
 
 def take_sign_in(options: dict[str, Any]) -> SignInSettings:
-    """Takes its own out of the options. UsageError if they don't belong together, MissingSetting without the extra."""
+    """Takes its own options out. Raises UsageError if they don't belong together, MissingSetting without the extra."""
     settings = SignInSettings(**{name: options.pop(name) for name in _OWN})
     if settings.oidc_issuer is None:
         for name, value in (("--oidc-client-id", settings.oidc_client_id), ("--role", settings.role)):
@@ -115,7 +115,7 @@ def with_sign_in(service: Service, settings: SignInSettings, paths: tuple[str, .
 
 
 def client_secret(environ: Any) -> Secret | None:
-    """Of the variable, or the file that the other variable names; None: a public client."""
+    """The secret from the variable, or from the file that the other variable names; None: a public client."""
     if text := environ.get(SECRET, ""):
         return Secret(text)
     name = environ.get(SECRET_FILE, "")
@@ -134,7 +134,8 @@ def client_secret(environ: Any) -> Secret | None:
 
 
 def repository_root(paths: Sequence[str]) -> str:
-    """The repository that holds the manifests: a service's working directory is hardly in it. Else this folder."""
+    """The repository that contains the manifests, since a service's working directory is rarely in it; otherwise this
+    folder."""
     here = Path.cwd()
     starts = [Path(os.path.abspath(path)) for path in paths if path != "-"]  # noqa: PTH100 (no link is followed)
     places = (place for start in (*starts, here) for place in (start, *start.parents))

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class _PasswordVariable(click.Option):
-    """Needed unless the password itself is given."""
+    """Required unless the password itself is given."""
 
     def consume_value(self, ctx: click.Context, opts: Mapping[str, Any]) -> tuple[Any, click.core.ParameterSource]:
         self.required = "admin_password" not in opts and "FIVREC_SETUP_ADMIN_PASSWORD" not in os.environ
@@ -112,7 +112,7 @@ def _say_done(log: EventLog, setup: Setup, report: InstanceReport, *, kept: bool
 
 
 def _keeps_another(ready: RunSetup, setup: Setup, report: InstanceReport) -> bool:
-    """Whether the administrator was there already, with another password than the given one."""
+    """Whether the administrator already existed, with another password than the given one."""
     from reconciler.engine.setup import holds_password, made_admin
 
     return not made_admin(report) and not asyncio.run(holds_password(ready.desired[0], ready.run, setup))
@@ -135,7 +135,7 @@ def _end(report: InstanceReport, stopped: int, settings: Settings) -> None:
 def _answer(
     setup: Setup, made: tuple[str | None, tuple[str, ...]], now: Any, *, done: bool, show: bool
 ) -> dict[str, Any]:
-    """As the seed has it (Resposta do Script), with the company and the queues that are there now."""
+    """As in the seed (Resposta do Script), with the company and the queues that exist now."""
     company, queues = made
     return {
         "success": done,

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM, from a command's start to its end: it stops, says so, and is gone within ten seconds."""
+"""SIGINT and SIGTERM, from a command's start to its end: it stops, reports that, and has ended within ten seconds."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from reconciler.model.records import dataclass
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 LIMIT_S = 9.0
-"""A process that has not ended by then, because it waits for a name server or for the reader of its output, is killed:
-the databases roll back what was open."""
+"""Seconds after which a process that has not ended, because it waits for a name server or for the reader of its output,
+is killed: the databases roll back open transactions."""
 
 
 class Stopped(KeyboardInterrupt):
-    """A type of its own: Python remembers a bare one that passes through `exec`, as dataclasses use it, and ends the
-    process by SIGINT whatever its code was to be."""
+    """A type of its own: Python remembers a plain KeyboardInterrupt that passes through `exec`, as dataclasses use it,
+    and then ends the process by SIGINT whatever its exit code is."""
 
 
 @dataclass(slots=True)
 class Signals:
-    """The first signal that came, 0 while none did. A process has one of these, as it has one set of handlers.
+    """The first signal that came, 0 if none did. A process has one of these, as it has one set of handlers.
 
-    A signal raises Stopped where it meets the command, so that servers stop and files close; once a
-    result stands (`hold`) it is only noted, and the result is written whole.
+    A signal raises Stopped in the command, so that servers stop and files close. Once a result is complete (`hold`) the
+    signal is only noted, and the result is written in full.
     """
 
     number: int = 0
@@ -39,7 +39,7 @@ class Signals:
         self.holding = True
 
     def note(self, number: int) -> None:
-        """A signal came, here or where others listen: the time that is left begins."""
+        """Note that a signal came, here or to other listeners: the remaining time begins."""
         if self.number:
             return
         self.number = number
@@ -56,5 +56,5 @@ SIGNALS = Signals()
 
 
 def outlive_hangup() -> None:
-    """For services: SIGHUP asks them to read their files again, and must not end one that has only begun."""
+    """For services: SIGHUP asks them to read their files again, and must not end one that is still starting."""
     signal.signal(signal.SIGHUP, lambda *_: None)

@@ -72,7 +72,7 @@ def command(**options: Any) -> None:
 
 
 def status_as_json(view: StatusView | None) -> dict[str, Any]:
-    """The instance's part of the JSON document; null where nothing is known."""
+    """The instance's part of the JSON document; null if nothing is known."""
     if view is None:
         return {"declared_environment": None, "configured": False, "status": UNKNOWN, "billing_status": UNKNOWN,
                 "is_locked": None, "enabled_features": {}, "check_interval_minutes": None, "connect_api_url": None,

@@ -1,5 +1,5 @@
-"""stdout and stderr in a state in which nothing that fivrec prints fails for want of a character or a reader, and
-nothing that it prints commands the pipeline that it runs in."""
+"""Prepare stdout and stderr: output never fails because of an unsupported character or a missing reader, and nothing
+that is printed commands the pipeline that runs fivrec."""
 
 from __future__ import annotations
 
@@ -12,31 +12,33 @@ from collections.abc import Callable
 from typing import Any, TextIO
 
 _COMMAND = re.compile(r"##(?=\w*\[)")
-"""What GitHub's, Azure's and TeamCity's runners look for in a line: ##[, ##vso[, ##teamcity[. Ours is ::error."""
-_HARMLESS = r"#\\u0023"  # an escape that JSON reads, and people too
+"""What the runners of GitHub, Azure and TeamCity look for in a line: ##[, ##vso[, ##teamcity[. fivrec's own is
+::error."""
+_HARMLESS = r"#\\u0023"  # an escape that both JSON parsers and people can read
 
 
 _UNSEEN = re.compile(
     "[\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\ufff9-\ufffb\U000e0000-\U000e0fff]"
 )
-"""What turns text around on a screen, commands a terminal, or shows nothing."""
+"""Characters that turn text around on a screen, command a terminal, or are invisible."""
 
 
 def json_text(value: Any, indent: int | None = 2) -> str:
-    """JSON that shows all that it holds: what can't be seen stands as its escape, which any reader takes back."""
+    """JSON in which everything is visible: invisible characters are escaped, which any reader reverses."""
     text = json.dumps(value, ensure_ascii=False, indent=indent)
     return _UNSEEN.sub(lambda found: json.dumps(found[0])[1:-1], text)
 
 
 def prepare() -> None:
-    """A file or pipe gets UTF-8, as JSON, YAML and SQL are read by; a terminal keeps its own encoding. What an
-    encoding lacks, and bytes of a path that are no text, stand as escapes. A closed stream (`>&-`) is /dev/null."""
+    """Files and pipes get UTF-8, which readers of JSON, YAML and SQL expect; a terminal keeps its own encoding.
+    Characters that the encoding lacks, and invalid bytes of a path, are escaped. A closed stream (`>&-`) becomes
+    /dev/null."""
     sys.stdout = _prepared(sys.stdout)
     sys.stderr = _prepared(sys.stderr, matters=False)
 
 
 def let_go_of_stderr() -> None:
-    """At the end: what stderr does not take goes nowhere, else Python would end the process with 120."""
+    """At the end: discard what stderr does not take, otherwise Python would end the process with 120."""
     try:
         io.TextIOWrapper.flush(sys.stderr)  # type: ignore[arg-type]  # not ours, which says nothing
     except OSError:
@@ -46,9 +48,9 @@ def let_go_of_stderr() -> None:
 
 
 class HarmlessWrite:
-    """A stream's `write` that hands no command to a pipeline, whatever text is printed. Where it does not `matter`
-    whether the stream takes it (its reader is gone, its disk is full), that is no error; `failure` keeps its number for
-    the log of a service, which counts what it lost."""
+    """A stream's `write` that hands no command to a pipeline, whatever text is printed. If the stream does not
+    `matter`, a failed write (the reader is gone, the disk is full) is not an error; `failure` keeps its errno for the
+    log of a service, which counts lost lines."""
 
     def __init__(self, stream: TextIO, *, matters: bool = True) -> None:
         self.failure = 0
@@ -83,7 +85,7 @@ def _prepared(stream: TextIO | None, *, matters: bool = True) -> TextIO:
         encoding = stream.encoding if stream.isatty() else "utf-8"
         stream.reconfigure(encoding=encoding, errors="backslashreplace")
         if not isinstance(stream.write, HarmlessWrite):
-            # Not a wrapper around the stream: when it went, it would close what it wraps.
+            # Not a wrapper around the stream: when it is freed, it would close the stream.
             write = HarmlessWrite(stream, matters=matters)
             stream.write = write  # type: ignore[method-assign]
             if not matters:

@@ -63,13 +63,13 @@ def command(**options: Any) -> None:
         _write_json(manifests, problems)
     else:
         count = _write_text(manifests, problems)
-        if count and settings.log_format != "json":  # a JSON log holds events alone
+        if count and settings.log_format != "json":  # a JSON log contains only events
             click.echo(f"{count} problem{'s' if count > 1 else ''}", err=True)
     click.get_current_context().exit(code)
 
 
 def _write_text(manifests: Sequence[Manifest], problems: Sequence[ManifestProblem]) -> int:
-    """How many problems were written."""
+    """Returns how many problems were written."""
     from reconciler.model.errors import group_problems, merge_problems
     from reconciler.model.names import printable
 

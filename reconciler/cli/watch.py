@@ -74,8 +74,8 @@ def _listen(text: str | None) -> Listen | None:
 
 
 def _watch(settings: Settings, own: Own) -> int:
-    """The signal that ended it. All that can be wrong with the input is found first; an instance that lacks something
-    waits until it has it, and keeps no other from its turn."""
+    """Returns the signal that ended it. Everything that can be wrong with the input is found first; an instance that
+    lacks something waits until it is available, and blocks no other."""
     from reconciler.cli.runtime import open_log, resolution_of, resolve_some, start_servers
     from reconciler.cli.watch_service import manifest_source, run_loop
     from reconciler.support.log import QuietLog

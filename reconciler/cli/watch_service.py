@@ -1,4 +1,4 @@
-"""What runs beside the loop of `fivrec watch`: signals, kept connections, the health page, alerts, systemd."""
+"""What runs alongside the loop of `fivrec watch`: signals, kept connections, the health page, alerts, systemd."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Own:
 
 
 class Troubled(Protocol):
-    """Who can say what is wrong; None where nothing is."""
+    """Reports what is wrong; None if nothing is."""
 
     def trouble_alive(self) -> str | None: ...
     def trouble_ready(self) -> str | None: ...
@@ -64,13 +64,13 @@ BEAT_S = 10.0
 
 
 async def run_loop(source: ManifestSource, resolution: Resolution, ready: RunSetup, own: Own) -> int:
-    """Watch until a signal ends it; gives the signal."""
+    """Watch until a signal ends it; returns the signal."""
     from reconciler.database.pool import ConnectionPool
     from reconciler.watch.health import notify
     from reconciler.watch.loop import Watch
     from reconciler.watch.supervisor import supervised
 
-    # A name server that hangs holds a thread for each database: more of them than the loop's usual handful.
+    # A hanging name server blocks a thread per database: more of them than the loop's usual handful.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
     stop, signals = listen_to_signals()
     log = ready.run.log
@@ -98,7 +98,7 @@ async def run_loop(source: ManifestSource, resolution: Resolution, ready: RunSet
 
 
 def looks_of(source: ManifestSource, log: EventLog) -> Callable[[], AsyncIterator[None]]:
-    """When to look at the manifests: when they may have changed, and at SIGHUP. Each call begins to listen."""
+    """When to look at the manifests: when they may have changed, and at SIGHUP. Each call starts listening."""
     from reconciler.watch.files import looks_or, watch_files
 
     asked = hear_hangups(source, log)
@@ -106,8 +106,8 @@ def looks_of(source: ManifestSource, log: EventLog) -> Callable[[], AsyncIterato
 
 
 def hear_hangups(source: ManifestSource | None, log: EventLog) -> asyncio.Event:
-    """SIGHUP sets the event, and has manifests read again whether they changed or not. Key files, CA files and
-    certificates are looked at whenever they are used."""
+    """SIGHUP sets the event, which makes manifests be read again whether or not they changed. Key files, CA files and
+    certificates are checked whenever they are used."""
     asked = asyncio.Event()
 
     def hang_up() -> None:
@@ -122,7 +122,7 @@ def hear_hangups(source: ManifestSource | None, log: EventLog) -> asyncio.Event:
 
 @asynccontextmanager
 async def shared_connect(run: Run) -> AsyncIterator[ConnectPool]:
-    """The connections to Connect that all turns share; a CA file that can't be used is an error now."""
+    """The connections to Connect that all turns share; an unusable CA file is an error now."""
     shared = run.connect
     assert shared is not None  # noqa: S101 (a run that a command began has them)
     try:
@@ -132,8 +132,8 @@ async def shared_connect(run: Run) -> AsyncIterator[ConnectPool]:
 
 
 def manifest_source(settings: Settings, *, resolved_later: bool = False) -> ManifestSource:
-    """The manifests of the command line, to be read again when they change. `resolved_later`: what the name of an
-    environment lacks is found when its instance is resolved."""
+    """The manifests of the command line, to be read again when they change. `resolved_later`: a missing environment
+    variable is found when its instance is resolved."""
     from reconciler.manifest.reuse import Reuse
     from reconciler.watch.files import name_directory, scan_files
     from reconciler.watch.manifests import ManifestSource
@@ -171,8 +171,8 @@ def manifest_source(settings: Settings, *, resolved_later: bool = False) -> Mani
 def _load_sound(
     settings: Settings, load: Callable[[Sequence[str]], tuple[Manifest, ...]], given: Callable[[], dict[str, Any]]
 ) -> tuple[tuple[Manifest, ...], ManifestError | None]:
-    """What to begin with, and what is wrong with the rest. ManifestError if nothing is left, or if a path of the
-    command line leads nowhere."""
+    """The manifests to start with, and what is wrong with the rest. Raises ManifestError if nothing is left, or if a
+    path of the command line does not exist."""
     from reconciler.manifest.loader import load_sound
     from reconciler.manifest.selection import NoneChosen, select
     from reconciler.model.errors import ManifestError
@@ -190,15 +190,15 @@ def _load_sound(
 
 
 def say_broken(source: ManifestSource, log: EventLog) -> None:
-    """The alert of what was left out at the start, if anything was."""
+    """The alert about manifests that were left out at the start, if any."""
     from reconciler.watch.messages import say_manifests
 
     say_manifests(log, None, source.trouble)
 
 
 def resolver(resolution: Resolution, ready: RunSetup) -> Callable[[Manifest], Awaitable[Desired]]:
-    """What a manifest's references yield, at each call. FivrecError if not even its database is known; what else is
-    missing is what it `lacks`."""
+    """The values of a manifest's references, at each call. Raises FivrecError if not even its database is known; other
+    missing values are in `lacks`."""
     from reconciler.manifest.references import Incomplete, asks_others, resolve_each
 
     def resolved(manifest: Manifest) -> Desired:
@@ -222,7 +222,7 @@ def listen_to_signals() -> tuple[asyncio.Event, list[int]]:
 
     def end(number: int) -> None:
         if not signals:
-            # All is transactional: where a name server or a disk holds a thread, to end hard loses nothing.
+            # Everything is transactional: if a name server or a disk blocks a thread, a hard end loses nothing.
             resort = threading.Timer(LAST_RESORT_S, os._exit, (128 + number,))
             resort.daemon = True
             resort.start()
@@ -235,7 +235,7 @@ def listen_to_signals() -> tuple[asyncio.Event, list[int]]:
 
 
 async def _beat(watch: Watch) -> None:
-    """Tell systemd that we are ready and alive. That the loop runs this is the proof."""
+    """Tell systemd that the service is ready and alive. The loop itself runs this, which proves it."""
     from reconciler.watch.health import notify, watchdog_s
 
     notify("READY=1")

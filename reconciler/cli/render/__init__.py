@@ -1,4 +1,4 @@
-"""Reports as text, JSON, markdown and what pipelines read. Pure: a report in, a text out.
+"""Reports as text, JSON, markdown and formats for pipelines. Pure: a report in, a text out.
 
 Start with `output`, which chooses.
 """

@@ -22,7 +22,8 @@ DONE = ("changed", "degraded")
 
 
 def render(report: Report) -> str:
-    """A list of issues. A fingerprint names what is wrong with what, not its values or line: it outlives both."""
+    """A list of issues. A fingerprint identifies the problem and its subject, not its values or line, so that it stays
+    the same when these change."""
     issues = [*_of_run(report), *(issue for item in report.instances for issue in _of_instance(item, report.command))]
     return json_text(_distinct(issues))
 
@@ -65,7 +66,7 @@ def _summary(change: Change) -> str:
 
 
 def _severity(change: Change) -> str:
-    """Drift, and what takes something away, before what was meant."""
+    """Drift, and changes that remove something, before intended changes."""
     return "major" if change.cause == "drift" or change.action in ("deactivate", "remove") else "minor"
 
 
@@ -81,13 +82,13 @@ def _issue(check: str, said: str, severity: str, place: Place, identity: tuple[s
 
 
 def relative(path: str) -> str:
-    """GitLab and GitHub take paths from the repository's root, where a pipeline runs."""
+    """GitLab and GitHub expect paths from the repository's root, where a pipeline runs."""
     pure = PurePath(path or ".")
     return PurePath(os.path.relpath(pure) if pure.is_absolute() else pure).as_posix()
 
 
 def _distinct(issues: list[Issue]) -> list[Issue]:
-    """GitLab shows one issue per fingerprint: the same thing said twice gets a number."""
+    """GitLab shows one issue per fingerprint: repetitions get a number."""
     seen: dict[str, int] = {}
     for issue in issues:
         first = issue["fingerprint"]

@@ -1,4 +1,4 @@
-"""`diff --explain` as text: each field declared, applied and live, one below the other."""
+"""`diff --explain` as text: each field as declared, applied and live, below each other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a report leaves in GitHub Actions: annotations at the manifests' lines, and the step's summary."""
+"""Write a report to GitHub Actions: annotations at the manifests' lines, and the step's summary."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from reconciler.model.names import printable
 from reconciler.planning.report import InstanceReport, Report
 
 Place = tuple[str, int, int]
-"""Path, line and column; 0 where there is none."""
+"""Path, line and column; 0 if there is none."""
 
 
 def publish(report: Report, environ: Mapping[str, str]) -> None:
     """Annotations on stderr, which the runner reads as well; the comment's text into GITHUB_STEP_SUMMARY.
 
-    A summary that cannot be written is logged and changes nothing: the run's own result counts.
+    A summary that can't be written is logged and changes nothing: the run's own result counts.
     """
     for line in workflow_commands(report):
         click.echo(line, err=True)
@@ -36,7 +36,7 @@ def publish(report: Report, environ: Mapping[str, str]) -> None:
 
 
 def workflow_commands(report: Report) -> Iterator[str]:
-    """Errors as errors, conflicts and what a guard would refuse as warnings, what is former as notices."""
+    """Errors as errors, conflicts and refusals of a guard as warnings, former resources as notices."""
     title = f"fivrec {report.command}"
     if report.error is not None:
         for problem in map(merge_problems, group_problems(report.problems or report.lacking)):

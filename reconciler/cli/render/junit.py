@@ -13,7 +13,7 @@ from reconciler.support.log import counted
 
 
 def render(report: Report) -> str:
-    """A conflict fails no case, since fivrec can't mend it: it stands in the case's output."""
+    """A conflict fails no test case, because fivrec can't repair it: it is in the case's output."""
     cases = [_case(item, report.command) for item in report.instances]
     if report.error is not None:
         cases.append(_run_case(report))
@@ -57,7 +57,7 @@ def _case(item: InstanceReport, command: str) -> ET.Element:
 
 
 def _run_case(report: Report) -> ET.Element:
-    """The run as a case of its own: no instance was tried."""
+    """The run as a test case of its own: no instance was tried."""
     assert report.error is not None  # noqa: S101 (the caller's condition, for the type checker)
     case = ET.Element("testcase", {"name": "run", "classname": printable(f"fivrec.{report.command}"), "time": "0.000"})
     groups = group_problems(report.problems)

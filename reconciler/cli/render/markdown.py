@@ -1,7 +1,7 @@
-"""Reports as a comment on a pull request: GitHub's and GitLab's markdown, short enough for either.
+"""Reports as a comment on a pull request, in the markdown of GitHub and GitLab, short enough for both.
 
-Every name, value and message is foreign text: outside of fences it stands in <code> with all punctuation as entities,
-so that it can neither be structure nor notify anyone; inside, no line begins with it.
+Every name, value and message is foreign text: outside of fences it is in <code> with all punctuation as entities, so
+that it can neither be structure nor notify anyone; inside, no line begins with it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from reconciler.planning.status_check import KnownStatus, needs_attention
 LIMIT = 60_000
 """Characters of the whole; a comment on GitHub may have 65,536."""
 TABLE, ATTENTION = 0.25, 0.6
-"""Up to which share of it the table may go, and what needs attention; blocks of instances take the rest."""
+"""The largest share of it for the table, and for what needs attention; blocks of instances take the rest."""
 CLOSING = 600
 """Kept free for the line that says what was left out."""
 NAMED_AFTER_INSTANCE = frozenset({"config", "environment", "status"})
@@ -44,7 +44,7 @@ ICONS = {
 
 @dataclass(slots=True)
 class _Page:
-    """What was written so far, and how much of what found no place."""
+    """The text so far, and how much had no room."""
 
     limit: int
     size: int = 0
@@ -64,7 +64,7 @@ class _Page:
 
 
 def render(report: Report, limit: int = LIMIT) -> str:
-    """The comment, of `limit` characters at most. Equal reports give equal text but for durations."""
+    """The comment, of at most `limit` characters. Equal reports give equal text except for durations."""
     page = _Page(limit)
     page.write(f"<!-- fivrec {_entities(printable(report.command))} -->\n### {_heading(report)}\n")
     _write_table(page, report)
@@ -109,12 +109,12 @@ def _heading(report: Report) -> str:
 
 
 def _quiet_word(report: Report) -> str:
-    """What no change means: a check compares no rows but the lock, and drift is not all that may differ."""
+    """The words for no changes: a check compares only the lock, and `drift` ignores other differences."""
     return {"check": "checked", "drift": "without drift"}.get(report.command, "in sync")
 
 
 def _suspended_or_unpaid(report: Report) -> Iterator[tuple[InstanceReport, KnownStatus]]:
-    """What `check` ends with 6 for, which is no change where it is known already."""
+    """The instances for which `check` ends with 6; a status that was known already is not a change."""
     for item in report.instances if report.command == "check" else ():
         status = item.connect.status if item.connect else None
         known = KnownStatus(status.status, status.billing_status) if status else None
@@ -123,7 +123,7 @@ def _suspended_or_unpaid(report: Report) -> Iterator[tuple[InstanceReport, Known
 
 
 def _unchanged(outcomes: Sequence[str], quiet: str) -> list[str]:
-    """Only what was compared is in sync: nobody may read it of an instance that was skipped or could not be read."""
+    """Only a compared instance is in sync: nobody may read that of one that was skipped or could not be read."""
     in_sync = outcomes.count("in_sync")
     if in_sync < len(outcomes):
         return [f"{in_sync} {quiet}"] if in_sync else []
@@ -193,7 +193,7 @@ def _write_attention(page: _Page, report: Report) -> None:
 
 
 def _attention(report: Report) -> Iterator[str]:
-    """Errors, then what a guard or a run has to say, then conflicts: the gravest survive a cut."""
+    """Errors, then messages of a guard or a run, then conflicts: the most serious survive a cut."""
     if report.error is not None:
         groups = group_problems(report.problems)
         places = [str(merge_problems(group)) for group in groups] or [report.error.message]
@@ -229,7 +229,7 @@ class _Group:
 
 
 def _find_equal(report: Report) -> dict[str, tuple[str, ...]]:
-    """By its lines, each change that two instances or more have, with their names."""
+    """By its lines, each change that at least two instances have, with their names."""
     found: dict[str, list[str]] = {}
     for item in report.instances:
         for change in item.changes:
@@ -238,7 +238,7 @@ def _find_equal(report: Report) -> dict[str, tuple[str, ...]]:
 
 
 def _group_equal(equal: dict[str, tuple[str, ...]]) -> tuple[_Group, ...]:
-    """Those of the same instances together, what most instances have first."""
+    """Changes of the same instances together, those of the most instances first."""
     by_instances: dict[tuple[str, ...], list[str]] = {}
     for unit, names in equal.items():
         by_instances.setdefault(names, []).append(unit)
@@ -247,7 +247,7 @@ def _group_equal(equal: dict[str, tuple[str, ...]]) -> tuple[_Group, ...]:
 
 
 def _write_group(page: _Page, group: _Group) -> None:
-    """Equal changes once, with the names of the instances that have them."""
+    """Equal changes once, with the names of their instances."""
     many = f"in {len(group.instances)} instances"
     what = code(group.units[0].partition("\n")[0]) if len(group.units) == 1 else f"{len(group.units)} equal changes"
     names = f"# {cut(printable(', '.join(group.instances)), LONGEST_NAMES)}"
@@ -261,7 +261,7 @@ def _write_group(page: _Page, group: _Group) -> None:
 
 
 def _write_block(page: _Page, item: InstanceReport, equal: Container[str]) -> None:
-    """What one instance alone changes, folded; as many of it as there is room for."""
+    """The changes of one instance alone, folded; as many of them as there is room for."""
     accepted = item.plan.accepted if item.plan else ()
     own = [change for change in item.changes if _shared_unit(item, change) not in equal]
     if not own and not accepted:
@@ -282,7 +282,7 @@ def _write_block(page: _Page, item: InstanceReport, equal: Container[str]) -> No
 
 
 def _shared_unit(item: InstanceReport, change: Change) -> str:
-    """Its lines as those of other instances may be: what is named after its instance is named so."""
+    """Its lines in a form that may equal those of other instances: the instance's own name is replaced."""
     if change.key.kind in NAMED_AFTER_INSTANCE and change.key.name == item.instance:
         change = replace(change, key=Key(change.key.kind, "(instance)"))
     return _unit(change)

@@ -1,4 +1,4 @@
-"""A report in the form that --output names, on stdout; and to the pipeline it runs in."""
+"""Write a report to stdout in the format of --output; and to the pipeline that runs fivrec."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from reconciler.model.types import encodable
 from reconciler.planning.report import Report, as_json
 
 MACHINE_FORMATS = frozenset({"json", "markdown", "codequality", "junit"})
-"""Forms that hold errors of the run too; text leaves them to stderr."""
+"""Formats that include errors of the run; text leaves them to stderr."""
 
 
 def write_report(report: Report, output: str, *, fields: bool) -> None:
-    """`output` as --output has it, or `explained` for the text of --explain. `fields` shows fields in text; the other
-    forms always have them."""
+    """`output` as for --output, or `explained` for the text of --explain. `fields` shows fields in text; the other
+    formats always do."""
     match output:
         case "json":
             click.echo(encodable(json_text(as_json(report))))
@@ -44,7 +44,7 @@ def write_report(report: Report, output: str, *, fields: bool) -> None:
 
 
 def publish(report: Report) -> None:
-    """Tell the pipeline too, where it is one of GitHub's."""
+    """Report to the pipeline too, if it is one of GitHub's."""
     if os.environ.get("GITHUB_ACTIONS") == "true":
         from reconciler.cli.render.github import publish as publish_at_github
 

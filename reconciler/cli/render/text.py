@@ -1,4 +1,4 @@
-"""Reports as text for people: a block per instance with changes, then a recap as Ansible's."""
+"""Reports as text for people: a block per instance with changes, then a recap like Ansible's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values and foreign text made fit to be shown: no control or bidirectional character reaches a terminal or a page."""
+"""Make values and foreign text safe to show: no control or bidirectional character reaches a terminal or a page."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ SIGNS = {"create": "+", "update": "~", "deactivate": "-", "remove": "-"}
 
 
 def show(value: Value, longest: int = 100) -> str:
-    """A value as JSON, cut if it is long, marked if it may be read as another; JSON output has it whole."""
+    """A value as JSON, cut if it is long, marked if it may be read as another; JSON output has it in full."""
     text = json.dumps(value, ensure_ascii=False, sort_keys=True)
     return cut(printable(text), longest) + _mark(text)
 
 
 def _mark(text: str) -> str:
-    """Words of letters that look like those of another alphabet pass for what they are not."""
+    """Marks words that mix alphabets, because letters that look alike can imitate another name."""
     scripts = mixed_scripts(text)
     return f" [mixed scripts: {', '.join(scripts)}]" if scripts else ""
 
 
 def change_line(change: Change) -> str:
-    """`~ queue/Sales (drift)`, with the source where it is not the manifest."""
+    """`~ queue/Sales (drift)`, with the source if it is not the manifest."""
     source = "" if change.source == "manifest" else f", {change.source}"
     key = str(change.key)
     return f"{SIGNS[change.action]} {printable(key)}{_mark(key)} ({change.cause}{source})"
@@ -40,7 +40,7 @@ def former_line(former: Former) -> str:
 
 
 def since_words(change: Change, since: Mapping[Key, datetime]) -> str:
-    """` since 2026-11-20T10:00:00Z`, of drift that a recording run saw before."""
+    """` since 2026-11-20T10:00:00Z`, for drift that a recording run saw before."""
     known = since.get(change.key) if change.cause == "drift" else None
     return f" since {rfc3339(known)}" if known else ""
 
