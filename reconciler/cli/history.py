@@ -20,8 +20,8 @@ from reconciler.cli.reading_commands import (
     printable,
     since_moment,
     write_errors,
+    write_found,
     write_json,
-    write_table,
 )
 from reconciler.model.errors import MissingSetting, UsageError
 from reconciler.model.types import rfc3339
@@ -94,8 +94,7 @@ def command(**options: Any) -> None:
         entries = [(entry.at, entry.seq, item.instance, entry) for item in readings for entry in item.value or ()]
         entries.sort(key=lambda found: found[:3], reverse=True)
         rows = [_row(instance, entry) for _, _, instance, entry in entries]
-        write_table(HEADINGS, rows, markdown=settings.output == "markdown")
-        write_errors(readings, settings)
+        write_found(settings, HEADINGS, rows, readings, ready.broken)
     click.get_current_context().exit(exit_code(readings, ready.broken))
 
 
@@ -142,6 +141,9 @@ def _row(instance: str, entry: AuditEntry) -> tuple[str, ...]:
 def _write_verified(chains: tuple[QueryResult[Chain], ...], settings: Settings, broken: ManifestError | None) -> int:
     if settings.output == "json":
         write_json("history", chains, _shown_chain, broken)
+    elif settings.output == "markdown":
+        rows = [(item.instance, line.strip()) for item in chains if item.value for line, _ in _lines(item.value)]
+        write_found(settings, ("instance", "audit log"), rows, chains, broken)
     else:
         for item in chains:
             if item.value is not None:

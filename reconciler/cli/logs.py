@@ -19,9 +19,8 @@ from reconciler.cli.reading_commands import (
     format_moment,
     open_readonly,
     since_moment,
-    write_errors,
+    write_found,
     write_json,
-    write_table,
 )
 from reconciler.model.records import dataclass
 
@@ -63,8 +62,7 @@ def command(**options: Any) -> None:
     else:
         rows = [_row(item.instance, check) for item in readings for check in item.value or ()]
         rows.sort(key=lambda row: row[0], reverse=True)
-        write_table(HEADINGS, rows, markdown=settings.output == "markdown")
-        write_errors(readings, settings)
+        write_found(settings, HEADINGS, rows, readings, ready.broken)
     click.get_current_context().exit(exit_code(readings, ready.broken))
 
 

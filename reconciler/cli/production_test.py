@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli.options import OF_APPLY, manifest_options, settings_from
-from reconciler.cli.reading_commands import ask_all, exit_code, write_errors, write_json
+from reconciler.cli.reading_commands import ask_all, exit_code, write_errors, write_found, write_json
 from reconciler.planning.report import FAILED
 
 if TYPE_CHECKING:
     from reconciler.engine.status_and_logs import QueryResult
     from reconciler.planning.production_checks import Check
 
+SIGNS = {True: "✅", False: "❌"}
+
 
 @click.command("production-test", short_help="Run an instance's checks as production, and roll back.")
-@manifest_options("text", "json", unused=OF_APPLY)
+@manifest_options("text", "json", "markdown", unused=OF_APPLY)
 def command(**options: Any) -> None:
     """Run an instance's checks as if it were in production.
 
@@ -41,6 +43,10 @@ def command(**options: Any) -> None:
         )
     if settings.output == "json":
         write_json("production-test", readings, _shown)
+    elif settings.output == "markdown":
+        rows = [(item.instance, check.name, f"{SIGNS[check.passed]} {check.message}")
+                for item in readings for check in item.value or ()]  # fmt: skip
+        write_found(settings, ("instance", "check", "as production"), rows, readings)
     else:
         for item in readings:
             _write(item)
@@ -70,7 +76,7 @@ def _write(item: QueryResult[tuple[Check, ...]]) -> None:
     click.echo(click.style(item.instance, bold=True) + " (as production)")
     checks = item.value or ()
     for check in checks:
-        sign, color = ("✅", "green") if check.passed else ("❌", "red")
-        click.echo(f"  {sign} " + click.style(check.name.ljust(10), fg=color) + printable(check.message))
+        color = "green" if check.passed else "red"
+        click.echo(f"  {SIGNS[check.passed]} " + click.style(check.name.ljust(10), fg=color) + printable(check.message))
     right = sum(check.passed for check in checks)
     click.echo(click.style(f"{item.instance} : passed={right} failed={len(checks) - right}", bold=True))

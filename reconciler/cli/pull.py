@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command("pull", short_help="Write drift back into the manifests.")
-@manifest_options("text", "json", unused=OF_APPLY)
+@manifest_options("text", "json", "markdown", unused=OF_APPLY)
 @click.option("--write", is_flag=True, help="Write the files. Default: only show the difference.")
 @click.option(
     "--resource",
@@ -175,11 +175,33 @@ def _show(
         return
     from reconciler.model.names import printable
 
+    unpulled = [
+        (instance, f"{item.key}" if item.field == "*" else f"{item.key}/{item.field}", item.reason)
+        for instance, item in left
+    ]
+    if settings.output == "markdown":
+        _write_markdown(edited, unpulled, reports, written=written)
+        return
     for file in edited.files:
         click.echo(_diff(file), nl=False)
-    for instance, item in left:
-        name = printable(f"{item.key}" if item.field == "*" else f"{item.key}/{item.field}")
-        click.echo(f"! {instance}: {name} is left: {printable(item.reason)}")
+    for instance, name, reason in unpulled:
+        click.echo(f"! {instance}: {printable(name)} is left: {printable(reason)}")
+
+
+def _write_markdown(
+    edited: Edited, left: Sequence[tuple[str, str, str]], reports: Sequence[InstanceReport], *, written: bool
+) -> None:
+    from reconciler.cli.reading_commands import write_notices, write_table
+    from reconciler.cli.render.markdown import fenced
+
+    count = counted(sum(map(len, edited.made.values())), "value")
+    done = "written" if written else "to write"
+    click.echo(f"<!-- fivrec pull -->\n### fivrec pull: {count} {done} in {counted(len(edited.files), 'file')}\n")
+    if edited.files:
+        click.echo(fenced("".join(map(_diff, edited.files)), "diff"))
+    if left:
+        write_table(("instance", "left", "reason"), left, markdown=True)
+    write_notices([(report.instance, report.error) for report in reports if report.error is not None])
 
 
 def _as_json(instance: str, item: Edit) -> dict[str, Any]:

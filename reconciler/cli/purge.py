@@ -23,7 +23,7 @@ MORE = "purge_more"
 
 
 @click.command("purge", short_help="Delete an instance's development rows.")
-@manifest_options("text", "json")
+@manifest_options("text", "json", "markdown")
 @click.option(
     "--environment",
     type=click.Choice(["development"]),

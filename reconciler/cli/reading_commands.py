@@ -14,7 +14,7 @@ import click
 from reconciler.cli.failure_events import say_failure
 from reconciler.cli.streams import json_text
 from reconciler.model.names import printable as escaped
-from reconciler.model.types import rfc3339
+from reconciler.model.types import ErrorInfo, rfc3339
 from reconciler.planning.report import DONE, FAILED, PARTLY
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from reconciler.engine.status_and_logs import QueryResult
     from reconciler.manifest.references import Need
     from reconciler.model.errors import ManifestError
-    from reconciler.model.types import Desired, ErrorInfo
+    from reconciler.model.types import Desired
 
 T = TypeVar("T")
 
@@ -45,7 +45,6 @@ def unresolved(ready: RunSetup) -> tuple[QueryResult[Any], ...]:
     """Instances that lack something or whose manifest is broken, as readings that failed."""
     from reconciler.engine.status_and_logs import QueryResult
     from reconciler.model.errors import ManifestError
-    from reconciler.model.types import ErrorInfo
 
     lacking: Iterator[QueryResult[Any]] = (
         QueryResult(item.instance, item.environment, None, item.error, item.exit_code, row=item.row)
@@ -103,8 +102,7 @@ def show_connects(
         write_json(command, readings, lambda found: {command: [asdict(item) for item in found or ()]}, ready.broken)  # type: ignore[call-overload]  # dataclasses all
     else:
         rows = [row(item.instance, one) for item in readings for one in item.value or ()]
-        write_table(headings, rows, markdown=settings.output == "markdown")
-        write_errors(readings, settings)
+        write_found(settings, headings, rows, readings, ready.broken)
     return exit_code(readings, ready.broken)
 
 
@@ -140,10 +138,10 @@ def write_json(
     readings: Sequence[QueryResult[T]],
     show: Callable[[T | None], dict[str, Any]],
     broken: ManifestError | None = None,
+    **more: Any,
 ) -> None:
-    """One JSON document: each instance with `show` of its value, and its error; `error` if manifests are broken."""
-    from reconciler.model.types import ErrorInfo
-
+    """One JSON document; `more` of the whole, each instance with what `show` makes of its value, and its error;
+    `error` if manifests are broken."""
     instances = [
         {
             "instance": item.instance,
@@ -154,17 +152,45 @@ def write_json(
         }
         for item in readings
     ]
-    document: dict[str, Any] = {"version": 1, "command": command, "instances": instances}
+    document: dict[str, Any] = {"version": 1, "command": command, **more, "instances": instances}
     if broken is not None:
         document["error"] = {**ErrorInfo.of(broken).as_json(), "problems": [asdict(one) for one in broken.problems]}
     click.echo(json_text(document))
 
 
+def write_found(
+    settings: Settings,
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    readings: Sequence[QueryResult[Any]],
+    broken: ManifestError | None = None,
+) -> None:
+    """A table, and what kept instances from being read: on stderr, and below the table too if that is Markdown."""
+    markdown = settings.output == "markdown"
+    write_table(headings, rows, markdown=markdown)
+    if markdown:
+        errors = [(item.instance, item.error) for item in readings if item.error is not None]
+        own = {problem.instance for problem in broken.problems} if broken else set()
+        if broken is not None and not own <= {name for name, _ in errors}:
+            errors.append(("manifests", ErrorInfo.of(broken)))
+        write_notices(errors)
+    write_errors(readings, settings)
+
+
+def write_notices(errors: Sequence[tuple[str, ErrorInfo]]) -> None:
+    """A list below a Markdown table: whose error, its code, what it says, what to do."""
+    from reconciler.cli.render.markdown import error_line
+
+    lines = [error_line(name, error) for name, error in errors]
+    click.echo("".join(f"\n{line}" for line in lines), nl=bool(lines))
+
+
 def write_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, markdown: bool = False) -> None:
     """Columns aligned for a terminal, or a Markdown table."""
     if markdown:
-        cells = [[printable(cell).replace("|", "\\|") for cell in row] for row in (headings, *rows)]
-        lines = ["| " + " | ".join(row) + " |" for row in cells]
+        from reconciler.cli.render.markdown import cell
+
+        lines = ["| " + " | ".join(map(cell, row)) + " |" for row in (headings, *rows)]
         lines.insert(1, "|" + " --- |" * len(headings))
         click.echo("\n".join(lines))
         return

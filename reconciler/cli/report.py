@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli.options import OF_APPLY, manifest_options, settings_from
-from reconciler.cli.reading_commands import ask_within, unresolved, write_errors
+from reconciler.cli.reading_commands import ask_within, unresolved, write_errors, write_found, write_json
+from reconciler.model.errors import UsageError
 from reconciler.support.log import counted
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ STDOUT = "-"
 
 
 @click.command("report", short_help="Write the status page as one file.")
-@manifest_options("text", unused=OF_APPLY)
+@manifest_options("text", "json", "markdown", unused=OF_APPLY)
 @click.option("--out", required=True, type=click.Path(dir_okay=False), metavar="FILE", help="The file; - is stdout.")
 @click.option("--language", type=click.Choice(["en", "pt"]), help="Default: LANG decides.")
 def command(**options: Any) -> None:
@@ -39,6 +40,10 @@ def command(**options: Any) -> None:
 
     out, language = options.pop("out"), options.pop("language") or _language()
     settings = settings_from(options)
+    if out == STDOUT and settings.output != "text":
+        raise UsageError(
+            f"with --out - the page is on stdout, and -o {settings.output} would be there too", hint="name a file"
+        )
     with open_run(settings, "report", dry=True, each=True) as ready:
         others = unresolved(ready)
         details = (*run_async(ready.run, _details(ready, settings.forks)), *map(_unread, others))
@@ -47,19 +52,25 @@ def command(**options: Any) -> None:
     _write(out, text)
     where = "on stdout" if out == STDOUT else f"in {out}"
     ready.run.log.info("report", f"📄 {counted(len(details), 'instance')} {where}")
-    write_errors((*others, *filter(None, map(_trouble, details[: len(details) - len(others)]))), settings)
+    readings = (*map(_reading, details[: len(details) - len(others)]), *others)
+    if settings.output == "json":
+        write_json("report", readings, lambda _: {}, ready.broken, file=out)
+    elif settings.output == "markdown":
+        rows = [(item.instance, item.environment, "❌" if item.error else "✅") for item in readings]
+        write_found(settings, ("instance", "environment", "read"), rows, readings, ready.broken)
+    else:
+        write_errors(readings, settings)
     unread = sum(detail.overview.error is not None for detail in details)
-    partly = any(map(_trouble, details)) or ready.broken is not None
+    partly = any(item.error for item in readings) or ready.broken is not None
     click.get_current_context().exit(0 if not partly else 1 if unread == len(details) else 5)
 
 
-def _trouble(detail: Detail) -> QueryResult[Any] | None:
-    """Why an instance could not be read, or not compared as a whole: the page may then lack changes."""
+def _reading(detail: Detail) -> QueryResult[Any]:
+    """What kept an instance from being read, or from being compared as a whole: the page may then lack changes."""
     from reconciler.engine.status_and_logs import QueryResult
 
     overview, diff = detail.overview, detail.diff
-    error = overview.error or (diff.error if diff else None)
-    return QueryResult(overview.instance, overview.environment, None, error) if error else None
+    return QueryResult(overview.instance, overview.environment, None, overview.error or (diff.error if diff else None))
 
 
 def _unread(item: QueryResult[Any]) -> Detail:

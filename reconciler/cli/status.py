@@ -14,9 +14,8 @@ from reconciler.cli.reading_commands import (
     exit_code,
     format_moment,
     open_readonly,
-    write_errors,
+    write_found,
     write_json,
-    write_table,
 )
 from reconciler.cli.render.values import former_line
 from reconciler.model.names import first_of
@@ -66,8 +65,7 @@ def command(**options: Any) -> None:
     if settings.output == "json":
         write_json("status", readings, status_as_json, ready.broken)
     else:
-        write_table(HEADINGS, [_row(item) for item in readings], markdown=settings.output == "markdown")
-        write_errors(readings, settings)
+        write_found(settings, HEADINGS, [_row(item) for item in readings], readings, ready.broken)
     click.get_current_context().exit(code)
 
 

@@ -15,10 +15,10 @@ from reconciler.cli.reading_commands import (
     ask_all,
     exit_code,
     open_readonly,
-    write_errors,
+    write_found,
     write_json,
+    write_notices,
     write_problem,
-    write_table,
 )
 
 if TYPE_CHECKING:
@@ -27,11 +27,12 @@ if TYPE_CHECKING:
     from reconciler.engine.usage import Usage
 
 HEADINGS = ("instance", "environment", "users", "clients", "conversations", "active", "queues", "last activity", "sent")
+QUEUED = "the report is queued, and sent by the next usage --send or watch"
 COLUMNS = ("totalUsers", "totalClients", "totalConversations", "activeConversations", "totalQueues")
 
 
 @click.command("usage", short_help="Show the usage report; --send posts it.")
-@manifest_options("text", "json")
+@manifest_options("text", "json", "markdown")
 @click.option("--send", is_flag=True, help="Queue the report in the database, and post it with all that are waiting.")
 def command(**options: Any) -> None:
     """Show the usage report of each instance, of its environment only.
@@ -54,8 +55,7 @@ def command(**options: Any) -> None:
     if settings.output == "json":
         write_json("usage", readings, _shown, ready.broken)
     else:
-        write_table(HEADINGS, [_row(item) for item in readings])
-        write_errors(readings, settings)
+        write_found(settings, HEADINGS, [_row(item) for item in readings], readings, ready.broken)
         _write_unsent(readings, settings)
     code = exit_code(readings, ready.broken)
     context = click.get_current_context()
@@ -87,8 +87,9 @@ def _row(item: QueryResult[Usage]) -> tuple[str, ...]:
 
 
 def _write_unsent(readings: tuple[QueryResult[Usage], ...], settings: Settings) -> None:
-    for item in readings:
-        problem = _problem(item)
-        if problem is not None and settings.log_format != "json":
-            hint = f"the report is queued, and sent by the next usage --send or watch; {problem.hint}"
-            write_problem(item.instance, problem, hint)
+    unsent = [(item.instance, replace(problem, hint=f"{QUEUED}; {problem.hint}"))
+              for item in readings if (problem := _problem(item)) is not None]  # fmt: skip
+    if settings.output == "markdown":
+        write_notices(unsent)
+    for instance, problem in unsent if settings.log_format != "json" else ():
+        write_problem(instance, problem, problem.hint)

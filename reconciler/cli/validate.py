@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command("validate", short_help="Check manifests offline.")
-@manifest_options("text", "json", unused=OFFLINE)
+@manifest_options("text", "json", "markdown", unused=OFFLINE)
 @click.option("--strict", is_flag=True, help="Also refuse what is valid but probably a mistake.")
 def command(**options: Any) -> None:
     """Check manifests: YAML, schema, templates, rules. Offline: no secret is resolved, no connection made.
@@ -61,6 +61,8 @@ def command(**options: Any) -> None:
         problems, code = (ManifestProblem("environment", 0, 0, exc.message, exc.hint),), exc.exit_code
     if settings.output == "json":
         _write_json(manifests, problems)
+    elif settings.output == "markdown":
+        _write_markdown(manifests, problems)
     else:
         count = _write_text(manifests, problems)
         if count and settings.log_format != "json":  # a JSON log contains only events
@@ -73,16 +75,29 @@ def _write_text(manifests: Sequence[Manifest], problems: Sequence[ManifestProble
     from reconciler.model.errors import group_problems, merge_problems
     from reconciler.model.names import printable
 
-    wrong = {problem.path for problem in problems}
-    for path, count in Counter(manifest.origin.path for manifest in manifests).items():
-        if path in wrong:
-            continue
-        instances = counted(count, "instance")
-        click.echo(f"{printable(path)}: {click.style('ok', fg='green')} ({instances})")
+    for path, count in _sound(manifests, problems):
+        click.echo(f"{printable(path)}: {click.style('ok', fg='green')} ({counted(count, 'instance')})")
     groups = group_problems(problems)
     for group in groups:
         click.echo(printable(str(merge_problems(group))))
     return len(groups)
+
+
+def _write_markdown(manifests: Sequence[Manifest], problems: Sequence[ManifestProblem]) -> None:
+    from reconciler.cli.reading_commands import write_table
+    from reconciler.model.errors import group_problems, merge_problems
+
+    sound = [(path, f"✅ {counted(count, 'instance')}") for path, count in _sound(manifests, problems)]
+    groups = map(merge_problems, group_problems(problems))
+    wrong = [(problem.place, f"❌ {problem.words()}") for problem in groups]
+    write_table(("manifest", "result"), [*sound, *wrong], markdown=True)
+
+
+def _sound(manifests: Sequence[Manifest], problems: Sequence[ManifestProblem]) -> Iterator[tuple[str, int]]:
+    """The files that nothing is wrong with, and how many instances each declares."""
+    wrong = {problem.path for problem in problems}
+    found = Counter(manifest.origin.path for manifest in manifests)
+    return ((path, count) for path, count in found.items() if path not in wrong)
 
 
 def _write_json(manifests: Sequence[Manifest], problems: Sequence[ManifestProblem]) -> None:

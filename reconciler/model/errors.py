@@ -48,8 +48,11 @@ class ManifestProblem:
     value: str = ""
 
     def __str__(self) -> str:
-        place = f"{self.path}:{self.line}:{self.column}" if self.line else self.path
-        return f"{place}: {self.words()}"
+        return f"{self.place}: {self.words()}"
+
+    @property
+    def place(self) -> str:
+        return f"{self.path}:{self.line}:{self.column}" if self.line else self.path
 
     def words(self) -> str:
         """All but the place."""

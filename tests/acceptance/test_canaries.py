@@ -24,7 +24,10 @@ from tests.support.harness import run_sql
 
 Record = Callable[[str, object], None]
 FORMS = (("console", None), ("json", "json"), ("console", "markdown"))
-MARKDOWN = ("apply", "diff", "check", "status", "logs", "history", "plans", "databases")
+MARKDOWN = (
+    *("apply", "diff", "check", "status", "logs", "history", "plans", "databases"),
+    *("usage", "production-test", "purge", "validate"),
+)
 
 
 @dataclass

@@ -16,7 +16,7 @@ from reconciler.model.errors import group_problems, merge_problems
 from reconciler.model.names import cut, printable
 from reconciler.model.records import dataclass
 from reconciler.model.secret import MASK
-from reconciler.model.types import Key
+from reconciler.model.types import ErrorInfo, Key
 from reconciler.planning.report import InstanceReport, Report
 from reconciler.planning.status_check import KnownStatus, needs_attention
 
@@ -29,6 +29,8 @@ CLOSING = 600
 NAMED_AFTER_INSTANCE = frozenset({"config", "environment", "status"})
 LONGEST, LONGEST_MESSAGE, LONGEST_NAMES = 300, 1_000, 3_000
 PUNCTUATION = re.compile(r"[!-,./:-@\[-`{-~]")
+SPECIAL = re.compile(r"[!#$%&*./<>@\[-`{-~]")
+"""What Markdown, HTML, or a host's links and mentions are made of."""
 
 COLUMNS = ("instance", "environment", "outcome", "changes", "conflicts", "Connect")
 ICONS = {
@@ -82,6 +84,26 @@ def render(report: Report, limit: int = LIMIT) -> str:
 def code(text: str, longest: int = LONGEST) -> str:
     """Foreign text for a line of markdown, a table cell or HTML."""
     return f"<code>{_entities(cut(printable(text), longest))}</code>"
+
+
+def cell(text: str) -> str:
+    """Foreign text for a cell of a table. Words, numbers and times stand as they are: they can't be structure."""
+    shown = printable(text.replace("\n", " "))
+    return code(shown, LONGEST_MESSAGE) if SPECIAL.search(shown) else shown
+
+
+def error_line(instance: str, error: ErrorInfo, icon: str = ICONS["failed"], outcome: str = "") -> str:
+    """An item of a list: whose error, its code, what it says, what to do."""
+    hint = f"; {code(error.hint, LONGEST_MESSAGE)}" if error.hint else ""
+    return f"- {icon} {code(instance)}{outcome}: {_said(error.code, error.message)}{hint}"
+
+
+def fenced(text: str, language: str) -> str:
+    """Text in lines of its own, behind a fence that none of them can close."""
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    lines = "\n".join(map(printable, text.rstrip("\n").split("\n")))
+    return f"{fence}{language}\n{lines}\n{fence}\n"
 
 
 def _entities(text: str) -> str:
@@ -202,9 +224,7 @@ def _attention(report: Report) -> Iterator[str]:
             yield f"- {code(report.error.hint, LONGEST_MESSAGE)}"
     for item in report.instances:
         if item.error is not None:
-            hint = f"; {code(item.error.hint, LONGEST_MESSAGE)}" if item.error.hint else ""
-            said = _said(item.error.code, item.error.message)
-            yield f"- {ICONS[item.outcome]} {code(item.instance)} {item.outcome}: {said}{hint}"
+            yield error_line(item.instance, item.error, ICONS[item.outcome], f" {item.outcome}")
     for item, known in _suspended_or_unpaid(report):
         yield f"- ⚠️ {code(item.instance)}: Connect says {code(f'{known.status}, {known.billing_status}')}"
     for item in report.instances:
@@ -217,7 +237,8 @@ def _attention(report: Report) -> Iterator[str]:
 
 
 def _said(error_code: str, message: str) -> str:
-    return f"{code(f'[{error_code}]')} {code(message, LONGEST_MESSAGE)}"
+    lines = message.replace("\n", "; ")
+    return f"{code(f'[{error_code}]')} {code(lines, LONGEST_MESSAGE)}"
 
 
 @dataclass(frozen=True, slots=True)

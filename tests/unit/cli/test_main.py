@@ -255,6 +255,25 @@ def test_an_empty_variable_is_a_value_that_is_missing(words: str, variable: str,
     assert ended.stderr.splitlines()[1] == f"error [usage]: {said}"
 
 
+SERVICES = ("watch", "serve", "fleet schedule", "fleet worker")
+"""Their events are the log; nothing goes to stdout."""
+OWN_FORM = {"render": ["yaml", "json"]}
+
+
+def test_what_reads_manifests_has_each_form_of_output() -> None:
+    forms = {
+        context.command_path.removeprefix("fivrec "): list(option.type.choices)
+        for context, option in _options()
+        if option.name == "output"
+        and isinstance(option.type, click.Choice)
+        and any(param.name == "paths" for param in context.command.params)
+    }
+    assert len(forms) > 20
+    for name, found in forms.items():
+        wanted = ["text"] if name in SERVICES else OWN_FORM.get(name, ["text", "json", "markdown"])
+        assert found[:3] == wanted, name
+
+
 def test_the_groups_are_those_that_have_commands() -> None:
     assert {name for name in COMMANDS if isinstance(command(name), click.Group)} == GROUPS
 

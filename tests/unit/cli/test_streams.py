@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.cli.reading_commands import write_table
+from reconciler.cli.render.markdown import fenced
 from reconciler.cli.streams import json_text
 from tests.support.cli_process import ROOT
 
@@ -107,8 +108,36 @@ def test_json_shows_all_that_it_holds() -> None:
     assert json.loads(text) == value
 
 
-@pytest.mark.parametrize("markdown", [False, True])
-def test_a_table_shows_what_its_cells_hold(markdown: bool, capsys: pytest.CaptureFixture[str]) -> None:
-    write_table(("name",), (("pay\u202eoff\x9b31m\nx",),), markdown=markdown)
-    cell = r"pay\u202eoff\x9b31m x"
-    assert capsys.readouterr().out == (f"| name |\n| --- |\n| {cell} |\n" if markdown else f"NAME\n{cell}\n")
+def test_a_table_shows_what_its_cells_hold(capsys: pytest.CaptureFixture[str]) -> None:
+    write_table(("name",), (("pay\u202eoff\x9b31m\nx",),))
+    assert capsys.readouterr().out == "NAME\npay\\u202eoff\\x9b31m x\n"
+
+
+def test_a_markdown_table_takes_no_command_from_its_cells(capsys: pytest.CaptureFixture[str]) -> None:
+    cells = (
+        "a|b",
+        "`x`\n| y",
+        "<img src=x>",
+        "@all #1 !2",
+        "[x](http://x)",
+        r"\| \u202e",
+        "pay\u202eoff",
+        "2 as declared: 10:00",
+    )
+    write_table(("text", "x"), [(cell, "") for cell in cells], markdown=True)
+    table = capsys.readouterr().out.splitlines()
+    assert table[:2] == ["| text | x |", "| --- | --- |"]
+    assert table[2:] == [
+        "| <code>a&#124;b</code> |  |",
+        "| <code>&#96;x&#96; &#124; y</code> |  |",
+        "| <code>&#60;img src&#61;x&#62;</code> |  |",
+        "| <code>&#64;all &#35;1 &#33;2</code> |  |",
+        "| <code>&#91;x&#93;&#40;http&#58;&#47;&#47;x&#41;</code> |  |",
+        "| <code>&#92;&#124; &#92;u202e</code> |  |",
+        "| <code>pay&#92;u202eoff</code> |  |",
+        "| 2 as declared: 10:00 |  |",
+    ]
+
+
+def test_no_line_of_a_text_ends_its_fence() -> None:
+    assert fenced("+a\n ````\n-\x1b[31m\n", "diff") == "`````diff\n+a\n ````\n-\\x1b[31m\n`````\n"
