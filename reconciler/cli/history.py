@@ -75,8 +75,8 @@ def command(**options: Any) -> None:
     if options["expect_head"] and not options["verify"]:
         raise UsageError("--expect-head goes with --verify")
     _check_kind(options["kind"])
-    if options["follow"] and options["verify"]:
-        raise UsageError("--follow does not go with --verify")
+    if options["verify"]:
+        _check_whole(options)
     with open_readonly(settings, "history", DATABASE) as ready:
         if options["verify"]:
             head = options["expect_head"]
@@ -96,6 +96,19 @@ def command(**options: Any) -> None:
         rows = [_row(instance, entry) for _, _, instance, entry in entries]
         write_found(settings, HEADINGS, rows, readings, ready.broken)
     click.get_current_context().exit(exit_code(readings, ready.broken))
+
+
+def _check_whole(options: dict[str, Any]) -> None:
+    """A chain holds as a whole, from the first entry on: nobody may take it for an answer about a part."""
+    from click.core import ParameterSource
+
+    context = click.get_current_context()
+    chosen = [name for name in ("since", "kind", "run", "cause", "follow") if options[name]]
+    if context.get_parameter_source("lines") is ParameterSource.COMMANDLINE:
+        chosen.append("lines")
+    if chosen:
+        names = ", ".join(f"--{name}" for name in chosen)
+        raise UsageError(f"--verify checks the whole log and does not go with {names}", hint="leave one of them out")
 
 
 def _check_kind(kind: str | None) -> None:

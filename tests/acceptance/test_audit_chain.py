@@ -125,6 +125,14 @@ def test_concurrent_runs_never_fork_the_chain(fivrec: Fivrec, url: str, head: st
     )
 
 
+def test_verify_refuses_what_would_choose_a_part_of_the_log(fivrec: Fivrec) -> None:
+    for words in ("--since 1h", "--kind queue", "--run ab", "--cause drift", "-n 5", "--follow"):
+        ended = fivrec.run("history", "client.yaml", "--verify", "-o", "json", *words.split())
+        name = "--lines" if words == "-n 5" else words.split()[0]
+        said = f"--verify checks the whole log and does not go with {name}"
+        assert (ended.code, ended.json["error"]["message"]) == (64, said)
+
+
 def test_history_needs_no_keys_and_verify_says_it_lacks_them(fivrec: Fivrec, url: str, head: str) -> None:
     keyless = {"FIVREC_ENCRYPTION_KEY": None}
     shown = fivrec.run("history", "client.yaml", "-o", "json", **keyless)
