@@ -30,13 +30,18 @@ def command(**options: Any) -> None:
     """
     from reconciler.cli.runtime import bounds_of, load, open_log
     from reconciler.manifest.bounds import check_bounds
-    from reconciler.model.errors import ManifestError
+    from reconciler.model.errors import ManifestError, MissingSetting
     from reconciler.model.names import first_of
 
     settings = settings_from(options)
     manifests = load(settings)
     if problems := tuple(check_bounds(manifests, bounds_of(settings))):
         raise ManifestError(problems)
+    if guessed := [one.instance for one in manifests if _reads_unknown_environment(one)]:
+        raise MissingSetting(
+            f"{first_of(guessed, MOST_NAMED)}: templates read the environment, which a run asks for: render is offline",
+            hint="name the environment by {env: …}, which render reads",
+        )
     if settings.output == "json":
         _write_json(manifests)
     else:
@@ -57,13 +62,18 @@ def _write_yaml(manifests: tuple[Manifest, ...]) -> list[str]:
     away: list[str] = []
     for index, manifest in enumerate(manifests):
         here = _from_here(manifest.folder)
-        if here is None and _name_files(manifest.document, "x") != manifest.document:
+        if here is None and _name_files(whole := rendered(manifest), "x") != whole:
             away.append(manifest.instance)
         origin = manifest.origin
         source = " ".join(filter(None, (f"{origin.path}:{origin.line}", origin.row)))
         text = as_yaml(rendered(manifest, here))
         click.echo(("---\n" if index else "") + f"# {printable(source)}\n" + text, nl=False)
     return away
+
+
+def _reads_unknown_environment(manifest: Manifest) -> bool:
+    origins = manifest.origin.origins.values() if "environment_from" in manifest.document else ()
+    return any("variable environment" in words.split(", ") for words in origins)
 
 
 def _from_here(folder: Path) -> str | None:
@@ -105,14 +115,18 @@ def _write_json(manifests: tuple[Manifest, ...]) -> None:
 
 
 def rendered(manifest: Manifest, folder: str | None = None) -> dict[str, Any]:
-    """The document as a manifest: an environment whose variable is not set stays a reference. With a folder, its files
-    are named relative to that."""
+    """The document as a manifest: an environment whose variable is not set, or whose name comes from elsewhere, stays a
+    reference. With a folder its
+    files are named in that."""
     from reconciler.model.kinds.base import literal
 
-    document = {key: value for key, value in manifest.document.items() if key != "environment_unsaid"}
+    own = ("environment_unsaid", "environment_from")
+    document = {key: value for key, value in manifest.document.items() if key not in own}
     environment = dict(document["environment"])
     default = {"default": environment["name"]} if "environment_unsaid" in manifest.document else {}
-    if default or manifest.unset is not None:
+    if "environment_from" in manifest.document:
+        environment["name"] = manifest.document["environment_from"]
+    elif default or manifest.unset is not None:
         environment["name"] = {"env": manifest.environment_variable, **default}
     document = {**document, "environment": environment}
     result: dict[str, Any] = literal(document if folder in (None, ".") else _name_files(document, folder))

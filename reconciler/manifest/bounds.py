@@ -88,6 +88,8 @@ def _secrets(manifest: Manifest, bounds: Bounds) -> Iterator[ManifestProblem]:
 
 
 def _references(document: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    if "environment_from" in document:
+        yield "environment", document["environment_from"]
     for part, key in PLACES:
         if key in document.get(part, {}):
             yield f"{part}/{key}", document[part][key]

@@ -26,6 +26,9 @@ MOST_COMPARED: Final = 5_000  # comparisons of names to find the nearest one: ea
 _FREE_PATHS: Final = re.compile("(vars|config/settings)/")
 _NAME_PATH: Final = re.compile("instances/[0-9]+/instance")
 _SETTINGS: Final = ("config", "settings")
+SOURCES: Final = ("env", "file", "command", "vault", "plugin")
+ENVIRONMENT_KEYS: Final = frozenset({"name", "isolation", "purge_development_data"})
+"""Of an environment's long form; in the short one a reference's keys stand beside them."""
 _BESIDE_SOURCE: Final = frozenset({"default", "generate"})
 REFERENCE_PATHS: Final = re.compile(
     "database/(url|provision_url)|environment/name|config/(connect_api_url|instance_key)|admin/password"
@@ -267,7 +270,7 @@ def _alike(default: Any, own: Any) -> tuple[Any, Any]:
         return default, {"items": own}
     if isinstance(default, list) and isinstance(own, dict):
         return {"items": default}, own
-    if isinstance(own, dict) and "env" not in own:
+    if isinstance(own, dict) and own.keys() <= ENVIRONMENT_KEYS:
         return long_environment(default) if default is not None else None, own
     if isinstance(default, dict):
         return long_environment(default), long_environment(own)
@@ -301,8 +304,8 @@ def long_environment(value: Any) -> Any:
     match value:
         case str():
             return {"name": value}
-        case {"env": name, **rest} if "name" not in rest:
-            default = {"default": rest.pop("default")} if "default" in rest else {}
-            return {"name": {"env": name, **default}, **rest}
+        case {**form} if "name" not in form and not form.keys().isdisjoint(SOURCES):
+            reference = {key: form.pop(key) for key in (*SOURCES, "default") if key in form}
+            return {"name": reference, **form}
         case _:
             return value

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from functools import partial
 from itertools import islice
@@ -51,10 +51,13 @@ from reconciler.support.postgres_url import one_environment
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """One instance's manifest. `document` has the schema's keys in their long forms with all defaults. References are
-    mappings in it, but environment.name is resolved: from `environment_variable`, if that is a reference; `unset` is
-    that variable if it is missing. `environment_unsaid` is the variable whose default counts. `folder` is the base of
-    file references. `variables` says of each variable that the manifest declares whether a template reads it."""
+    """One instance's manifest. `document` has the schema's keys in their long forms with all defaults; references
+    stand in it as mappings, but environment.name is resolved: from `environment_variable`, if that is a reference;
+    `unset` is the variable that it lacks for that. Its key `environment_unsaid` is the one whose default counts; with
+    `environment_from`, any other reference, the name is its default, or no more than a guess, until `in_environment`
+    makes the manifest of the right one.
+    `folder` is what file references start from. `variables` says of each variable that the manifest declares whether
+    a template reads it."""
 
     instance: str
     labels: Mapping[str, str]
@@ -64,6 +67,7 @@ class Manifest:
     variables: Mapping[str, bool] = field(default_factory=dict)
     unset: str | None = None
     environment_variable: str | None = None
+    in_environment: Callable[[str, str], Manifest] | None = field(default=None, compare=False, repr=False)
 
 
 class Made(NamedTuple):
@@ -209,23 +213,19 @@ class _Loading:
             self.findings.extend(islice(check_defaults(entry), MAX_FINDINGS))
             return
         rendering = render_entry(entry, self.extra, self.environ, self.renderer)
-        rendering.raw = normalise_plugins(rendering.raw)
-        findings = [*rendering.findings, *islice(check_schema(rendering), MAX_FINDINGS)]
-        raw = without_findings(rendering.raw, findings) if findings else rendering.raw
-        document, filled = normalise(raw, rendering.environment)
-        if rendering.unsaid is not None:
-            document["environment_unsaid"] = rendering.unsaid
+        document, filled, findings = _check(rendering)
         self.declared.append(declared_by(document, entry.source))
-        for breach in check_rules(document):
-            value = show_value(breach.path, value_at(document, breach.path))
-            findings.append(Finding(entry.source, *breach, value=value))
         if findings:
             self.findings.extend(findings)
             return
         origin = _origin(rendering, document, filled, shared)
         used, unset, variable = _variables(rendering), rendering.missing, rendering.variable
         name, labels = document["instance"], document["labels"]
-        self.loaded.append(Manifest(name, labels, document, origin, file.folder, used, unset, variable))
+        manifest = Manifest(name, labels, document, origin, file.folder, used, unset, variable)
+        if rendering.reference is not None:
+            again = partial(_in_environment, manifest, rendering, shared, extra=self.extra, environ=self.environ)
+            manifest = replace(manifest, in_environment=again)
+        self.loaded.append(manifest)
         if entry.row_key is not None:
             self._keep(file, entry.row_key, Made((self.loaded[-1],), (self.declared[-1],)))
 
@@ -255,6 +255,45 @@ class _Loading:
                 f"environment variables are not set: {words}", hint="set them, or give the reference a default"
             )
         return tuple(self.loaded)
+
+
+def _check(rendering: Rendering) -> tuple[dict[str, Any], tuple[str, ...], list[Finding]]:
+    """The document, the paths of what was filled in, and what is wrong; the document lacks that."""
+    rendering.raw = normalise_plugins(rendering.raw)
+    findings = [*rendering.findings, *islice(check_schema(rendering), MAX_FINDINGS)]
+    raw = without_findings(rendering.raw, findings) if findings else rendering.raw
+    document, filled = normalise(raw, rendering.environment)
+    if rendering.unsaid is not None:
+        document["environment_unsaid"] = rendering.unsaid
+    if rendering.reference is not None:
+        document["environment_from"] = rendering.reference
+    for breach in check_rules(document):
+        value = show_value(breach.path, value_at(document, breach.path))
+        findings.append(Finding(rendering.entry.source, *breach, value=value))
+    return document, filled, findings
+
+
+def _in_environment(
+    manifest: Manifest,
+    rendering: Rendering,
+    shared: FilePlaces,
+    name: str,
+    said: str,
+    *,
+    extra: Mapping[str, Any],
+    environ: Mapping[str, str],
+) -> Manifest:
+    """The manifest once it is known that its environment is `name`, by `said`: its templates and rules see that. Its
+    digest stays that of its words. ManifestError if it does not fit."""
+    entry = rendering.entry
+    raw = {**entry.raw, "environment": {**rendering.raw["environment"], "name": name}}
+    again = render_entry(replace(entry, raw=raw), extra, environ, Renderer())
+    again.entry, again.origins["environment/name"] = entry, said
+    document, filled, findings = _check(again)
+    if findings:
+        raise ManifestError(tuple(place_findings(findings)))
+    origin = replace(_origin(again, document, filled, shared), digest=manifest.origin.digest)
+    return replace(manifest, document=document, labels=document["labels"], origin=origin)
 
 
 def _named(problem: ManifestProblem, documents: Sequence[YamlDocument]) -> ManifestProblem:

@@ -16,9 +16,10 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from reconciler.manifest.bounds import Bounds, check_bounds, check_url
 from reconciler.manifest.loader import Manifest, problem_at
 from reconciler.manifest.missing import SET_MISSING, Missing, build_missing_error
+from reconciler.manifest.rendering import ENVIRONMENTS
 from reconciler.manifest.rules import connect_url_hint, connect_url_problem, database_url_problem
 from reconciler.manifest.secrets.generated_password import password_path, read_or_make, write_password
-from reconciler.manifest.secrets.sources import COMMAND_S, Sources, describe
+from reconciler.manifest.secrets.sources import COMMAND_S, Sources, describe, name_source
 from reconciler.model.errors import FivrecError, ManifestError, ManifestProblem, MissingSetting, SourceError
 from reconciler.model.json_pointer import escape
 from reconciler.model.kinds import KINDS
@@ -45,6 +46,7 @@ from reconciler.support.postgres_url import (
     form_problem,
 )
 
+NAMES = "let it name production or development"
 _SLOW = frozenset({"command", "vault", "plugin"})
 
 Need: TypeAlias = Literal["database", "connect", "admin", "provision"]
@@ -162,6 +164,7 @@ def asks_others(manifest: Manifest) -> bool:
     config = manifest.document["config"]
     declared = [manifest.document["database"].get("url"), config.get("connect_api_url"), config.get("instance_key")]
     declared += [manifest.document["database"].get("provision_url"), manifest.document.get("admin", {}).get("password")]
+    declared.append(manifest.document.get("environment_from"))
     declared += [reference_of(value) for value in config["settings"].values()]
     return any(not _SLOW.isdisjoint(reference) for reference in declared if isinstance(reference, Mapping))
 
@@ -186,8 +189,12 @@ class _Resolving:
     problems: list[ManifestProblem] = field(default_factory=list)
     missing: list[Missing] = field(default_factory=list)
     found: _Values = field(default_factory=_Values)
+    unsaid: str = ""
+    """Why the environment is a default."""
 
     def values(self, needs: frozenset[Need]) -> _Values:
+        if needs and not self._find_environment():
+            return _Values()
         if self.manifest.unset is not None:
             words = f"the variable {self.manifest.unset} is not set"
             self._miss("environment", words, f"{SET_MISSING}, or give the reference a default")
@@ -220,14 +227,46 @@ class _Resolving:
             return self.sources.fetch(declared, self.manifest.folder) or declared.get("default")
         return None
 
+    def _find_environment(self) -> bool:
+        """Ask what names the environment, if no variable does, and go by the manifest of that one. False if it does
+        not fit that one."""
+        reference = self.manifest.document.get("environment_from")
+        if reference is None or self.manifest.in_environment is None:
+            return True
+        try:
+            name = self.sources.fetch(reference, self.manifest.folder)
+        except SourceError as exc:
+            self._say("environment", "", exc)
+            return True
+        if name is None and "default" in reference:
+            self.unsaid, name = describe(reference), reference["default"]
+        if name is None:
+            self._miss("environment", describe(reference), f"{SET_MISSING}, or give the reference a default")
+        elif name not in ENVIRONMENTS:
+            self._misfit("environment", f"{name_source(reference)} names no environment", NAMES)
+        else:
+            said = "default" if self.unsaid else name_source(reference)
+            try:
+                self.manifest = self.manifest.in_environment(name, said)
+            except ManifestError as exc:
+                self.problems.extend(exc.problems)
+                return False
+        return True
+
+    def _environment(self) -> str:
+        """As long as it is not known, the one that refuses nothing that the other takes."""
+        document = self.manifest.document
+        return "development" if "environment_from" in document else str(document["environment"]["name"])
+
     def _check_environment_is_said(self, database: str | None) -> None:
         """Report an environment that is only a default, outside of trials: it decides which rows are managed."""
         variable = self.manifest.document.get("environment_unsaid")
-        if variable is None or database is None or is_embedded(database):
+        unsaid = f"the variable {variable} is not set" if variable is not None else self.unsaid
+        if not unsaid or database is None or is_embedded(database):
             return
         name = self.manifest.document["environment"]["name"]
-        words = f"the variable {variable} is not set, and a default ({name}) counts only with an embedded database"
-        hint = f"set {variable} to production or development"
+        words = f"{unsaid}, and a default ({name}) counts only with an embedded database"
+        hint = f"set {variable} to production or development" if variable is not None else NAMES
         place = problem_at(self.manifest, "environment", f"environment: {words}", hint)
         self.missing.append(Missing(self.manifest.instance, "environment", words, hint, unsaid=True, place=place))
 
@@ -279,7 +318,7 @@ class _Resolving:
         value = self._value("config", "connect_api_url", self.manifest.document["config"]["connect_api_url"])
         if value is None or not self._may_be_embedded("config.connect_api_url", value):
             return None
-        if reason := connect_url_problem(value, self.manifest.document["environment"]["name"]):
+        if reason := connect_url_problem(value, self._environment()):
             self._misfit("config/connect_api_url", f"the Connect URL {reason}", connect_url_hint(value))
             return None
         self.problems.extend(check_url(self.manifest, "config/connect_api_url", value, self.resolution.bounds))
@@ -342,8 +381,8 @@ class _Resolving:
         return declared.get("default") if value is None else value
 
     def _may_be_embedded(self, key: str, value: str) -> bool:
-        """Refuse embedded URLs in production: a forgotten variable must never succeed against an emulator."""
-        production = self.manifest.document["environment"]["name"] == "production"
+        """A forgotten variable must never succeed against an emulator."""
+        production = self._environment() == "production"
         if not is_embedded(value) or not production or self.resolution.allow_embedded:
             return True
         part, _, name = key.partition(".")
@@ -354,10 +393,11 @@ class _Resolving:
         return False
 
     def _say(self, part: str, key: str, exc: SourceError) -> None:
+        path = f"{part}/{key}".rstrip("/")
         if exc.misplaced:
-            self._misfit(f"{part}/{key}", exc.message, exc.hint)
+            self._misfit(path, exc.message, exc.hint)
         else:
-            self._miss(f"{part}.{key}".replace("/", "."), exc.message, exc.hint)
+            self._miss(path.replace("/", "."), exc.message, exc.hint)
 
     def _miss(self, key: str, words: str, hint: str, variable: str | None = None) -> None:
         place = problem_at(self.manifest, key.replace(".", "/"), f"{key}: {words}", hint)

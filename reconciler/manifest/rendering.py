@@ -7,8 +7,9 @@ from contextlib import suppress
 from dataclasses import field
 from typing import Any, Final, get_args
 
-from reconciler.manifest.fleet_document import Entry, long_environment
+from reconciler.manifest.fleet_document import ENVIRONMENT_KEYS, Entry, long_environment
 from reconciler.manifest.positions import Finding, show_value
+from reconciler.manifest.secrets.plugins import normalise_plugin
 from reconciler.manifest.template_budget import TemplateError
 from reconciler.manifest.templates import Renderer, has_template
 from reconciler.model.json_pointer import escape
@@ -25,8 +26,8 @@ ENVIRONMENTS: Final[tuple[str, ...]] = get_args(EnvironmentName)
 
 @dataclass(slots=True)
 class Rendering:
-    """The result for one entry. `variable` is the one that the environment comes from, `missing` the same if it is not
-    set, `unsaid` if its default counts."""
+    """What became of one entry. `variable` is the one that the environment comes from, `missing` the same if it is
+    not set, `unsaid` if its default stands for it. `reference` is what else it comes from: a resolution asks that."""
 
     entry: Entry
     raw: dict[str, Any]
@@ -34,6 +35,7 @@ class Rendering:
     variable: str | None = None
     missing: str | None = None
     unsaid: str | None = None
+    reference: Mapping[str, Any] | None = None
     findings: list[Finding] = field(default_factory=list)
     origins: dict[str, str] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
@@ -172,11 +174,17 @@ class _Walk:
 
 
 def _resolve_environment(rendering: Rendering, environ: Mapping[str, str]) -> None:
-    """The name decides which rows are managed, so a bad value never silently falls back to another."""
-    form = long_environment(rendering.raw.get("environment"))
+    """The name decides which rows are managed, so it never falls back silently from a bad value."""
+    declared = normalise_plugin(rendering.raw.get("environment"), ENVIRONMENT_KEYS)
+    form = long_environment(declared)
     name = form.get("name", "production") if isinstance(form, dict) else None
     if isinstance(name, dict):
-        name = _read_name(rendering, name, environ)
+        name = normalise_plugin(name)
+        if "env" in name or name.keys() <= {"default"}:
+            name = _read_name(rendering, name, environ)
+        else:
+            rendering.raw["environment"] = {**form, "name": name}
+            rendering.reference, name = name, name.get("default")
     if isinstance(name, str) and name in ENVIRONMENTS:
         rendering.environment = name
 

@@ -61,7 +61,9 @@ def _check_connect(document: Mapping[str, Any]) -> Iterator[Breach]:
     url, path = document["config"]["connect_api_url"], "config/connect_api_url"
     if isinstance(url, Mapping):
         url, path = url.get("default"), f"{path}/default"
-    if url is not None and (reason := connect_url_problem(url, document["environment"]["name"])):
+    known = "environment_from" not in document
+    name = document["environment"]["name"] if known else "development"  # which refuses nothing that production takes
+    if url is not None and (reason := connect_url_problem(url, name)):
         yield Breach(path, f"the Connect URL {reason}", connect_url_hint(url))
 
 

@@ -146,7 +146,11 @@ class StatusService:
 
 
 def _lacking(manifest: Manifest, error: FivrecError, known: Desired | None) -> Unserved:
-    environment = UNKNOWN if manifest.unset else manifest.document["environment"]["name"]
+    environment = (
+        UNKNOWN
+        if manifest.unset or "environment_from" in manifest.document
+        else manifest.document["environment"]["name"]
+    )
     overview = Overview(manifest.instance, environment, manifest.labels, error=ErrorInfo.of(error))
     return Unserved(overview, manifest.origin.declared_at, known)
 

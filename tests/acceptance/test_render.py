@@ -45,6 +45,20 @@ def test_what_is_rendered_is_the_same_manifest(fleet: Fivrec) -> None:
         ]
 
 
+def test_an_environment_that_only_a_run_asks_for_stays_a_reference(fleet: Fivrec) -> None:
+    reference = "{file: environment.txt, default: development}"
+    fleet.write(FLEET.replace("{env: NODE_ENV, default: development}", reference), "fleet.yaml")
+    ended = fleet.run("render", "fleet.yaml", "-o", "json")
+    names = [one["manifest"]["environment"]["name"] for one in ended.json["instances"]]
+    assert names == [{"file": "environment.txt", "default": "development"}] * 2
+    assert fleet.run("validate", "--strict", "fleet.yaml").code == 0
+    text = FLEET.replace("{env: NODE_ENV, default: development}", reference)
+    fleet.write(text.replace('"{{ company }}"', '"{{ company }} {{ environment }}"'), "fleet.yaml")
+    ended = fleet.run("render", "fleet.yaml", "-o", "json")
+    said = "a, b: templates read the environment, which a run asks for: render is offline"
+    assert (ended.code, ended.json["error"]["message"]) == (78, said)
+
+
 def test_json_has_references_in_place_of_secrets(fleet: Fivrec) -> None:
     ended = fleet.run("render", "fleet.yaml", "-o", "json", "-l", "a", DB_a="hunter2", P="hunter2")
     document = ended.json

@@ -100,3 +100,17 @@ def test_all_instances_of_a_fleet_take_it_from_the_defaults(example: Fivrec) -> 
     )
     ended = example.run("validate", "fleet.yaml")
     assert ended.code == 0, ended.stderr
+
+
+def test_an_environment_takes_it_in_either_form(example: Fivrec, url: str) -> None:
+    sops = example.folder / "bin" / "sops"
+    sops.write_text(SOPS.replace("{word}", "production"))
+    for form in ("{sops: secrets.enc.yaml#environment}", "{name: {sops: secrets.enc.yaml#environment}}"):
+        example.write(manifest(s=f"environment: production|environment: {form}"))
+        assert example.run("validate", "client.yaml").code == 0
+        assert (example.apply().code, rows(url, "SELECT DISTINCT environment FROM queues")) == (0, [("production",)])
+    sops.write_text(SOPS.replace("{word}", "hunter2"))
+    ended = example.apply()
+    message = ended.json["error"]["message"]
+    assert (ended.code, "secrets.enc.yaml#environment of sops names no environment" in message) == (65, True)
+    assert "hunter2" not in ended.stdout + ended.stderr

@@ -16,6 +16,7 @@ from reconciler.model.errors import SourceError
 GROUP: Final = "fivrec.secrets"
 KNOWN: Final = frozenset({"env", "file", "command", "vault", "plugin", "generate", "default", "name"})
 PLACES: Final = (
+    ("environment", "name"),
     ("database", "url"),
     ("database", "provision_url"),
     ("config", "connect_api_url"),
@@ -63,15 +64,24 @@ def _rewrite(document: dict[str, Any], path: tuple[str, ...]) -> None:
     found: Any = document
     for step in path:
         found = found.get(step) if isinstance(found, dict) else None
-    names = [name for name in found if name not in KNOWN] if isinstance(found, dict) else []
-    if len(names) != 1 or names[0] not in _installed():
+    named = normalise_plugin(found)
+    if named is found:
         return
-    (name,) = names
     node = document
     for step in path[:-1]:
         node[step] = dict(node[step])
         node = node[step]
-    node[path[-1]] = {"plugin": [name, found[name]], **{key: value for key, value in found.items() if key != name}}
+    node[path[-1]] = named
+
+
+def normalise_plugin(found: Any, beside: frozenset[str] = frozenset()) -> Any:
+    """`{plugin: [NAME, VALUE]}` for `{NAME: VALUE}` of an installed package; the same object if it is none. `beside`:
+    keys that may stand there, too."""
+    names = [name for name in found if name not in KNOWN | beside] if isinstance(found, dict) else []
+    if len(names) != 1 or names[0] not in _installed():
+        return found
+    (name,) = names
+    return {"plugin": [name, found[name]], **{key: value for key, value in found.items() if key != name}}
 
 
 @cache

@@ -160,6 +160,23 @@ def describe(reference: Mapping[str, Any]) -> str:
             return "there is no value"
 
 
+def name_source(reference: Mapping[str, Any]) -> str:
+    """`the file env.txt`: what is asked, never what it says."""
+    match reference:
+        case {"env": name}:
+            return f"the variable {name}"
+        case {"file": name}:
+            return f"the file {name}"
+        case {"command": [program, *_]}:
+            return f"the command {program}"
+        case {"vault": path}:
+            return f"{path} in Vault"
+        case {"plugin": [name, value]}:
+            return f"{value} of {name}"
+        case _:
+            return "the reference"
+
+
 def _text(content: bytes, what: str) -> str | None:
     try:
         text = content.decode("utf-8-sig")  # some editors begin a file with a byte order mark

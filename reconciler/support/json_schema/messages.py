@@ -35,8 +35,8 @@ _TYPE_WORDS = {
 }
 _HINT_OF_MISPLACED = {
     "items": "items goes with source: manifest",
-    "default": "default goes with env",
-    "name": "give name or env, not both",
+    "default": "default goes with a reference",
+    "name": "give a name or a reference, not both",
 }
 
 

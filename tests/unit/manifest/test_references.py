@@ -13,7 +13,7 @@ import pytest
 
 from reconciler.manifest.bounds import Bounds
 from reconciler.manifest.loader import load_manifests
-from reconciler.manifest.references import Need, Resolution, resolve, write_generated
+from reconciler.manifest.references import Need, Resolution, asks_others, resolve, write_generated
 from reconciler.model.errors import Busy, ManifestError, ManifestProblem, MissingSetting
 from reconciler.model.secret import Secret
 from reconciler.model.types import ConnectTarget, DatabaseSpec, Desired, EnvironmentSpec, Ignore
@@ -541,6 +541,109 @@ def test_an_environment_by_default_is_named_beside_a_missing_database(run: Run) 
         "a: database.url: the variable DATABASE_URL is not set\na: environment: the variable NODE_ENV is not set, "
         "and a default (production) counts only with an embedded database"
     )
+
+
+FORMS = ("environment: {file: e.txt%s}", "environment: {name: {file: e.txt%s}, isolation: constraints}")
+
+
+def in_file(name: str) -> None:
+    Path("d/e.txt").write_text(name)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_environment_comes_from_a_file_and_templates_see_it(run: Run, form: str) -> None:
+    text = EMBEDDED.replace("environment: development", form % "").replace(
+        "config:", 'config:\n  company_name: "in {{ environment }}"'
+    )
+    for name in ("development", "production"):
+        in_file(f"{name}\n")
+        (desired,) = run(text, ENVIRON)
+        company = desired.managed["setting"].resources[0].fields["value"]
+        assert (desired.environment, company) == (EnvironmentSpec(name), f"in {name}")
+        assert desired.origin.origins["environment/name"] == "the file e.txt"
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_environment_that_a_file_does_not_name_is_missing_or_wrong(run: Run, form: str) -> None:
+    text = EMBEDDED.replace("environment: development", form % "")
+    assert missing(lambda: run(text, {})) == ["a: environment: the file e.txt is not there, or empty"]
+    in_file("hunter2")
+    (problem,) = problems(lambda: run(text, {}))
+    assert (problem.line, problem.message) == (3, "the file e.txt names no environment")
+    Path("e.txt").write_text("production")
+    (problem,) = problems(lambda: run(text.replace("e.txt", "../e.txt"), {}))
+    assert problem.message == 'the file has ".." in its name'
+    folder = folder_with("e2.txt", "production")
+    assert run(text.replace("e.txt", str(folder / "e2.txt")), ENVIRON, secrets_dir=folder)
+
+
+def folder_with(name: str, text: str) -> Path:
+    folder = Path("secrets").absolute()
+    folder.mkdir()
+    (folder / name).write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_environment_by_default_of_a_file_is_for_embedded_databases(run: Run, form: str) -> None:
+    text = EMBEDDED.replace("environment: development", form % ", default: development")
+    assert run(text, {})[0].environment == EnvironmentSpec("development")
+    with pytest.raises(MissingSetting) as caught:
+        run(text, ENVIRON)
+    assert caught.value.code == "environment_unsaid"
+    assert caught.value.message == (
+        "a: environment: the file e.txt is not there, or empty, "
+        "and a default (development) counts only with an embedded database"
+    )
+    in_file("production")
+    assert run(text, ENVIRON)[0].environment == EnvironmentSpec("production")
+
+
+def test_a_command_names_an_environment_if_it_may_be_run(run: Run) -> None:
+    text = EMBEDDED.replace("environment: development", "environment: {command: [echo, production]}")
+    assert missing(lambda: run(text, {})) == ["a: environment: the command echo may not be run"]
+    assert run(text, ENVIRON, allow_command=("echo",))[0].environment == EnvironmentSpec("production")
+    manifest = load_manifests(["d/m.yaml"], environ={})[0]
+    assert (asks_others(manifest), manifest.in_environment is not None) == (True, True)
+
+
+def test_an_environment_out_of_bounds_is_not_asked_for(run: Run) -> None:
+    text = HEAD + "environment: {vault: 'a/b#c', default: production}\n"
+    (problem,) = problems(lambda: run(text, bounds=Bounds(secret=("vault:x/*",))))
+    assert (problem.line, problem.message) == (3, "vault:a/b#c is not one that --allow-secret names")
+
+
+def test_the_rules_of_an_environment_hold_once_it_is_known(run: Run) -> None:
+    text = HEAD + "environment: {file: e.txt}\nconfig: {connect_api_url: 'http://127.0.0.1:1'}\n"
+    in_file("development")
+    assert run(text)[0].environment == EnvironmentSpec("development")
+    in_file("production")
+    (problem,) = problems(lambda: run(text))
+    assert (problem.line, problem.message.startswith("the Connect URL")) == (4, True)
+
+
+def test_other_words_for_an_environment_are_another_manifest(run: Run) -> None:
+    digests = []
+    for name in ("e.txt", "f.txt"):
+        Path("d", name).write_text("production")
+        (desired,) = run(EMBEDDED.replace("environment: development", f"environment: {{file: {name}}}"), ENVIRON)
+        digests += [desired.origin.digest, load_manifests(["d/m.yaml"], environ={})[0].origin.digest]
+    assert (digests[0] == digests[1], digests[2] == digests[3], digests[0] == digests[2]) == (True, True, False)
+
+
+def test_a_fleet_merges_environments_of_any_form(run: Run) -> None:
+    in_file("development")
+    fleet = """\
+version: 1
+defaults:
+  environment: {isolation: enforced, name: production}
+instances:
+  - {instance: a, environment: {file: e.txt}}
+  - {instance: b, environment: {name: {file: e.txt}}, database: {url: "postgresql://h/b"}}
+  - {instance: c, environment: {isolation: constraints}, database: {url: "postgresql://h/c"}}
+"""
+    found = [(item.environment.name, item.environment.isolation) for item in run(fleet)]
+    assert found == [("development", "enforced"), ("development", "enforced"), ("production", "constraints")]
 
 
 OUT_OF_BOUNDS = {

@@ -104,6 +104,7 @@ def test_a_fleet_merges_references_where_the_schema_has_them() -> None:
     places = {path[1 : -len("/file")] for path in KEYS if path.endswith("/file")}
     own = {path for path in places if path.partition("/")[0] not in ("defaults", "instances", "overrides")}
     assert {"database/url", "config/connect_api_url", "config/instance_key", "admin/password"} <= own
+    own -= {"environment"}  # the short form of environment/name
     assert [path for path in own if not REFERENCE_PATHS.fullmatch(path)] == []
 
 
