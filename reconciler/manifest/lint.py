@@ -15,11 +15,11 @@ from reconciler.model.names import invisible_characters, mixed_scripts
 
 
 def lint(manifests: Sequence[Manifest], today: date) -> tuple[ManifestProblem, ...]:
-    """Variables that no template reads, accepted drift that expired, settings that look like secrets but are in plain
-    text, names that differ only in case, and names with characters that mislead."""
+    """Variables that no template reads, accepted drift that expired or has no end, settings that look like secrets and
+    are none, names that differ only in case, and names in which not all is what it looks like."""
     found = [*_unused_variables(manifests), *_same_instances(manifests)]
     for manifest in manifests:
-        found += _expired(manifest, today)
+        found += _accepted_drift(manifest, today)
         found += _no_secrets(manifest)
         found += _same_names(manifest)
         found += _deceptive_names(manifest)
@@ -38,10 +38,14 @@ def _unused_variables(manifests: Sequence[Manifest]) -> Iterator[ManifestProblem
             yield problem_at(owners[0], f"vars/{name}", message, "take it out, or write {{ " + name + " }}")
 
 
-def _expired(manifest: Manifest, today: date) -> Iterator[ManifestProblem]:
+def _accepted_drift(manifest: Manifest, today: date) -> Iterator[ManifestProblem]:
     for index, entry in enumerate(manifest.document.get("ignore") or ()):
         until = entry.get("until")
-        if until is not None and date.fromisoformat(str(until)) < today:
+        if until is None:
+            message = f"the accepted drift of {entry['field']} has no end"
+            hint = "say by until on which day it ends, such as 2026-12-31"
+            yield problem_at(manifest, f"ignore/{index}/field", message, hint)
+        elif date.fromisoformat(str(until)) < today:
             message = f"the accepted drift of {entry['field']} expired on {until}"
             yield problem_at(manifest, f"ignore/{index}/until", message, "take the entry out, or give it a new date")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import ClassVar, Literal, TypeAlias
 
 from reconciler.model.records import dataclass
@@ -87,11 +87,12 @@ class Conflict:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A difference that an `ignore` entry accepts, with the reason it gives."""
+    """A difference that an `ignore` entry accepts, with the reason it gives, and its last day; None: no end."""
 
     key: Key
     field: str
     reason: str
+    until: date | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -248,11 +248,11 @@ def _must_be_made(change: Change) -> bool:
 def _accept_one(change: Change, ignores: Sequence[Ignore]) -> tuple[Change | None, list[Accepted]]:
     whole = _matching(change.key, "", ignores)
     if whole is not None:
-        return None, [Accepted(change.key, "*", whole.reason)]
+        return None, [Accepted(change.key, "*", whole.reason, whole.until)]
     if not isinstance(change, Update):
         by_field = [_matching(change.key, item.field, ignores) for item in change.fields]
         if isinstance(change, Deactivate) and by_field and by_field[0] is not None:
-            return None, [Accepted(change.key, change.fields[0].field, by_field[0].reason)]
+            return None, [Accepted(change.key, change.fields[0].field, by_field[0].reason, by_field[0].until)]
         return change, []
     fields: list[FieldChange] = []
     taken: list[Accepted] = []
@@ -262,7 +262,7 @@ def _accept_one(change: Change, ignores: Sequence[Ignore]) -> tuple[Change | Non
         if entry is None or item.field not in live:  # a rename is accepted with the whole change, or not at all
             fields.append(item)
             continue
-        taken.append(Accepted(change.key, item.field, entry.reason))
+        taken.append(Accepted(change.key, item.field, entry.reason, entry.until))
         live[item.field] = change.observed.fields.get(item.field)
     if not fields:
         return None, taken

@@ -231,9 +231,15 @@ def _conflict(conflict: Conflict) -> dict[str, Value]:
 
 
 def _accepted(plan: Plan | None) -> list[dict[str, Value]]:
-    items = plan.accepted if plan else ()
     return [
-        {"kind": item.key.kind, "name": item.key.name, "field": item.field, "reason": item.reason} for item in items
+        {
+            "kind": item.key.kind,
+            "name": item.key.name,
+            "field": item.field,
+            "reason": item.reason,
+            **({"until": item.until.isoformat()} if item.until else {}),
+        }
+        for item in (plan.accepted if plan else ())
     ]
 
 

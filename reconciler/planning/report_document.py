@@ -6,7 +6,7 @@ The document holds what reports show, so a sensitive field has no value in it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from reconciler.model.changes import Accepted, Change, Conflict, Create, Deactivate, FieldChange, Former, Remove, Update
@@ -33,7 +33,7 @@ def from_document(document: Mapping[str, Any]) -> InstanceReport:
         former=tuple(
             Former(_key(item), item["run_id"], datetime.fromisoformat(item["at"])) for item in document["former"]
         ),
-        accepted=tuple(Accepted(_key(item), item["field"], item["reason"]) for item in document["accepted"]),
+        accepted=tuple(map(_accepted, document["accepted"])),
     )
     return InstanceReport(
         instance=instance,
@@ -56,6 +56,11 @@ def from_document(document: Mapping[str, Any]) -> InstanceReport:
 
 def _error(item: Mapping[str, Any]) -> ErrorInfo:
     return ErrorInfo(item["code"], item["message"], item["hint"])
+
+
+def _accepted(item: Mapping[str, Any]) -> Accepted:
+    until = date.fromisoformat(item["until"]) if item.get("until") else None
+    return Accepted(_key(item), item["field"], item["reason"], until)
 
 
 def _key(item: Mapping[str, Any]) -> Key:

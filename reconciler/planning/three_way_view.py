@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from reconciler.model.changes import Change, Update
+from reconciler.model.changes import Accepted, Change, Update
 from reconciler.model.json_pointer import unescape
 from reconciler.model.kinds import BY_NAME, folded_key
 from reconciler.model.records import dataclass
@@ -45,7 +45,7 @@ class Explained:
     live: bool
     action: str | None
     cause: str | None
-    accepted: str | None
+    accepted: Accepted | None
     fields: tuple[ExplainedField, ...]
     provenance: str | None = None
 
@@ -67,7 +67,7 @@ def explain(key: Key, desired: Desired, plan: Plan, snapshot: Snapshot) -> Expla
         live=row is not None,
         action=change.action if change else None,
         cause=change.cause if change else None,
-        accepted=next((item.reason for item in plan.accepted if item.key == key), None),
+        accepted=next((item for item in plan.accepted if item.key == key), None),
         fields=_fields(key, desired, declared, remembered, row),
         provenance=_provenance(key, last, plan, row, change) if last and declared is None else None,
     )
@@ -222,7 +222,7 @@ def as_json(item: Explained) -> dict[str, Value]:
         "live": item.live,
         "action": item.action,
         "cause": item.cause,
-        "accepted": item.accepted,
+        "accepted": item.accepted.reason if item.accepted else None,
         **({"provenance": item.provenance} if item.provenance else {}),
         "fields": [_field_as_json(field) for field in item.fields],
     }

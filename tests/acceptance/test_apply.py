@@ -266,6 +266,29 @@ def test_accepted_drift_is_left_alone_until_it_expires(fivrec: Fivrec, url: str)
     assert fivrec.diff().changes() == [("queue", "Sales", "update", "drift")]
 
 
+def test_accepted_drift_is_shown_with_its_end(fivrec: Fivrec, url: str) -> None:
+    assert fivrec.apply().code == 0
+    run_sql(url, "UPDATE queues SET description = 'x' WHERE name = 'Sales'")
+    known = {"kind": "queue", "name": "Sales", "field": "description", "reason": "campaign"}
+    for until, words, page, more in (
+        (", until: 2999-12-31", " until 2999-12-31", "until 2999-12-31", {"until": "2999-12-31"}),
+        ("", ", no end", "no end", {}),
+    ):
+        fivrec.write(manifest() + f"ignore: [{{field: queue/Sales/description{until}, reason: campaign}}]\n")
+        said = f"queue/Sales/description: accepted drift{words}: campaign"
+        assert f"  ≈ {said}\n" in fivrec.run("diff", "client.yaml").stdout
+        assert f"\n# {said}\n" in fivrec.run("diff", "client.yaml", "-o", "markdown").stdout
+        assert (
+            f"queue/Sales: accepted drift{words}: campaign"
+            in fivrec.run("diff", "client.yaml", "--explain", "queue/Sales").stdout
+        )
+        assert fivrec.diff().one["accepted"] == [known | more]
+        assert (
+            f'<span class="muted">{page}</span> campaign'
+            in fivrec.run("report", "client.yaml", "--out", "-", "--language", "en").stdout
+        )
+
+
 def test_suspend_watches_but_changes_nothing(fivrec: Fivrec, url: str) -> None:
     assert fivrec.apply().code == 0
     run_sql(url, "UPDATE queues SET description = 'x' WHERE name = 'Sales'")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import click
 
-from reconciler.cli.render.values import show
+from reconciler.cli.render.values import accepted_words, show
 from reconciler.model.names import printable
 from reconciler.model.secret import MASK
 from reconciler.model.types import rfc3339
@@ -44,7 +44,7 @@ def _standing(item: Explained) -> str:
     if item.action is not None:
         return click.style(f"{item.action} ({item.cause})", fg="yellow")
     if item.accepted is not None:
-        return click.style(f"accepted drift: {printable(item.accepted)}", fg="cyan")
+        return click.style(accepted_words(item.accepted), fg="cyan")
     if item.declared_by is None:
         return "not declared, left alone" if item.live else "not declared, not there"
     return click.style("in sync", fg="green")

@@ -10,7 +10,7 @@ import re
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import field, replace
 
-from reconciler.cli.render.values import change_line, conflict_line, former_line, show, since_words
+from reconciler.cli.render.values import accepted_line, change_line, conflict_line, former_line, show, since_words
 from reconciler.model.changes import Change, FieldChange
 from reconciler.model.errors import group_problems, merge_problems
 from reconciler.model.names import cut, printable
@@ -293,7 +293,7 @@ def _write_block(page: _Page, item: InstanceReport, equal: Container[str]) -> No
     digest = f"\n\nplan {code(item.digest)}" if item.digest else ""
     ending = f"```{digest}\n\n</details>\n"
     units = [_unit(change, since_words(change, item.since)) for change in own]
-    units += [f"# {printable(f'{one.key}/{one.field}: accepted: {one.reason}')}" for one in accepted]
+    units += [f"# {accepted_line(one)}" for one in accepted]
     written = _fitting(units, page.room(1.0) - len(opening) - len(ending) - 2)
     if written:
         for text in (opening, *units[:written], ending):

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import click
 
-from reconciler.cli.render.values import change_line, conflict_line, field_line, former_line, since_words
+from reconciler.cli.render.values import accepted_line, change_line, conflict_line, field_line, former_line, since_words
 from reconciler.model.changes import Change
 from reconciler.model.names import printable
 from reconciler.planning.report import InstanceReport, Report
@@ -46,8 +46,7 @@ def _differences(item: InstanceReport, *, fields: bool) -> Iterable[str]:
         if fields:
             yield from (f"      {field_line(field)}" for field in change.fields)
     for accepted in item.plan.accepted if item.plan else ():
-        said = printable(f"{accepted.key}/{accepted.field}: accepted drift: {accepted.reason}")
-        yield click.style(f"  ≈ {said}", fg="cyan")
+        yield click.style(f"  ≈ {accepted_line(accepted)}", fg="cyan")
     for former in item.former:
         yield click.style(f"  {former_line(former)}", fg="cyan")
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from reconciler.model.changes import Change, Conflict, FieldChange, Former
+from reconciler.model.changes import Accepted, Change, Conflict, FieldChange, Former
 from reconciler.model.names import cut, mixed_scripts, printable
 from reconciler.model.secret import MASK
 from reconciler.model.types import Key, Value, rfc3339
@@ -37,6 +37,16 @@ def former_line(former: Former) -> str:
     """`? queue/Night (former: applied 2026-11-20 by run 644bad66)`."""
     when = former.at.astimezone(UTC).date().isoformat()
     return f"? {printable(str(former.key))} (former: applied {when} by run {printable(former.run_id[:8])})"
+
+
+def accepted_line(accepted: Accepted) -> str:
+    """`queue/Sales/description: accepted drift until 2030-12-31: a campaign`."""
+    return printable(f"{accepted.key}/{accepted.field}: {accepted_words(accepted)}")
+
+
+def accepted_words(accepted: Accepted) -> str:
+    end = f" until {accepted.until.isoformat()}" if accepted.until else ", no end"
+    return printable(f"accepted drift{end}: {accepted.reason}")
 
 
 def since_words(change: Change, since: Mapping[Key, datetime]) -> str:

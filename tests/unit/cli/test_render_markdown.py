@@ -79,7 +79,7 @@ def test_the_whole_comment() -> None:
 +   is_active: false
 - queue/Spare (new)
 -   description: "spare"
-# queue/Night/description: accepted: a campaign
+# queue/Night/description: accepted drift, no end: a campaign
 ```
 
 plan <code>{digest}</code>

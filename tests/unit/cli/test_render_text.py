@@ -43,7 +43,7 @@ client-a (production)
       is_active: true → false
   - queue/Spare (new)
       description: "spare" → null
-  ≈ queue/Night/description: accepted drift: a campaign
+  ≈ queue/Night/description: accepted drift, no end: a campaign
   1 queue row would be removed: Spare
 
 client-c (production) degraded

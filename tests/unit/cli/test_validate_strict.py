@@ -27,6 +27,7 @@ queues:
 ignore:
   - {field: queue/Sales/description, until: 2020-01-01, reason: campaign}
   - {field: queue/Sales/is_active, until: 2999-01-01, reason: campaign}
+  - {field: plan/*/price, reason: campaign}
 """
 
 
@@ -48,6 +49,7 @@ def test_strict_names_what_is_hardly_meant_at_its_place(tmp_path: Path) -> None:
         (10, 33, 'settings "Locale" and "locale" differ only in case'),
         (13, 12, 'queues "Sales" and "sales" differ only in case'),
         (15, 45, "the accepted drift of queue/Sales/description expired on 2020-01-01"),
+        (17, 13, "the accepted drift of plan/*/price has no end"),
     ]
 
 

@@ -44,8 +44,9 @@ def test_an_accepted_field_keeps_its_value_and_others_change() -> None:
 @pytest.mark.parametrize(("days", "accepted"), [(-1, False), (0, True), (1, True)])
 def test_acceptance_ends_after_its_last_day(days: int, accepted: bool) -> None:
     entry = ignore("queue/Sales/description", TODAY + timedelta(days=days))
-    kept, _ = accept(changes(queue("Sales", "x")), (entry,), TODAY)
+    kept, found = accept(changes(queue("Sales", "x")), (entry,), TODAY)
     assert (kept == ()) is accepted
+    assert [item.until for item in found] == [entry.until] * accepted
 
 
 @pytest.mark.parametrize(
