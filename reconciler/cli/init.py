@@ -14,6 +14,11 @@ DEFAULT_FILE = "fivrec.yaml"
 FIRST = "client-abc-123"
 OWN_VARIABLES = ("DATABASE_URL", "FIV_APP_API_KEY", "FIV_ADMIN_PASSWORD")
 
+LOST = (
+    "what its database has and the command line has not, such as queues' descriptions and the administrator's name, "
+    "would be cleared or replaced: look at fivrec diff, or take fivrec export, which keeps it"
+)
+
 
 @click.command("init", short_help="Write a commented starter manifest.")
 @click.argument("file", default=DEFAULT_FILE)
@@ -82,6 +87,7 @@ def _build_manifest(file: str, instance: str | None, from_setup: TextIO | None) 
     if from_setup is not None:
         url, key, password = (f"{name}{suffix}" for name in OWN_VARIABLES)
         click.echo(f"set {url}, FIV_APP_API_URL, {key} and {password} for it", err=True)
+        click.echo(LOST, err=True)
     return instance, text
 
 

@@ -245,8 +245,12 @@ class Provider:
         return status, document if isinstance(document, dict) else {}
 
     def _http(self) -> httpx.AsyncClient:
-        # Created for each request, so that a changed CA file counts at the next one.
-        return httpx.AsyncClient(verify=load_context(self.client.ca_file), timeout=_TIMEOUT_S, follow_redirects=False)
+        # Built for each question: a CA file that changes counts at the next one. The file is for Connect, and may know
+        # nothing of the provider's CA: the system's count too.
+        context = load_context(None)
+        if self.client.ca_file is not None:
+            context.load_verify_locations(cafile=self.client.ca_file)
+        return httpx.AsyncClient(verify=context, timeout=_TIMEOUT_S, follow_redirects=False)
 
 
 def _known_keys(given: Iterable[Any]) -> list[Key]:

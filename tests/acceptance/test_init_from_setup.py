@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from reconciler.cli.init import LOST
 from tests.support.harness import PASSWORD, Fivrec, rows
 
 SCRIPT = """\
@@ -41,6 +42,7 @@ def test_the_second_clients_command_line_takes_variables_of_its_own(bare: Fivrec
     assert made.stderr.splitlines() == [
         f"another manifest there takes DATABASE_URL, so this one takes {own}",
         "set DATABASE_URL_TWO, FIV_APP_API_URL, FIV_APP_API_KEY_TWO and FIV_ADMIN_PASSWORD_TWO for it",
+        LOST,
         "clients/two.yaml written, for the instance two; next: fivrec validate clients/two.yaml",
     ]
     rendered = json.loads(bare.run("render", "clients", "-o", "json").stdout)

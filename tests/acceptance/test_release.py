@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
+import socket
 import subprocess
 import sys
+import threading
 import tomllib
 import zipfile
 from pathlib import Path
@@ -93,6 +96,39 @@ def test_the_container_has_the_extras_of_a_release() -> None:
 def test_the_container_installs_nothing_without_a_hash() -> None:
     steps = re.findall(r"pip (?:install|wheel|download) [^\\\n]+", (ROOT / "Containerfile").read_text(encoding="utf-8"))
     assert [("--require-hashes" in step or "--no-index" in step) for step in steps] == [True] * 4
+
+
+def test_the_containers_check_is_for_what_listens_there(tmp_path: Path) -> None:
+    """One that runs another command than a watch, or that ended, is not unhealthy for that."""
+    (words,) = re.findall(r"^HEALTHCHECK .*\\\n +(\[.+\])$", (ROOT / "Containerfile").read_text(), re.MULTILINE)
+    assert words in (ROOT / "docs/watch.md").read_text(encoding="utf-8")
+    python, *script = json.loads(words)
+    assert python == "python"
+
+    def check(port: int, seconds: int = 4) -> int:
+        own = [word.replace("9464", str(port)).replace("), 4)", f"), {seconds})") for word in script]
+        return subprocess.run([sys.executable, *own], capture_output=True, check=False, timeout=60).returncode
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert check(port, 1) == 1  # accepts, and never answers
+
+        def answer(head: bytes) -> int:
+            def serve() -> None:
+                connection, _ = server.accept()
+                with connection:
+                    connection.recv(999)
+                    connection.sendall(head + b"\r\n\r\n")
+
+            thread = threading.Thread(target=serve)
+            thread.start()
+            code = check(port)
+            thread.join()
+            return code
+
+        server.accept()[0].close()  # the one that got no answer
+        assert [answer(b"HTTP/1.1 200 OK"), answer(b"HTTP/1.1 503 Service Unavailable")] == [0, 1]
+    assert check(port) == 0
 
 
 def test_the_lock_names_no_index_and_has_a_hash_for_each_package() -> None:

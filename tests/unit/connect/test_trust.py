@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import ssl
+from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
 import trustme
 
 from reconciler.connect.trust import Trust, WiderTrust, load_context
+from reconciler.web.oidc import Client, Provider
 
 
 def trusted(own: Trust) -> int:
@@ -32,3 +36,19 @@ def test_the_cas_of_a_pipe_count(tmp_path: Path) -> None:
         assert trusted(Trust(f"/dev/fd/{reading}")) == 1
     finally:
         os.close(reading)
+
+
+def test_an_identity_provider_is_trusted_by_the_systems_cas_and_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is for Connect: it may know nothing of the provider's CA."""
+    authorities = trustme.CA(), trustme.CA()
+    for name, authority in zip(("system.pem", "connect.pem"), authorities, strict=True):
+        authority.cert_pem.write_to_path(str(tmp_path / name))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "system.pem"))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "none"))
+    made: list[ssl.SSLContext] = []
+    monkeypatch.setattr("httpx.AsyncClient", lambda *, verify, **_: made.append(verify))
+    for ca_file in (None, str(tmp_path / "connect.pem")):
+        Provider(Client("https://login.example", "fivrec", ca_file=ca_file), lambda: datetime.now(UTC))._http()
+    assert [len(context.get_ca_certs()) for context in made] == [1, 2]
