@@ -42,6 +42,7 @@ COMMANDS: dict[str, str] = {
     "serve": "Serve the integration API and the status page.",
     "report": "Write the status page as one file.",
     "fmt": "Format manifests, comments kept.",
+    "docs": "Print a page of the docs.",
     "fleet": "Spread the work over machines.",
     "completion": "Print a shell's completion script.",
 }

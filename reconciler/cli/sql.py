@@ -6,12 +6,12 @@ import click
 
 
 @click.command("sql", short_help="Print the database setup script.")
-@click.option("--logins", is_flag=True, help="Print the roles and GRANTs of docs/logins.md instead.")
+@click.option("--logins", is_flag=True, help="Print the roles and GRANTs of `fivrec docs logins` instead.")
 def command(*, logins: bool) -> None:
     """Print the SQL that sets a database up, or brings one that the app made up to date.
 
     It is the text of sql/database-setup-script.sql, and what apply runs. With --logins, the statements that make a
-    login for each purpose (docs/logins.md): change the names, and run each part as the role that it names.
+    login for each purpose (fivrec docs logins): change the names, and run each part as the role that it names.
 
     Example: fivrec sql | psql "$DATABASE_URL" -v ON_ERROR_STOP=1 -1
     """

@@ -132,7 +132,7 @@ def newer(database: str, version: int) -> DatabaseError:
     """The refusal to write what a newer fivrec made."""
     return DatabaseError(
         f"{database}: a newer fivrec migrated it to schema {version}; this one knows {latest_version()}",
-        hint="install that fivrec or a newer one: docs/upgrades.md says how to go back",
+        hint="install that fivrec or a newer one: fivrec docs upgrades says how to go back",
         code="schema_newer",
     )
 

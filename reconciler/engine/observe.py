@@ -101,7 +101,7 @@ def note_time_zone(conn: AsyncConnection, run: Run) -> None:
         zone,
         f"⚠️ sessions of database {conn.info.dbname} begin in the time zone {zone}, not in UTC: times that the app "
         "stores without a zone, such as lastActivity, are read as UTC and may be hours off "
-        "(ALTER DATABASE … SET timezone = 'UTC'; docs/troubleshooting.md)",
+        "(ALTER DATABASE … SET timezone = 'UTC'; fivrec docs troubleshooting)",
     )
 
 

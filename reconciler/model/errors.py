@@ -76,7 +76,9 @@ MAX_LISTED = 20
 def extra_hint(*names: str) -> str:
     """How to get a missing extra. It names no command, because a bare name takes whatever an index has under it."""
     extras = " and ".join(names)
-    return f"install fivrec with the extra{'s' if len(names) > 1 else ''} {extras}: docs/recipes/README.md#installing"
+    return (
+        f"install fivrec with the extra{'s' if len(names) > 1 else ''} {extras}: fivrec docs recipes/README#installing"
+    )
 
 
 def group_problems(problems: Iterable[ManifestProblem]) -> tuple[tuple[ManifestProblem, ...], ...]:

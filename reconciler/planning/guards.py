@@ -25,7 +25,7 @@ MOST_NAMED = 10
 
 STRONG_LOGIN = (
     "this login may do more than is needed (superuser, CREATEROLE, BYPASSRLS, or a member of roles): the plain owner "
-    "of the database would do, with CREATEROLE if isolation is enforced; see docs/logins.md"
+    "of the database would do, with CREATEROLE if isolation is enforced; see fivrec docs logins"
 )
 
 

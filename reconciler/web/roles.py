@@ -72,7 +72,7 @@ class RoleRule:
         known = frozenset().union(*self.groups.values())
         if any(name.startswith("/") and name.rpartition("/")[2] in known for name in held):
             return "the provider names groups by their paths: write --role with the path, or turn Full group path off"
-        return "give the person a group that --role names, or change --oidc-groups-claim (docs/sign-in.md)"
+        return "give the person a group that --role names, or change --oidc-groups-claim (fivrec docs sign-in)"
 
 
 def rule_from_text(pairs: Sequence[str], claim: str) -> RoleRule:

@@ -56,7 +56,7 @@ def find_binaries(environ: Mapping[str, str], *, major: int | None = None) -> Bi
         raise MissingSetting(
             f"the embedded data is PostgreSQL {major}'s, and only the programs of {', '.join(seen)} are installed",
             hint=f"name PostgreSQL {major}'s programs in FIVREC_POSTGRES_BIN; with them export the data (pg_dump), "
-            "and import them into a new folder (docs/upgrades.md)",
+            "and import them into a new folder (fivrec docs upgrades)",
             code="embedded_other_version",
         )
     message = "`embedded:` needs PostgreSQL's programs, which are not installed"

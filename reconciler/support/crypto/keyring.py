@@ -39,7 +39,7 @@ _PARTS = 4
 _KEYS_HINT = "set FIVREC_ENCRYPTION_KEY or FIVREC_ENCRYPTION_KEY_FILE"
 _PUT_BACK = (
     "put the file back, from a backup or a copy of its folder, or set FIVREC_ENCRYPTION_KEY to the key; if it is lost: "
-    "docs/keys.md#if-a-key-is-lost"
+    "fivrec docs keys#if-a-key-is-lost"
 )
 
 
@@ -210,7 +210,7 @@ def _retired(where: str, key_id: str, ring: KeyRing) -> MissingSetting:
         said = f"{said} and {ring.beside} holds another one ({given})"
         hint = (
             f"add that key to {ring.beside} as a further line, from a backup or a copy of its folder, then run "
-            "`fivrec key rotate`; if it is lost: docs/keys.md#if-a-key-is-lost"
+            "`fivrec key rotate`; if it is lost: fivrec docs keys#if-a-key-is-lost"
         )
     else:
         said, hint = f"{said} and {ring.beside} is gone", _PUT_BACK

@@ -55,7 +55,7 @@ def test_the_log_says_what_the_token_has_instead_of_a_group(name: str) -> None:
     claims, message, hint = WHY_NONE[name]
     with pytest.raises(NoRole) as caught:
         RULE.role_of(claims)
-    usual = "give the person a group that --role names, or change --oidc-groups-claim (docs/sign-in.md)"
+    usual = "give the person a group that --role names, or change --oidc-groups-claim (fivrec docs sign-in)"
     assert (caught.value.message, caught.value.hint) == (message, hint or usual)
 
 
