@@ -37,7 +37,7 @@ def command(**options: Any) -> None:
     manifests = load(settings)
     if problems := tuple(check_bounds(manifests, bounds_of(settings))):
         raise ManifestError(problems)
-    if guessed := [one.instance for one in manifests if _reads_unknown_environment(one)]:
+    if guessed := [one.instance for one in manifests if "environment_read" in one.document]:
         raise MissingSetting(
             f"{first_of(guessed, MOST_NAMED)}: templates read the environment, which a run asks for: render is offline",
             hint="name the environment by {env: …}, which render reads",
@@ -69,11 +69,6 @@ def _write_yaml(manifests: tuple[Manifest, ...]) -> list[str]:
         text = as_yaml(rendered(manifest, here))
         click.echo(("---\n" if index else "") + f"# {printable(source)}\n" + text, nl=False)
     return away
-
-
-def _reads_unknown_environment(manifest: Manifest) -> bool:
-    origins = manifest.origin.origins.values() if "environment_from" in manifest.document else ()
-    return any("variable environment" in words.split(", ") for words in origins)
 
 
 def _from_here(folder: Path) -> str | None:
@@ -120,7 +115,7 @@ def rendered(manifest: Manifest, folder: str | None = None) -> dict[str, Any]:
     files are named in that."""
     from reconciler.model.kinds.base import literal
 
-    own = ("environment_unsaid", "environment_from")
+    own = ("environment_unsaid", "environment_from", "environment_read")
     document = {key: value for key, value in manifest.document.items() if key not in own}
     environment = dict(document["environment"])
     default = {"default": environment["name"]} if "environment_unsaid" in manifest.document else {}

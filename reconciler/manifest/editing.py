@@ -194,8 +194,8 @@ def _words(declared: Mapping[Key, Mapping[str, Value]]) -> dict[Key, str]:
 
 
 def _rest(document: Mapping[str, Any]) -> str:
-    """The keys that a pull never changes."""
-    kept = dict(document)
+    """What a pull never changes."""
+    kept = {key: value for key, value in document.items() if key != "environment_read"}
     kept["policies"] = {}
     for section in ("environment", "config", *SECTIONS):
         value = kept.pop(section, None)

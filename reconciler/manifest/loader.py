@@ -55,7 +55,7 @@ class Manifest:
     stand in it as mappings, but environment.name is resolved: from `environment_variable`, if that is a reference;
     `unset` is the variable that it lacks for that. Its key `environment_unsaid` is the one whose default counts; with
     `environment_from`, any other reference, the name is its default, or no more than a guess, until `in_environment`
-    makes the manifest of the right one.
+    makes the manifest of the right one; with `environment_read` templates were rendered by that guess.
     `folder` is what file references start from. `variables` says of each variable that the manifest declares whether
     a template reads it."""
 
@@ -267,6 +267,8 @@ def _check(rendering: Rendering) -> tuple[dict[str, Any], tuple[str, ...], list[
         document["environment_unsaid"] = rendering.unsaid
     if rendering.reference is not None:
         document["environment_from"] = rendering.reference
+        if "environment" in rendering.used:
+            document["environment_read"] = True
     for breach in check_rules(document):
         value = show_value(breach.path, value_at(document, breach.path))
         findings.append(Finding(rendering.entry.source, *breach, value=value))

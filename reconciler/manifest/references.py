@@ -17,7 +17,7 @@ from reconciler.manifest.bounds import Bounds, check_bounds, check_url
 from reconciler.manifest.loader import Manifest, problem_at
 from reconciler.manifest.missing import SET_MISSING, Missing, build_missing_error
 from reconciler.manifest.rendering import ENVIRONMENTS
-from reconciler.manifest.rules import connect_url_hint, connect_url_problem, database_url_problem
+from reconciler.manifest.rules import check_rules, connect_url_hint, connect_url_problem, database_url_problem
 from reconciler.manifest.secrets.generated_password import password_path, read_or_make, write_password
 from reconciler.manifest.secrets.sources import COMMAND_S, Sources, describe, name_source
 from reconciler.model.errors import FivrecError, ManifestError, ManifestProblem, MissingSetting, SourceError
@@ -231,7 +231,7 @@ class _Resolving:
         """Ask what names the environment, if no variable does, and go by the manifest of that one. False if it does
         not fit that one."""
         reference = self.manifest.document.get("environment_from")
-        if reference is None or self.manifest.in_environment is None:
+        if reference is None:
             return True
         try:
             name = self.sources.fetch(reference, self.manifest.folder)
@@ -247,11 +247,25 @@ class _Resolving:
         else:
             said = "default" if self.unsaid else name_source(reference)
             try:
-                self.manifest = self.manifest.in_environment(name, said)
+                self.manifest = (self.manifest.in_environment or self._stored_in)(name, said)
             except ManifestError as exc:
                 self.problems.extend(exc.problems)
                 return False
         return True
+
+    def _stored_in(self, name: str, _: str) -> Manifest:
+        """The manifest in that environment, if all that is left of it is its document."""
+        own = ("environment_from", "environment_read")
+        document = {key: value for key, value in self.manifest.document.items() if key not in own}
+        document["environment"] = {**document["environment"], "name": name}
+        found = [problem_at(self.manifest, *breach) for breach in check_rules(document)]
+        if "environment_read" in self.manifest.document:
+            words = "templates read the environment, and in a stored manifest they are rendered without it"
+            hint = "give the worker the manifests' PATH, or name the environment by {env: …}"
+            found.append(problem_at(self.manifest, "environment", words, hint))
+        if found:
+            raise ManifestError(tuple(found))
+        return replace(self.manifest, document=document)
 
     def _environment(self) -> str:
         """As long as it is not known, the one that refuses nothing that the other takes."""

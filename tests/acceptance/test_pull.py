@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from tests.support.harness import INSTANCE, Fivrec, manifest, run_sql
+from tests.support.harness import INSTANCE, Fivrec, manifest, rows, run_sql
 
 STYLED = """\
 # Our first client
@@ -208,3 +208,15 @@ def test_a_database_that_is_gone_is_not_without_drift(fivrec: Fivrec, url: str, 
     assert empty.one["error"]["message"] == f"nothing was ever applied to {name}, so what others changed can't be told"
     pulled = fivrec.run("pull", "client.yaml")
     assert (pulled.code, "nothing was ever applied" in pulled.stderr) == (1, True)
+
+
+def test_a_value_that_reads_an_environment_from_a_file_is_pulled(fivrec: Fivrec, url: str) -> None:
+    words = "{name: Sales}|{name: Sales, description: 'in {{ environment }}'}"
+    fivrec.write(manifest(e="environment: production|environment: {file: environment.txt}", q=words))
+    fivrec.write("production\n", "environment.txt")
+    assert fivrec.apply().code == 0
+    assert rows(url, "SELECT description FROM queues WHERE name = 'Sales'") == [("in production",)]
+    run_sql(url, "UPDATE queues SET description = 'by hand' WHERE name = 'Sales'")
+    assert fivrec.run("pull", "client.yaml", "--write").code == 0
+    assert "{name: Sales, description: 'by hand'}" in (fivrec.folder / "client.yaml").read_text()
+    assert fivrec.diff().code == 0

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from reconciler.manifest.bounds import Bounds
-from reconciler.manifest.loader import load_manifests
+from reconciler.manifest.loader import Manifest, load_manifests
 from reconciler.manifest.references import Need, Resolution, asks_others, resolve, write_generated
 from reconciler.model.errors import Busy, ManifestError, ManifestProblem, MissingSetting
 from reconciler.model.secret import Secret
@@ -611,6 +611,28 @@ def test_an_environment_out_of_bounds_is_not_asked_for(run: Run) -> None:
     text = HEAD + "environment: {vault: 'a/b#c', default: production}\n"
     (problem,) = problems(lambda: run(text, bounds=Bounds(secret=("vault:x/*",))))
     assert (problem.line, problem.message) == (3, "vault:a/b#c is not one that --allow-secret names")
+
+
+def test_a_stored_manifest_finds_its_environment_too(run: Run) -> None:
+    """A fleet's worker may have the document alone; what its templates made of a guess is not taken."""
+    text = EMBEDDED.replace("environment: development", "environment: {file: e.txt}")
+    in_file("production")
+
+    def stored(text: str) -> EnvironmentSpec:
+        Path("d/m.yaml").write_text(text)
+        (loaded,) = load_manifests(["d/m.yaml"], environ={})
+        manifest = Manifest(loaded.instance, loaded.labels, loaded.document, loaded.origin, loaded.folder)
+        (desired,) = resolve((manifest,), needs=ALL, environ=ENVIRON, resolution=Resolution())
+        assert desired.document.keys().isdisjoint({"environment_from", "environment_read"})
+        return desired.environment
+
+    assert stored(text) == EnvironmentSpec("production")
+    with_template = text.replace("config:", 'config:\n  company_name: "in {{ environment }}"')
+    (problem,) = problems(lambda: stored(with_template))
+    assert problem.message.startswith("templates read the environment")
+    loopback = text.replace('{env: FIV_APP_API_URL, default: "embedded:"}', "'http://127.0.0.1:1'")
+    (problem,) = problems(lambda: stored(loopback))
+    assert problem.message.startswith("the Connect URL")
 
 
 def test_the_rules_of_an_environment_hold_once_it_is_known(run: Run) -> None:
