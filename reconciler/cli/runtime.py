@@ -261,10 +261,9 @@ def bounds_of(settings: Settings) -> Bounds:
 
 
 def _missing_key(manifests: Sequence[Manifest], resolution: Resolution) -> MissingSetting | None:
-    """What is wrong with the encryption keys; if all databases are embedded none is required, because one is
-    created."""
-    from reconciler.manifest.references import resolve
-    from reconciler.model.errors import FivrecError, MissingSetting
+    """What is wrong with the encryption keys; of all embedded databases none is needed, it is made."""
+    from reconciler.manifest.references import resolve_databases
+    from reconciler.model.errors import MissingSetting
     from reconciler.support.crypto.key_files import is_set
     from reconciler.support.crypto.keyring import KeyRing
 
@@ -273,11 +272,8 @@ def _missing_key(manifests: Sequence[Manifest], resolution: Resolution) -> Missi
     except MissingSetting as exc:
         if is_set(os.environ):
             return exc
-        try:
-            found = resolve(manifests, needs=frozenset({"database"}), environ=os.environ, resolution=resolution)
-        except FivrecError:
-            return exc
-        return None if all(is_embedded(item.database.url.reveal()) for item in found) else exc
+        found = resolve_databases(manifests, environ=os.environ, resolution=resolution)
+        return None if all(url is not None and is_embedded(url.reveal()) for url in found) else exc
     return None
 
 

@@ -122,6 +122,14 @@ def resolve_each(
     return tuple(_desired_or_incomplete(one, needs) for one in found)
 
 
+def resolve_databases(
+    manifests: Sequence[Manifest], *, environ: Mapping[str, str], resolution: Resolution
+) -> tuple[Secret | None, ...]:
+    """Each manifest's database URL, whatever else it lacks; None if that can't be had."""
+    found = _resolve_values(manifests, frozenset({"database"}), environ, resolution)
+    return tuple(one.found.database for one in found)
+
+
 def _desired_or_incomplete(one: _Resolving, needs: frozenset[Need]) -> Desired | Incomplete:
     if one.problems:
         return Incomplete(one.manifest, ManifestError(tuple(one.problems)))

@@ -43,6 +43,12 @@ def test_all_missing_settings_are_named_with_the_encryption_key(tmp_path: Path) 
     assert (found["message"], found["hint"]) == (MISSING, HINT)
 
 
+def test_no_key_is_asked_for_if_all_databases_are_embedded(tmp_path: Path) -> None:
+    text = "version: 1\ninstance: a\nenvironment: {file: e.txt}\ndatabase: {url: 'embedded:'}\n"
+    found = error(tmp_path, text, FIV_APP_API_KEY="k", FIV_APP_API_URL="https://c.example")
+    assert found["message"] == "a: environment: the file e.txt is not there, or empty"
+
+
 FLEET = """\
 version: 1
 defaults:
