@@ -66,7 +66,7 @@ def command(**options: Any) -> None:
 
 
 def _reading(detail: Detail) -> QueryResult[Any]:
-    """What kept an instance from being read, or from being compared as a whole: the page may then lack changes."""
+    """Why an instance could not be read, or not compared as a whole: the page may then lack changes."""
     from reconciler.engine.status_and_logs import QueryResult
 
     overview, diff = detail.overview, detail.diff

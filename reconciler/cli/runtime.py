@@ -261,7 +261,8 @@ def bounds_of(settings: Settings) -> Bounds:
 
 
 def _missing_key(manifests: Sequence[Manifest], resolution: Resolution) -> MissingSetting | None:
-    """What is wrong with the encryption keys; of all embedded databases none is needed, it is made."""
+    """What is wrong with the encryption keys; if all databases are embedded none is required, because one is
+    created."""
     from reconciler.manifest.references import resolve_databases
     from reconciler.model.errors import MissingSetting
     from reconciler.support.crypto.key_files import is_set

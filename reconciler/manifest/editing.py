@@ -194,7 +194,7 @@ def _words(declared: Mapping[Key, Mapping[str, Value]]) -> dict[Key, str]:
 
 
 def _rest(document: Mapping[str, Any]) -> str:
-    """What a pull never changes."""
+    """The keys that a pull never changes."""
     kept = {key: value for key, value in document.items() if key != "environment_read"}
     kept["policies"] = {}
     for section in ("environment", "config", *SECTIONS):

@@ -403,7 +403,7 @@ class _Resolving:
         return declared.get("default") if value is None else value
 
     def _may_be_embedded(self, key: str, value: str) -> bool:
-        """A forgotten variable must never succeed against an emulator."""
+        """Refuse embedded URLs in production: a forgotten variable must never succeed against an emulator."""
         production = self._environment() == "production"
         if not is_embedded(value) or not production or self.resolution.allow_embedded:
             return True

@@ -174,7 +174,7 @@ class _Walk:
 
 
 def _resolve_environment(rendering: Rendering, environ: Mapping[str, str]) -> None:
-    """The name decides which rows are managed, so it never falls back silently from a bad value."""
+    """The name decides which rows are managed, so a bad value never silently falls back to another."""
     declared = normalise_plugin(rendering.raw.get("environment"), ENVIRONMENT_KEYS)
     form = long_environment(declared)
     name = form.get("name", "production") if isinstance(form, dict) else None
