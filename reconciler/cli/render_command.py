@@ -110,9 +110,8 @@ def _write_json(manifests: tuple[Manifest, ...]) -> None:
 
 
 def rendered(manifest: Manifest, folder: str | None = None) -> dict[str, Any]:
-    """The document as a manifest: an environment whose variable is not set, or whose name comes from elsewhere, stays a
-    reference. With a folder its
-    files are named in that."""
+    """The document as a manifest: an environment whose variable is not set, or whose name comes from another source,
+    stays a reference. With a folder, its files are named relative to that."""
     from reconciler.model.kinds.base import literal
 
     own = ("environment_unsaid", "environment_from", "environment_read")
