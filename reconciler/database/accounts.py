@@ -31,7 +31,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class TokenState:
-    """What a token's use depends on: the account as it is now, the lock, whether the token was given back."""
+    """What decides whether a token may be used: the account as it is now, the lock, and whether it was revoked."""
 
     account: Account | None
     locked: bool
@@ -39,7 +39,7 @@ class TokenState:
 
 
 async def read_account(conn: Connection, scope: Scope, email: str, *, limits: Limits = DEFAULTS) -> Account | None:
-    """The account of this email in the instance's environment; those of the other one do not exist here."""
+    """Returns the account with this email in the instance's environment, or None. Ignores the other environment."""
     params = {"email": email, "environment": scope.environment}
     statements = {"account": query("access", "account", scope.schema)}
     rows = await transaction.read_once(conn, statements, params, scope=scope, limits=limits)
@@ -49,8 +49,8 @@ async def read_account(conn: Connection, scope: Scope, email: str, *, limits: Li
 async def read_declared_account(
     conn: Connection, scope: Scope, email: str, *, limits: Limits = DEFAULTS
 ) -> Account | None:
-    """The account that an administrator declared with this email is: the exact one, else a single one that differs in
-    case alone."""
+    """Returns the account of the administrator declared with this email: the exact match, or else the only one whose
+    email differs just in case."""
     params = {"email": email, "environment": scope.environment}
     statements = {"account": query("access", "accounts_alike", scope.schema)}
     rows = (await transaction.read_once(conn, statements, params, scope=scope, limits=limits))["account"]
@@ -61,7 +61,7 @@ async def read_declared_account(
 async def read_token_state(
     conn: Connection, scope: Scope, user_id: str, jti: str, *, limits: Limits = DEFAULTS
 ) -> TokenState:
-    """Where fivrec's own schema is missing, as on an app-made database, no token was given back."""
+    """If fivrec's own schema is missing, as in a database that the app made, no token counts as revoked."""
     params = {"user_id": user_id, "jti": jti, "instance": scope.instance, "environment": scope.environment}
     try:
         row = await _read_standing(conn, "standing", params, scope, limits)
@@ -82,12 +82,12 @@ async def _read_standing(
 
 
 async def revoke(conn: Connection, scope: Scope, jti: str, expires_at: datetime, *, limits: Limits = DEFAULTS) -> None:
-    """From now on the token is nobody's. Rows of tokens that expired are dropped on the way."""
+    """Revoke the token. Also deletes the rows of expired tokens."""
     await use_once(conn, scope, jti, expires_at, limits=limits)
 
 
 async def use_once(conn: Connection, scope: Scope, name: str, until: datetime, *, limits: Limits = DEFAULTS) -> bool:
-    """Remember that something was used, until then; whether it was not before."""
+    """Remember until `until` that `name` was used. Returns False if it was used before."""
     writes = [
         (query("access", "forget_revoked"), {}),
         (query("access", "revoke"), {"jti": name, "expires_at": until}),
@@ -96,7 +96,7 @@ async def use_once(conn: Connection, scope: Scope, name: str, until: datetime, *
 
 
 async def read_mark(conn: Connection, scope: Scope, *, limits: Limits = DEFAULTS) -> str:
-    """A text that changes whenever what the page shows of the instance may have changed; "" before the first apply."""
+    """Returns a text that changes whenever the page may have to show something new; "" before the first apply."""
     statements = {"mark": query("access", "mark", scope.schema)}
     params = {"instance": scope.instance}
     rows = await transaction.read_once(conn, statements, params, scope=scope, limits=limits)
@@ -104,6 +104,6 @@ async def read_mark(conn: Connection, scope: Scope, *, limits: Limits = DEFAULTS
 
 
 def _account(row: Mapping[str, Any]) -> Account:
-    """What is no text, such as a password of another type, is an account that nobody logs in to."""
+    """An account whose password isn't text is one that nobody can log in to."""
     password = plain_value(row["password"], "admin", "password", row["id"])
     return Account(row["id"], row["name"] or "", row["email"], Secret(str(password or "")), row["role"] or "")

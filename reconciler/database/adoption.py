@@ -1,7 +1,7 @@
-"""Databases whose schema is missing or stale: read tables that the app made, or that lost something, and finish what
-their migration left for later.
+"""Read a database whose schema is missing or stale (tables that the app made, or that lost something), and finish what
+its migration left for later.
 
-Rows are read as JSON, so that a column that is not there reads as the migration is going to fill it.
+Rows are read as JSON, so that a missing column reads as the value that the migration will fill it with.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _NEEDS = {
 
 @cache
 def _adoptable() -> Mapping[str, str]:
-    """The table that each kind with a statement `adopt` needs."""
+    """Maps each kind that has a statement `adopt` to the table that the statement needs."""
     return {kind.name: kind.table or "fivrec.applied" for kind in KINDS if "adopt" in kind_statements(kind.name)}
 
 
@@ -53,12 +53,12 @@ _ROWS_OF = re.compile(r"FROM (\S*?)(\w+) t\)")
 
 
 def _with_json_as_text(text: LiteralString, as_text: Mapping[str, str]) -> LiteralString:
-    """A statement whose `FROM table t` reads the columns given for the table."""
+    """Returns the statement, with each `FROM table t` selecting the columns that are given for that table."""
 
     def replaced(found: re.Match[str]) -> str:
         schema, table = found.groups()
         columns = as_text.get(table, "").replace("%", "%%")
-        # Names of columns come from the catalogue, quoted by the server.
+        # The column names come from the catalogue; the server quoted them.
         return f"FROM (SELECT {columns} FROM {schema}{table}) t)" if columns else found[0]  # noqa: S608
 
     return _ROWS_OF.sub(replaced, text)
@@ -67,9 +67,9 @@ def _with_json_as_text(text: LiteralString, as_text: Mapping[str, str]) -> Liter
 async def read(
     conn: Connection, tables: Sequence[transaction.Row], scope: Scope, params: Mapping[str, Any]
 ) -> tuple[dict[str, list[transaction.Row]], tuple[str, ...]]:
-    """Read what the tables that are present hold, in the open transaction, and name what is missing.
+    """Read the tables that exist, in the open transaction. Returns their rows and what the schema lacks.
 
-    Nothing is named of a database that was never migrated, or by an older fivrec: everything is made there.
+    If the database was never migrated, or by an older fivrec, nothing is listed: all migrations run there anyway.
     """
     present = {row["name"] for row in tables if row["present"]}
     as_text: dict[str, str] = {}
@@ -92,12 +92,12 @@ async def read(
 
 
 def _is_current(recorded: Iterable[Mapping[str, Any]]) -> bool:
-    """Whether the functions that name what is missing are those of this fivrec. If not, all migrations run anyway."""
+    """Whether the functions that list what is missing are this fivrec's. If not, all migrations run anyway."""
     return parse_version((row["version"], row["checksum"]) for row in recorded) == latest_version()
 
 
 def _load_values(row: dict[str, Any], fields: Iterable[str], json_fields: Iterable[str]) -> None:
-    """Make what was read as JSON the values that the columns' types have: 29.00 of a numeric is a whole number."""
+    """Convert values read as JSON to what a plain read would return: 29.00 from a numeric column is an int."""
     for name in json_fields:
         if isinstance(row[name], str):
             row[name] = loads(row[name])
@@ -108,10 +108,10 @@ def _load_values(row: dict[str, Any], fields: Iterable[str], json_fields: Iterab
 
 
 async def finish(conn: Connection, scope: Scope, *, limits: Limits) -> bool:
-    """Make and validate what a migration left for later because tables are big; False if there was nothing.
+    """Build and validate what a migration left for later because tables are big. Returns False if there was nothing.
 
-    Each step stands alone and holds up readers and writers for moments only, so that one which is interrupted is done
-    by the next apply. A constraint that rows break stays NOT VALID. DatabaseError: lock_timeout, database_timeout, …
+    Each step runs by itself and blocks readers and writers only for moments; the next apply redoes an interrupted one.
+    A constraint that rows break stays NOT VALID. Raises DatabaseError: lock_timeout, database_timeout, …
     """
     rows = await _read_once(conn, "finished", scope, limits)
     if not rows or rows[0]["finished"]:
@@ -139,7 +139,7 @@ async def _read_once(conn: Connection, name: str, scope: Scope, limits: Limits) 
 
 
 async def _make(conn: Connection, step: Mapping[str, Any], scope: Scope, limits: Limits) -> bool:
-    """False if rows break the constraint that was to be validated."""
+    """Returns False if rows break the constraint to be validated."""
     if step["before"] is not None:
         await _alone(conn, step["before"], scope, limits)
     if step["kind"] in ("unique", "index"):
@@ -154,7 +154,7 @@ async def _make(conn: Connection, step: Mapping[str, Any], scope: Scope, limits:
 
 
 async def _alone(conn: Connection, statement: str, scope: Scope, limits: Limits) -> None:
-    """One statement in a transaction of its own. Waiting for a lock keeps others waiting, so it waits for moments."""
+    """Run one statement in its own transaction. It waits for locks only briefly, as others queue up behind it."""
     for last in (*(False,) * (_LOCK_TRIES - 1), True):
         await transaction.open_writing(conn, {}, {}, scope=scope, limits=replace(limits, lock_wait_s=_LOCK_WAIT_S))
         try:

@@ -1,4 +1,4 @@
-"""Alerts that wait in the instance's database until every receiver took them. Sends nothing."""
+"""Alerts that wait in the instance's database until every receiver has taken them. Sends nothing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class AlertRow:
 async def read_alerts(
     conn: Connection, scope: Scope, *, older_s: float, limits: Limits = DEFAULTS
 ) -> tuple[tuple[dict[str, Value], ...], str | None]:
-    """Those that wait, oldest first, and the code of the trouble that was told last if nobody told that it is over."""
+    """Returns the waiting alerts, oldest first, and the code of the last reported trouble, or None if it is over."""
     statements = {"waiting": query("alerts", "waiting"), "trouble": query("alerts", "trouble")}
     params = {"instance": scope.instance, "older_s": older_s}
     rows = await read_once(conn, statements, params, scope=scope, limits=limits)
@@ -35,7 +35,7 @@ async def read_alerts(
 
 
 def alert_statements(alerts: Sequence[AlertRow], scope: Scope) -> list[Statement]:
-    """Store them, and drop what nobody asks for anymore."""
+    """Returns the statements that store these alerts and delete old ones."""
     if not alerts:
         return []
     rows = [{"id": row.id, "alert": row.alert, "payload": dict(row.payload)} for row in alerts]

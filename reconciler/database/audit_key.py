@@ -1,6 +1,6 @@
 """The audit key: random, one per database, sealed by the encryption keys. Signs entries; decides nothing.
 
-It outlives the encryption keys: rotating those seals it again, so that entries of years ago stay verifiable.
+It outlives the encryption keys: rotating them only seals it again, so that old entries can still be verified.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PURPOSE = "audit_log"
 
 @dataclass(frozen=True, slots=True)
 class AuditKey:
-    """An opened key. `since` is the number of the first entry that it signed: sealed with it, it can't be moved."""
+    """An opened key. `since`, the number of the first entry that it signed, is sealed too: nobody can move it."""
 
     since: int
     ring: KeyRing
@@ -33,7 +33,7 @@ class AuditKey:
 
     @classmethod
     def open(cls, stored: SealedKey, keys: KeyRing, instance: str) -> AuditKey:
-        """The key in its seal. MissingSetting: `key_retired`, or `key_mismatch` if it is another instance's."""
+        """Open a sealed key. Raises MissingSetting `key_retired`, or `key_mismatch` if it is another instance's."""
         text = keys.decrypt(stored.sealed, instance, TABLE, COLUMN).reveal()
         since, _, material = text.partition(":")
         if not since.isdecimal():
@@ -41,16 +41,16 @@ class AuditKey:
         return cls(int(since), KeyRing((EncryptionKey(base64.b64decode(material)),)))
 
     def seal(self, keys: KeyRing, instance: str) -> SealedKey:
-        """MissingSetting if there is no encryption key."""
+        """Raises MissingSetting if there is no encryption key."""
         material = base64.b64encode(self.ring.keys[0].material).decode()
         return SealedKey(instance, keys.encrypt(Secret(f"{self.since}:{material}"), instance, TABLE, COLUMN))
 
     def sign(self, entry_hash: str) -> str:
-        """`hmac:v1:<key id>:<hex>`, as fingerprints are."""
+        """Returns `hmac:v1:<key id>:<hex>`, the format of fingerprints."""
         return self.ring.fingerprint(Secret(entry_hash), PURPOSE)
 
     def signatures(self) -> Signatures:
-        """What the entries of this key are judged by."""
+        """Returns what verifies the entries that this key signed."""
         return Signatures(self.since, self._fits)
 
     def _fits(self, entry_hash: str, signature: str) -> bool:

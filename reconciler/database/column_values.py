@@ -1,4 +1,4 @@
-"""Values of the app's columns as the model's values: converted where that loses nothing, else refused by name."""
+"""Values of the app's columns as the model's values: converted if that loses nothing, else refused by name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from reconciler.model.kinds.base import YES_NO
 from reconciler.model.types import Value
 
 MOST_DIGITS: Final = 300
-"""A whole number of more is kept as text: Python writes none of thousands, and none of our columns needs it."""
+"""A longer number is kept as text: Python won't write one of thousands of digits, and no column of ours needs it."""
 
 
 _FIRST: Final = datetime(1, 1, 2)  # noqa: DTZ001 (as columns without a time zone are read)
@@ -29,8 +29,8 @@ _LAST: Final = datetime(9999, 12, 30)  # noqa: DTZ001
 
 
 class _BoundedTime(Loader):
-    """Infinity, a year after 9999 or before Christ is read as the last or the first day that Python can count with: one
-    such row of the app, or of a stranger, must not keep all others from being read."""
+    """Reads infinity, and years after 9999 or before Christ, as the last or first day that Python can handle: one such
+    row, whoever wrote it, must not keep all others from being read."""
 
     def __init__(self, oid: int, context: AdaptContext | None = None) -> None:
         super().__init__(oid, context)
@@ -49,21 +49,21 @@ class _BoundedTime(Loader):
 
 
 class _Unpadded(TextLoader):
-    """The blanks that fill a char(n) up are none of its value, as PostgreSQL compares it and casts it to text."""
+    """Strips the blanks that pad a char(n): PostgreSQL ignores them too when it compares or casts the value."""
 
     def load(self, data: Buffer) -> str | bytes:
         return super().load(bytes(data).rstrip(b" "))
 
 
 def register_loaders(context: AdaptContext) -> None:
-    """Have every time and padded text read, on connections that take their adapters from this."""
+    """Register the loaders above for connections that take their adapters from `context`."""
     for name in ("timestamp", "timestamptz"):
         context.adapters.register_loader(name, _BoundedTime)
     context.adapters.register_loader("bpchar", _Unpadded)
 
 
 def plain_value(value: Any, kind: str, column: str, row_id: Any) -> Value:
-    """A column's value. DatabaseError `column_type`, naming table, column and row, if its type has no JSON form."""
+    """Returns a column's value. Raises DatabaseError `column_type`, naming table, column and row, if it isn't JSON."""
     match value:
         case None | bool() | int() | str() | list() | dict():
             return value
@@ -82,7 +82,7 @@ def plain_value(value: Any, kind: str, column: str, row_id: Any) -> Value:
 
 
 def whole_value(value: Any) -> int | None:
-    """A column's number, rounded, to be shown; None if it holds none."""
+    """Returns a column's number, rounded for display, or None if it holds none."""
     try:
         found = Decimal(value) if isinstance(value, (str, int, float, Decimal)) else None
     except ArithmeticError:
@@ -91,7 +91,7 @@ def whole_value(value: Any) -> int | None:
 
 
 def time_value(value: Any, kind: str, column: str, row_id: Any) -> datetime | None:
-    """A column's time, aware: also a day, or the text of one. DatabaseError as of `plain_value`."""
+    """Returns a column's time, aware; also from a date, or a text. Raises DatabaseError like `plain_value`."""
     match value:
         case None:
             return None
@@ -110,7 +110,7 @@ def time_value(value: Any, kind: str, column: str, row_id: Any) -> datetime | No
 
 
 def text_value(value: Any) -> str | None:
-    """A column's text to be shown, whatever its type: one odd column must not keep the rest from being read."""
+    """Returns a column's text for display, whatever its type: one odd column must not make the rest unreadable."""
     match value:
         case None | str():
             return value
@@ -126,7 +126,7 @@ _YES = frozenset(yes.lower() for yes, _ in YES_NO)
 
 
 def yes_no_value(value: Any) -> bool:
-    """A column's yes or no, also where the app keeps it as a number or as a word; several of them are none."""
+    """Returns a column's yes or no, even if the app stores it as a number or a word. A list or an object is a no."""
     if isinstance(value, bytes):
         value = value.decode(errors="replace")
     if isinstance(value, str):
@@ -135,7 +135,7 @@ def yes_no_value(value: Any) -> bool:
 
 
 def spellings(text: str) -> tuple[str, ...]:
-    """A name as PostgreSQL casts it to text, or JSON has it, from a column of text, json, bytea, arrays or records."""
+    """Returns how a name may look when it is cast to text from a column of type text, json, bytea, array or record."""
     return (text, f'"{text}"', f"\\x{text.encode().hex()}", f"{{{text}}}", f'["{text}"]', f"({text})")
 
 
@@ -149,7 +149,7 @@ def _other_type(value: Any, kind: str, column: str, row_id: Any) -> DatabaseErro
 
 
 def _number(value: Decimal) -> Value:
-    """An int or float if it is that very number, else its text: PostgreSQL's numeric holds more than JSON does."""
+    """Returns an int or float if it is exactly that number, else its text: numeric can hold more than JSON."""
     if not value.is_finite() or value.adjusted() > MOST_DIGITS:
         return str(value)
     if value == value.to_integral_value():

@@ -42,7 +42,7 @@ Connection: TypeAlias = AsyncConnection[Any]
 
 _MAINTENANCE = ("postgres", "template1")
 _MAY_BE_KEYS = frozenset({"database_auth", "database_error"})
-"""How a login by stale keys ends: the server may say it in any language."""
+"""The codes that a login with stale keys may fail with: the server may say it in any language."""
 
 _CREATE_TRIES = 5
 _ROLLBACK_S = 5.0
@@ -54,11 +54,11 @@ _UTC = frozenset({"UTC", "UCT", "GMT", "GMT0", "GMT+0", "GMT-0", "Greenwich", "U
 class Limits:
     """How long things may take.
 
-    `lock_wait_s`: for another run of the instance, and for a row or table lock of the app. `statement_ms`, `idle_ms`,
-    `transaction_ms`: the server's own, per statement, between two, and for each half of a transaction that holds the
-    lock, reading and writing (PostgreSQL 17 and newer). `total_s`: one reading or writing, whatever the network does.
-    `migrate_s`: a writing that migrates big tables. A link that freezes ends a command after total_s and a connection
-    attempt: within 30 s.
+    `lock_wait_s`: waiting for another run of the instance, or for a row or table lock of the app. `statement_ms`,
+    `idle_ms`, `transaction_ms`: the server's own limits per statement, between two statements, and for each half
+    (reading, writing) of a transaction that holds the lock (PostgreSQL 17 and newer). `total_s`: one read or write,
+    whatever the network does. `migrate_s`: a write that migrates big tables. If a link freezes, the command ends after
+    total_s and a connection attempt: within 30 s.
     """
 
     lock_wait_s: float = 2
@@ -74,9 +74,9 @@ DEFAULTS = Limits()
 
 
 async def connect(url: Secret, *, limits: Limits, application_name: str, dbname: str | None = None) -> Connection:
-    """A connection on which nothing has begun. `dbname` replaces the URL's. DatabaseError: database_unreachable,
-    database_missing, database_auth, database_tls, database_insecure, database_url."""
-    # psycopg logs errors that it passes over, with their text: a DETAIL, a URL. What counts is raised.
+    """Open a connection, without a transaction. `dbname` replaces the URL's. Raises DatabaseError database_unreachable,
+    database_missing, database_auth, database_tls, database_insecure or database_url."""
+    # psycopg logs the text of errors that it ignores, which may hold a DETAIL or a URL. It raises those that matter.
     logging.getLogger("psycopg").setLevel(logging.CRITICAL)
     chosen = parameters(url, connect_s=limits.connect_s, application_name=application_name, dbname=dbname)
     shared_s = None if is_patient(url.reveal()) else min(limits.total_s, 2 * limits.connect_s)
@@ -100,7 +100,7 @@ async def connect(url: Secret, *, limits: Limits, application_name: str, dbname:
 
 
 async def _logged_in(chosen: Mapping[str, Any], known: Login | None) -> PipelinedConnection:
-    # PgBouncer in transaction mode gives each transaction another server: none keeps prepared statements.
+    # Behind PgBouncer in transaction mode, each transaction may get another server: prepared statements would be lost.
     settings: dict[str, Any] = {**chosen, "autocommit": True, "prepare_threshold": None, "context": _adapting()}
     if known is None:
         return await PipelinedConnection.connect(**settings)
@@ -127,7 +127,7 @@ class _Adapting:
 
 @cache
 def _adapting() -> _Adapting:
-    """What reads JSON and times. Each connection has its own copy, which costs less than to say it again."""
+    """The loaders of JSON and times. Each connection copies them, which is cheaper than registering them again."""
     context = _Adapting()
     set_json_loads(loads, context)
     register_loaders(context)
@@ -135,29 +135,29 @@ def _adapting() -> _Adapting:
 
 
 def time_zone(conn: Connection) -> str | None:
-    """The TimeZone that server, database or login give a session, if it is not UTC. Costs no round trip.
+    """Returns the TimeZone that server, database or login set for a session; None if it is UTC. Costs no round trip.
 
-    None if PGTZ is set: libpq then asks for that one, and what others get is not known.
+    Also None if PGTZ is set: libpq then asks for that zone, and the one that other sessions get is unknown.
     """
     zone = conn.info.parameter_status("TimeZone") or "UTC"
     return None if os.environ.get("PGTZ") or zone.removeprefix("Etc/") in _UTC else zone
 
 
 def is_replica(conn: Connection) -> bool:
-    """Whether the server follows another one, and may be behind. Costs no round trip; poolers may not pass it on."""
+    """Whether the server is a replica, which may be behind. Costs no round trip; poolers may not pass it on."""
     return conn.info.parameter_status("in_hot_standby") == "on"
 
 
 async def use_iso_dates(conn: Connection) -> None:
-    """psycopg reads no times in another style, which a database or a login may have as its default."""
+    """Ask for ISO dates if the database or login has another default: psycopg can't read times in other styles."""
     if not (conn.info.parameter_status("DateStyle") or "ISO").startswith("ISO"):
-        # Not local, as others are: PgBouncer keeps this setting for each of its clients.
+        # Not SET LOCAL, as for other settings: PgBouncer keeps this one for each of its clients.
         await conn.execute("SET datestyle TO 'ISO, YMD'")
 
 
 async def _refused(exc: psycopg.Error, url: Secret, limits: Limits, dbname: str | None) -> DatabaseError:
-    """Where the words do not tell, the server is asked whether the database is there: it may speak another language
-    than English, and PgBouncer lets those wait who come back for one that it just found missing."""
+    """If the error is unclear, ask the server whether the database exists: its messages may not be in English, and
+    PgBouncer makes a client wait that comes back for a database which was just found missing."""
     error = connect_error(exc, _where(url, dbname), _user(url), secrets_of(url))
     untold = error.code == "database_error" or isinstance(exc, errors.ConnectionTimeout)
     if untold and dbname is None and not await _is_listed(url, limits):
@@ -174,10 +174,9 @@ async def _is_listed(url: Secret, limits: Limits) -> bool:
 
 @asynccontextmanager
 async def with_deadline(conn: Connection, seconds: float) -> AsyncIterator[None]:
-    """Give what runs within a deadline, and its errors our words.
+    """Set a deadline for the body, and translate its errors.
 
-    At the deadline the socket is shut down: psycopg then fails at once, where cancelling would wait for a server
-    that is silent.
+    At the deadline the socket is shut down, so that psycopg fails at once; cancelling would wait for a silent server.
     """
     expired = False
 
@@ -211,12 +210,12 @@ def _secrets(conn: Connection) -> tuple[str, ...]:
 
 
 def _silent(exc: psycopg.Error) -> psycopg.Error:
-    """The cause without its text and parameters: a DETAIL quotes whole rows, secrets included."""
+    """Returns the cause without its text and parameters: a DETAIL quotes whole rows, secrets included."""
     return type(exc)(f"SQLSTATE {exc.sqlstate}" if exc.sqlstate else "connection")
 
 
 def shut_down(conn: Connection) -> None:
-    """Cut the connection: what waits on it fails at once, and the server rolls back."""
+    """Cut the connection: whatever waits on it fails at once, and the server rolls back."""
     if conn.closed:
         return
     try:
@@ -228,13 +227,13 @@ def shut_down(conn: Connection) -> None:
 
 @asynccontextmanager
 async def with_last_words(conn: Connection) -> AsyncIterator[None]:
-    """For the pipeline that begins a transaction: if the server ends the connection there, psycopg loses what the
-    server said. A transaction that begins without a pipeline hears it: PgBouncer's statement mode, say."""
+    """For the pipeline that begins a transaction: if the server closes the connection there, psycopg loses its message
+    (from PgBouncer in statement mode, say). So begin once more without a pipeline, and raise what the server says."""
     began = asyncio.get_running_loop().time()
     try:
         yield
     except psycopg.OperationalError as exc:
-        # A link that was cut later, at a deadline say, is no answer to BEGIN.
+        # If the link was cut later, say at a deadline, it was not the server's answer to BEGIN.
         if exc.sqlstate is None and asyncio.get_running_loop().time() - began < _AT_ONCE_S:
             said = await _refused_begin(conn)
             if said is not None:
@@ -243,7 +242,7 @@ async def with_last_words(conn: Connection) -> AsyncIterator[None]:
 
 
 async def _refused_begin(lost: Connection) -> psycopg.Error | None:
-    """What the server says to a BEGIN alone; None if it is gone, or has nothing against it."""
+    """Returns the server's error to a lone BEGIN; None if the server is gone, or accepts it."""
     try:
         settings = {item.keyword.decode(): item.val.decode() for item in lost.pgconn.info if item.val}
         async with asyncio.timeout(_AT_ONCE_S):
@@ -258,11 +257,11 @@ async def _refused_begin(lost: Connection) -> psycopg.Error | None:
 
 
 async def rollback(conn: Connection) -> None:
-    """End the transaction, if one is open, and leave nothing of it. A connection that can't is closed."""
+    """Roll back the open transaction, if there is one. Closes the connection if that fails."""
     if conn.closed or conn.pgconn.transaction_status == TransactionStatus.IDLE:
         return
     if conn.pgconn.transaction_status == TransactionStatus.ACTIVE:
-        await conn.close()  # it was left in the middle of something: nobody will hear its end
+        await conn.close()  # a statement is still running, and nobody will read its result
         return
     try:
         async with with_deadline(conn, _ROLLBACK_S):
@@ -281,7 +280,7 @@ async def or_rolled_back(conn: Connection) -> AsyncIterator[None]:
 
 
 async def database_exists(url: Secret, *, limits: Limits = DEFAULTS) -> bool:
-    """Whether the server has the URL's database. Asks the maintenance database, as the one asked for may not be."""
+    """Whether the server has the URL's database. Asks in a maintenance database, as this one may not exist."""
     async with await _maintenance(url, limits) as conn:
         async with with_deadline(conn, limits.total_s):
             found = await conn.execute(
@@ -293,8 +292,8 @@ async def database_exists(url: Secret, *, limits: Limits = DEFAULTS) -> bool:
 
 
 async def list_databases(url: Secret, *, limits: Limits = DEFAULTS) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The databases of the URL's server that may be connected to, and those that may not: both sorted, without
-    templates."""
+    """Returns the databases of the URL's server that this login may connect to, and those that it may not: both sorted,
+    without templates."""
     async with await _maintenance(url, limits) as conn, with_deadline(conn, limits.total_s):
         found = await conn.execute(
             "SELECT datname, datallowconn AND pg_catalog.has_database_privilege(datname, 'CONNECT') "
@@ -305,9 +304,9 @@ async def list_databases(url: Secret, *, limits: Limits = DEFAULTS) -> tuple[tup
 
 
 async def create_database(url: Secret, *, provision: Secret | None = None, limits: Limits = DEFAULTS) -> bool:
-    """Create the URL's database; False if it was there already, or another run made it meanwhile.
+    """Create the URL's database. Returns False if it exists already, or another run made it meanwhile.
 
-    `provision` is the login that creates it, owned by the URL's; without one the URL's login creates it.
+    `provision` is the login that creates it, with the URL's login as owner; by default the URL's login creates it.
     """
     async with await _maintenance(provision or url, limits, own=provision is not None) as conn:
         for attempt in range(_CREATE_TRIES):
@@ -316,7 +315,7 @@ async def create_database(url: Secret, *, provision: Secret | None = None, limit
             except (errors.DuplicateDatabase, errors.UniqueViolation):
                 return False
             except errors.ObjectInUse as exc:
-                # The template is being copied by another run.
+                # Another run is copying the template.
                 if attempt == _CREATE_TRIES - 1:
                     raise translated(exc, _where(url)) from _silent(exc)
                 await asyncio.sleep(0.2 * (attempt + 1))
@@ -330,7 +329,7 @@ async def create_database(url: Secret, *, provision: Secret | None = None, limit
 
 
 async def _create(conn: Connection, url: Secret, provision: Secret | None) -> None:
-    """From template0 and in UTF8, whatever template1 holds and whatever the server's own encoding is."""
+    """Create it from template0 in UTF8, whatever template1 holds and whatever the server's own encoding is."""
     names = {"name": sql.Identifier(database_name(url)), "owner": sql.Identifier(_user(url))}
     text = "CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'"
     text += " OWNER {owner}" if provision is not None and _user(provision) != _user(url) else ""
@@ -354,13 +353,13 @@ def _may_not_create(exc: psycopg.Error, url: Secret, provision: Secret | None) -
 
 
 async def drop_new_database(conn: Connection, url: Secret, limits: Limits) -> bool:
-    """Drop the database of this connection, which its run has just created, and close the connection; False if there is
-    something in it, or somebody else is: that stays. The URL's login does it: it is the owner."""
+    """Drop this connection's database, which this run has just created, and close the connection. Returns False, and
+    keeps the database, if it isn't empty or somebody else is connected. The URL's login does it: it is the owner."""
     await rollback(conn)
     name = sql.Identifier(database_name(url))
     maintenance = await _maintenance(url, limits)
     async with maintenance, with_deadline(maintenance, limits.total_s):
-        # First nobody else comes in: what is then found empty stays empty.
+        # Keep others out first: if the database is found empty then, it stays empty.
         await maintenance.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(name))
         dropped = False
         try:
@@ -375,7 +374,7 @@ async def drop_new_database(conn: Connection, url: Secret, limits: Limits) -> bo
 
 
 async def _is_unused(conn: Connection, limits: Limits) -> bool:
-    """Whether this session is the only one in its database, and there is nothing that somebody made."""
+    """Whether this session is the only one in its database, and nobody has made anything in it."""
     async with with_deadline(conn, limits.total_s):
         found = await conn.execute(
             "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid >= 16384) "
@@ -389,8 +388,8 @@ async def _is_unused(conn: Connection, limits: Limits) -> bool:
 
 
 async def _maintenance(url: Secret, limits: Limits, *, own: bool = False) -> Connection:
-    """A connection to the database that such statements are run in: `own` prefers the one that the URL names, then
-    postgres, then template1."""
+    """Connect to a database to run such statements in: with `own` the one that the URL names, else postgres, else
+    template1."""
     names = dict.fromkeys([*([database_name(url)] if own and name_in(url.reveal()) else []), *_MAINTENANCE])
     *first, last = names
     for name in first:
@@ -403,7 +402,7 @@ async def _maintenance(url: Secret, limits: Limits, *, own: bool = False) -> Con
 
 
 def where(conn: Connection) -> str:
-    """The database of a connection, in words for people."""
+    """Returns the connection's database in words, for messages."""
     if conn.closed:
         return getattr(conn, "place", "the database")
     return f"database {conn.info.dbname} on {_shown(conn.info.host)}"

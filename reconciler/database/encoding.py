@@ -1,5 +1,5 @@
-"""Texts of fivrec's own for databases of another encoding than UTF-8: a sign that it lacks is left out, as the server
-would refuse the statement, and with it the lock that the text tells of. What is declared is never changed."""
+"""Fits fivrec's own texts to databases in another encoding than UTF-8. A character that the encoding lacks is left out:
+the server would refuse the statement, and with it the lock that the text reports. Declared values are never changed."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _TAKES_ALL = ("UTF8", "SQL_ASCII")
 
 
 def codec_of(conn: Connection) -> str | None:
-    """Python's name of the database's encoding, ASCII's if Python has none; None if that takes any text. Costs no round
-    trip."""
+    """Returns Python's name of the database's encoding, or ASCII's if Python has none; None if the database takes any
+    text. Costs no round trip."""
     if conn.closed:
         return None  # the write that follows reports that
     name = conn.info.parameter_status("server_encoding") or "UTF8"
@@ -29,7 +29,7 @@ def codec_of(conn: Connection) -> str | None:
 
 
 def fitted(value: Any, codec: str | None) -> Any:
-    """The text, or the document's texts, as far as the codec has their signs."""
+    """Returns the text, or the document with its texts, without the characters that the codec lacks."""
     if codec is None:
         return value
     if isinstance(value, str):

@@ -1,6 +1,6 @@
-"""PostgreSQL's errors in fivrec's words, with the server's own where they can't quote a row.
+"""PostgreSQL's errors in fivrec's words, with the server's own words if they can't quote a row.
 
-Holds no DETAIL, no URL, no value: those may carry secrets.
+Never passes on a DETAIL, a URL or a value: those may hold secrets.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ SCHEMA_MISSING = (
     errors.InvalidSchemaName,
     errors.UndefinedFunction,
 )
-"""What a statement meets in a database whose schema is missing or stale."""
+"""The errors of statements in a database whose schema is missing or stale."""
 
 _QUOTABLE = ("08", "0A", "25", "28", "3D", "40", "42", "53", "54", "55", "57", "58", "XX")
 """Classes of SQLSTATE whose primary message names objects and states, never values of rows."""
 
 _RAISED = ("exec_stmt_raise", "PLy_output", "do_util_elog", "pltcl_elog")
-"""What PostgreSQL names as the source of an error that a function of the app raised: its words may quote values."""
+"""PostgreSQL's source functions of errors that the app's own functions raise: their words may quote values."""
 
 _UNFIT = {
     "RewriteQuery": (
@@ -44,7 +44,7 @@ _UNFIT = {
         "make the partition that is missing, or one for all the rest (CREATE TABLE … PARTITION OF … DEFAULT)",
     ),
 }
-"""What PostgreSQL names as the source of an error about a table that no statement of fivrec's goes with."""
+"""By PostgreSQL's source function: errors about a table that fivrec's statements can't work with."""
 
 _APPLY_ONCE = (
     "run `fivrec apply` once; if apply itself says so, `fivrec apply --deep` puts back what is missing, unless "
@@ -57,17 +57,17 @@ _NOT_THIS_WAY = (errors.FeatureNotSupported, errors.ObjectNotInPrerequisiteState
 _GENERATED = "make it an ordinary column: ALTER TABLE … ALTER COLUMN … DROP EXPRESSION, or DROP IDENTITY"
 
 _NOT_ISOLATED = "FV001"
-"""Raised by fivrec.set_isolation alone, in words of its own that name roles, policies and views."""
+"""Raised only by fivrec.set_isolation, whose own words name roles, policies and views."""
 
 _COLUMN_TYPE = "FV002"
-"""Raised by migration 0003, in words of its own that name a column."""
+"""Raised by migration 0003, whose own words name a column."""
 
 _UNREADABLE = "a stored value can't be read: most likely a time that is infinite or before the year 1"
 _TIMES = "look for infinity, -infinity and BC among the times of the app's tables, then run again"
 _OTHER_TYPES = "a column has another type than documented: compare the app's tables with what `fivrec sql` prints"
 
 _HIDING = "check_enable_rls"
-"""What PostgreSQL names as the source if row_security is off and a policy would hide rows."""
+"""PostgreSQL's source function of the error if row_security is off and a policy would hide rows."""
 
 _UNHIDE = (
     "what is hidden can't be told from what is missing: connect as a login that sees every row (the tables' owner, "
@@ -174,8 +174,8 @@ _KNOWN: tuple[tuple[type[psycopg.Error] | tuple[type[psycopg.Error], ...], str, 
 
 
 def translated(exc: psycopg.Error, where: str, secrets: Sequence[str] = ()) -> FivrecError:
-    """The error as fivrec shows it. `where` names the database, e.g. `database fivapp_a on 127.0.0.1`; none of
-    `secrets` is in it."""
+    """Returns the error as fivrec shows it, without any of `secrets`. `where` names the database, e.g. `database
+    fivapp_a on 127.0.0.1`."""
     said = _said(exc, secrets)
     special = _special(exc, where, said)
     if special is not None:
@@ -207,7 +207,7 @@ def _refused_by_function(exc: psycopg.Error, where: str, said: str) -> DatabaseE
 
 
 def _special(exc: psycopg.Error, where: str, said: str) -> FivrecError | None:  # noqa: PLR0911 (a table of causes)
-    """The errors that take more than their class to tell apart."""
+    """The errors that can't be told apart by their class alone."""
     if _STATEMENT_MODE in said:
         return _statement_mode(where, said)
     if isinstance(exc, errors.UniqueViolation) and _is_email(exc):
@@ -233,7 +233,7 @@ def _special(exc: psycopg.Error, where: str, said: str) -> FivrecError | None:  
 
 
 def _of_a_table(exc: psycopg.Error, where: str, said: str) -> DatabaseError | None:
-    """What a table of the app's has that fivrec's writes do not go with."""
+    """Errors about something in a table of the app's that fivrec's writes can't work with."""
     if isinstance(exc, errors.UniqueViolation) and _is_written(exc):
         words = f"another row has a value that must be unique{_object(exc)}{said}"
         return DatabaseError(f"{where}: {words}", code="rows_unfit", hint=_DOUBLE)
@@ -254,7 +254,7 @@ _FROM_A_WRITE = ("ExecConstraints", "ReportNotNullViolationError")
 
 
 def _is_of_a_key(exc: psycopg.Error) -> bool:
-    """Whether a table takes no key that fivrec's migrations give it: it is partitioned by other columns."""
+    """Whether a table refuses a key of fivrec's migrations because it is partitioned by other columns."""
     return isinstance(exc, errors.FeatureNotSupported) and exc.diag.source_function == "DefineIndex"
 
 
@@ -262,21 +262,22 @@ _FUNCTION = re.compile(r"(?:PL/\w+|SQL) function (\S+?\([^)]*\))")
 
 
 def _function(exc: psycopg.Error) -> str:
-    """The function of the app within which it failed; empty if there is none."""
+    """Returns the app's function that failed, or "" if none did."""
     found = _FUNCTION.search(exc.diag.context or "")
     return found[1] if found and not found[1].startswith("fivrec.") else ""
 
 
 def _is_of_types(exc: psycopg.Error) -> bool:
-    """Whether a column of another type than documented is the cause. An operator that does not exist for a type means
-    that the schema lacks nothing."""
+    """Whether a column of another type than documented is the cause. If an operator doesn't exist for a type, nothing
+    is missing in the schema."""
     if isinstance(exc, errors.UndefinedFunction):
         return exc.diag.source_function == "op_error"
     return isinstance(exc, (errors.DatatypeMismatch, errors.CannotCoerce))
 
 
 def of_a_function(exc: psycopg.Error, where: str, schema: str) -> DatabaseError | None:
-    """A write, or a migration under an event trigger, in which a function of the app finds no name without a schema."""
+    """Returns the error if a function of the app, run by a write or by a migration's event trigger, can't find a name
+    that it uses without a schema; None if no function of the app failed."""
     found = _function(exc)
     if not found:
         return None
@@ -289,7 +290,7 @@ def of_a_function(exc: psycopg.Error, where: str, schema: str) -> DatabaseError 
 
 
 def not_text(where: str) -> DatabaseError:
-    """For text that Python could not turn into UTF-8, or read as such; it is not quoted."""
+    """Returns the error for text that Python couldn't encode or decode as UTF-8. It doesn't quote the text."""
     return DatabaseError(
         f"{where}: text that is to be written or read is not Unicode",
         code="database_encoding",
@@ -298,7 +299,7 @@ def not_text(where: str) -> DatabaseError:
 
 
 def _said(exc: psycopg.Error, secrets: Sequence[str]) -> str:
-    """The server's own words if they can't quote values, and its SQLSTATE; empty if there was no server."""
+    """Returns the server's own words, if they can't quote values, and its SQLSTATE; "" if no server answered."""
     state, primary = exc.sqlstate, exc.diag.message_primary
     if state is None:
         return ""
@@ -308,8 +309,8 @@ def _said(exc: psycopg.Error, secrets: Sequence[str]) -> str:
 
 
 def _is_of_the_app(context: str) -> bool:
-    """Whether it is a function other than fivrec's own that failed; the innermost comes first. A migration's blocks are
-    fivrec's too."""
+    """Whether the innermost function that failed, which comes first, isn't one of fivrec's own. DO blocks of migrations
+    are fivrec's too."""
     found = _IN_FUNCTION.search(context)
     return found is not None and not found[1].startswith(("fivrec.", "inline_code_block"))
 
@@ -318,7 +319,8 @@ _IN_FUNCTION = re.compile(r"PL/\w+ function (\S+)")
 
 
 def masked(text: str, secrets: Sequence[str]) -> str:
-    """The first line of a text, without secrets. A short one is looked for as a word: it may be part of others."""
+    """Returns the first line of a text with secrets masked; a short one only as a whole word, as it may be part of
+    others."""
     line = text.strip().partition("\n")[0]
     for secret in sorted(filter(None, secrets), key=len, reverse=True):
         found = re.escape(secret) if len(secret) > _SHORT else rf"(?<!\w){re.escape(secret)}(?!\w)"
@@ -339,7 +341,7 @@ def _statement_mode(where: str, said: str) -> DatabaseError:
 
 
 def _object(exc: psycopg.Error) -> str:
-    """The table, column and constraint concerned, where PostgreSQL names them."""
+    """Returns the table, column and constraint concerned, if PostgreSQL names them."""
     diag = exc.diag
     table = f"{diag.schema_name}.{diag.table_name}" if diag.schema_name != "public" else diag.table_name
     named = [part for part in (diag.table_name and table, diag.column_name, diag.constraint_name) if part]
@@ -347,8 +349,8 @@ def _object(exc: psycopg.Error) -> str:
 
 
 def _column_hint(exc: psycopg.Error) -> str:
-    """Of a column that what is written leaves empty, or that is being added: it can't be filled in the rows that are
-    there, as the others can."""
+    """Returns the hint for a column that a write leaves empty, or for one that is being added: unlike others, it can't
+    be filled in existing rows."""
     diag = exc.diag
     if not isinstance(exc, errors.NotNullViolation) or diag.source_function != "ATRewriteTable":
         return LEFT_EMPTY if isinstance(exc, errors.NotNullViolation) and diag.source_function in _FROM_A_WRITE else ""
@@ -363,5 +365,5 @@ def _is_email(exc: psycopg.Error) -> bool:
 
 
 def _is_written(exc: psycopg.Error) -> bool:
-    """Whether a row was refused as it came, not rows that were there as an index was built over them."""
+    """Whether a row was refused when it was written, not existing rows when an index was built over them."""
     return exc.diag.source_function == "_bt_check_unique"

@@ -1,5 +1,5 @@
-"""Try what isolation must refuse, in the open transaction, each try undone; and look for what keeps it from being set.
-Decides nothing about the rest."""
+"""Try what isolation must refuse, in the open transaction, undoing each try; and find what keeps isolation from being
+set. Only reports."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _REFUSED = (
 
 
 async def read_leaks(conn: Connection, schema: str, isolation: Isolation, limits: Limits) -> tuple[str, ...]:
-    """What was let through, in words; empty if a probe in each direction failed as it must."""
+    """Returns what was let through, in words; empty if a probe in each direction failed as it must."""
     found: list[str | None] = []
     async with with_deadline(conn, limits.total_s):
         await use_write_path(conn)
@@ -44,8 +44,8 @@ async def read_leaks(conn: Connection, schema: str, isolation: Isolation, limits
 
 
 async def read_isolation_refusals(conn: Connection, scope: Scope, limits: Limits, *, migrated: bool) -> tuple[str, ...]:
-    """Why `isolation: enforced` would be refused here, in words; read in a transaction of its own. Without `migrated`
-    views are not looked at: the function that finds them is not there."""
+    """Returns why `isolation: enforced` would be refused here, in words; reads in a transaction of its own. Without
+    `migrated`, views are not checked: the function that finds them is not there yet."""
     statements = {
         name: query("isolation", name, scope.schema) for name in ("refusals", "refused_views")[: 1 + migrated]
     }
@@ -54,8 +54,8 @@ async def read_isolation_refusals(conn: Connection, scope: Scope, limits: Limits
 
 
 async def read_open_passwords(conn: Connection, schema: str, limits: Limits) -> tuple[str, ...]:
-    """The e-mail addresses of production's users whose password stands in clear text, in the open transaction; the
-    first ten."""
+    """Returns the email addresses of production users whose password is stored in clear text, at most ten. Reads in the
+    open transaction."""
     async with with_deadline(conn, limits.total_s):
         params = {"environment": "production", "limit": 10}
         rows = await (await conn.execute(statement("admin", "in_the_open", schema), params)).fetchall()
@@ -63,7 +63,7 @@ async def read_open_passwords(conn: Connection, schema: str, limits: Limits) -> 
 
 
 async def _breaking(conn: Connection, schema: str) -> list[str]:
-    """Rows that came before the constraints, where one is not validated."""
+    """Returns rows that break a constraint because they are older; only if one is not validated."""
     if not await (await conn.execute(query("isolation", "unvalidated", schema), {})).fetchall():
         return []
     rows = await (await conn.execute(query("isolation", "breaking_rows", schema), {"limit": 10})).fetchall()
@@ -71,13 +71,13 @@ async def _breaking(conn: Connection, schema: str) -> list[str]:
 
 
 async def _unsecured(conn: Connection) -> list[str]:
-    """Roles that set row_security off: fivrec's own session sets it for itself."""
+    """Returns the roles that set row_security off. fivrec's own session isn't affected: it sets its own."""
     rows = await (await conn.execute(query("probes", "unsecured"))).fetchall()
     return [f"{role} has row_security off: under enforced its statements fail (ALTER ROLE … RESET)" for (role,) in rows]
 
 
 async def _pointing(conn: Connection, schema: str, parent: str, child: str) -> str | None:
-    """A conversation of one environment in a queue of the other."""
+    """Try to put a conversation of one environment into a queue of the other."""
     what = f"a {child} conversation could be put into a {parent} queue"
     async with _undone(conn):
         try:
@@ -89,7 +89,7 @@ async def _pointing(conn: Connection, schema: str, parent: str, child: str) -> s
 
 
 async def _stray(conn: Connection, schema: str, current: str, environment: str) -> str | None:
-    """A row of an environment that this session is not of, or that does not exist."""
+    """Try to write a row of an environment that isn't this session's, or doesn't exist."""
     what = f"a {environment} row could be written as {current}"
     async with _undone(conn):
         await _be(conn, current)
@@ -123,7 +123,7 @@ async def _refused(conn: Connection, schema: str, name: str, params: dict[str, A
 
 
 def _named(exc: psycopg.Error) -> str:
-    """What kept a row from being written, without its values."""
+    """Returns what kept a row from being written, without its values."""
     parts = [part for part in (exc.diag.table_name, exc.diag.column_name, exc.diag.constraint_name) if part]
     return " ".join((*parts, f"({type(exc).__name__})"))
 

@@ -18,7 +18,7 @@ _MOST_ATTEMPTS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class LoginLimit:
-    """At most `failures` within `window_s` seconds, of one account and of one address."""
+    """At most `failures` within `window_s` seconds, per account and per address."""
 
     failures: int = 10
     window_s: float = 900
@@ -26,13 +26,13 @@ class LoginLimit:
 
 @dataclass(slots=True)
 class AttemptsInMemory:
-    """Attempts to log in where the database has no place for them yet: fivrec's schema comes with the first apply.
-    Forgotten with the process, and bounded."""
+    """Login attempts while the database has no table for them: the first apply creates fivrec's schema. Bounded, and
+    lost with the process."""
 
     failures: dict[str, list[float]] = field(default_factory=dict)
 
     def begin(self, scope: Scope, email: str, address: str, limit: LoginLimit, now: float) -> bool:
-        """Count an attempt; False if the account or the address has failed too often."""
+        """Count an attempt. Returns False if the account or the address has failed too often."""
         names = (f"account {_digest(scope, email)}", f"address {address}")
         if len(self.failures) > _MOST_ATTEMPTS:
             self.failures = {name: at for name, at in self.failures.items() if at[-1] > now - limit.window_s}
@@ -43,7 +43,7 @@ class AttemptsInMemory:
         return True
 
     def record_success(self, scope: Scope, email: str, address: str) -> None:
-        """The last attempt was a success."""
+        """Stop counting the account's failures, and the address's last attempt: it succeeded."""
         self.failures.pop(f"account {_digest(scope, email)}", None)
         if found := self.failures.get(f"address {address}"):
             found.pop()
@@ -58,7 +58,7 @@ async def begin_attempt(
     *,
     limits: Limits = DEFAULTS,
 ) -> int | None:
-    """Count an attempt before the password is looked at. Its id; None if the account or the address has failed
+    """Count an attempt before the password is checked. Returns its id, or None if the account or the address has failed
     too often."""
     params = {"account": _digest(scope, email), "address": address, "window_s": limit.window_s}
     try:
@@ -78,7 +78,7 @@ async def begin_attempt(
 
 
 async def record_success(conn: Connection, scope: Scope, attempt: int, *, limits: Limits = DEFAULTS) -> None:
-    """The attempt was a success: it and the account's failures from there no longer count."""
+    """Record that the attempt succeeded: it and the account's failures from that address no longer count."""
     write = (query("access", "admitted"), {"id": attempt})
     await transaction.write_once(conn, [write], scope=scope, limits=limits)
 

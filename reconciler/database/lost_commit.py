@@ -11,9 +11,9 @@ from reconciler.model.errors import DatabaseError
 
 
 async def wait_for_lock_release(conn: Connection, scope: Scope, *, limits: Limits) -> None:
-    """Wait until no transaction holds the instance: from then on what is not there will never be. Busy.
+    """Wait until no transaction holds the instance's lock: rows that are missing then will never come. Raises Busy.
 
-    Reads nothing: the tables that a held transaction makes can't be seen, and not to find them would say nothing.
+    Reads nothing: tables that an open transaction is creating are invisible, so their absence would prove nothing.
     """
     try:
         async with with_deadline(conn, limits.total_s):
@@ -23,11 +23,10 @@ async def wait_for_lock_release(conn: Connection, scope: Scope, *, limits: Limit
 
 
 async def was_committed(conn: Connection, writes: Writes, scope: Scope, *, limits: Limits) -> bool:
-    """Whether a run's writes are in the database. Nothing else may be writing any more: call `wait_for_lock_release`
-    first.
+    """Whether a run's writes are in the database. Call `wait_for_lock_release` first, so that nothing is still writing.
 
-    Told by its audit entries, else by its check, else by what it remembers as applied. What leaves no such trace
-    was nothing to write.
+    Looks for its audit entries, else for its check, else for what it recorded as applied. A run that leaves none of
+    these had nothing to write.
     """
     named = {
         "run_id": writes.run_id if writes.applied else None,
@@ -40,6 +39,6 @@ async def was_committed(conn: Connection, writes: Writes, scope: Scope, *, limit
         )
     except DatabaseError as exc:
         if exc.code == "schema_missing":
-            return False  # it was to make the schema
+            return False  # the run was to create the schema
         raise
     return bool(rows["committed"][0]["committed"])

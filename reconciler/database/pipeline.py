@@ -1,8 +1,8 @@
-"""Pipelines that send what they hold at once: one write to the socket, one wait for the answers.
+"""Pipelines that send all their statements together: one write to the socket, one wait for the answers.
 
-psycopg's own sends each statement of a pipeline by itself and waits twice for the socket before the next, which took a
-fifth of a check's CPU time. Here statements stay in psycopg's queue until the pipeline ends, or somebody fetches; then
-libpq's buffer takes all of them. Order, errors and what a statement returns are psycopg's.
+psycopg's own pipelines send each statement by itself and wait for the socket twice before the next, which took a fifth
+of a check's CPU time. Here statements stay in psycopg's queue until the pipeline ends, or a result is fetched; then all
+go into libpq's buffer. Order, errors and results are psycopg's.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ __all__ = ["PipelinedConnection"]
 
 class _AtOnce(AsyncPipeline):
     def _communicate_gen(self) -> Generator[Any, Any, None]:
-        """After each statement: it waits for the others."""
+        """Called after each statement: sends nothing yet."""
         yield from ()
 
     def _fetch_gen(self, *, flush: bool) -> Generator[Any, Any, None]:
-        """At the end, or if a result is asked for."""
+        """Called at the end, or when a result is fetched."""
         while self.command_queue:
             self.command_queue.popleft()()
         if not flush:  # a Sync is on its way, and nothing else sends it
@@ -32,16 +32,16 @@ class _AtOnce(AsyncPipeline):
 
 
 _FITS = hasattr(AsyncPipeline, "_communicate_gen") and hasattr(AsyncPipeline, "_fetch_gen")
-"""A psycopg whose pipelines work otherwise keeps them: slower, and as right."""
+"""If psycopg's pipelines work differently, they are used as they are: slower, but just as correct."""
 
 
 class PipelinedConnection(AsyncConnection[Any]):
     place = "the database"
-    """For errors: libpq knows no name of a connection that is gone."""
+    """For error messages: once a connection is gone, libpq no longer has its name."""
 
     @asynccontextmanager
     async def pipeline(self) -> AsyncIterator[AsyncPipeline]:
         if _FITS and self._pipeline is None:
-            self._pipeline = _AtOnce(self)  # psycopg takes the one that is there, and takes it away when it ends
+            self._pipeline = _AtOnce(self)  # psycopg uses an existing one, and removes it at the end
         async with super().pipeline() as opened:
             yield opened

@@ -1,7 +1,7 @@
 """Connections to PostgreSQL that are kept between uses: a bounded number at once and a bounded number idle.
 
-A kept connection is used again only where the server has not left it and its host's name still leads to it: a
-database that moved is found at its new place, also while the old one still answers.
+A kept connection is used again only if the server has not closed it and its host's name still leads to it: a database
+that moved is found at its new place, even while the old one still answers.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from reconciler.support.name_lookup import resolve_host
 from reconciler.support.network import parse_address
 
 PREPARE_AFTER = 3
-"""A statement run so often on one kept connection is prepared: its planning is spared from then on."""
+"""A statement that has run this often on one kept connection is prepared, and not planned again from then on."""
 
 NAMES_S = 10.0
-"""How long a name's addresses are taken as they were."""
+"""How long the addresses of a name are reused."""
 
 
 @dataclass(slots=True)
 class _Places:
-    """One database's places; `users` have one or wait for one."""
+    """The places for connections to one database; `users` counts those who have one or wait for one."""
 
     free: asyncio.Semaphore
     users: int = 0
@@ -36,13 +36,13 @@ class _Places:
 
 @dataclass(slots=True)
 class _Names:
-    """What host names lead to, looked up aside: a name server that hangs delays nobody."""
+    """The addresses of host names, looked up in the background: a name server that hangs delays nobody."""
 
     _known: dict[str, tuple[float, tuple[str, ...]]] = field(default_factory=dict)
     _asking: dict[str, asyncio.Task[None]] = field(default_factory=dict)
 
     def left(self, conn: Connection) -> bool:
-        """Whether the name that a connection was made to is known to lead elsewhere by now."""
+        """Whether the host name of a connection is known to lead to other addresses by now."""
         host, address = conn.info.host, conn.info.hostaddr
         if not address or host.startswith(("/", "@")) or parse_address(host):
             return False
@@ -55,7 +55,7 @@ class _Names:
         try:
             addresses = await resolve_host(host)
         except OSError:
-            addresses = ()  # unknown is not elsewhere
+            addresses = ()  # unknown: not a sign that the database moved
         finally:
             del self._asking[host]
         self._known[host] = (asyncio.get_running_loop().time() + NAMES_S, addresses)
@@ -67,7 +67,7 @@ class _Names:
 
 @dataclass(slots=True)
 class ConnectionPool:
-    """`at_once` connections to one database, `kept` idle ones in all; the one unused for longest is closed first."""
+    """At most `at_once` connections per database, and `kept` idle ones in all; the one idle for longest goes first."""
 
     at_once: int = 8
     kept: int = 64
@@ -78,11 +78,11 @@ class ConnectionPool:
     _names: _Names = field(default_factory=_Names)
 
     def __len__(self) -> int:
-        """How many are idle."""
+        """Returns the number of idle connections."""
         return len(self._idle)
 
     async def take(self, url: Secret, *, limits: Limits, application_name: str) -> Connection:
-        """A connection with nothing begun on it, to be given back by `give`."""
+        """Returns a connection without an open transaction; give it back with `give`."""
         name = url.reveal()
         await self._enter(name)
         try:
@@ -104,7 +104,7 @@ class ConnectionPool:
         return conn
 
     async def give(self, conn: Connection) -> None:
-        """Keep a connection for the next use; one that is broken, or within a transaction, is closed."""
+        """Keep a connection for the next use; one that is broken or in a transaction is closed."""
         name = self._lent.pop(conn)
         self._leave(name)
         if not _is_clean(conn):
@@ -118,7 +118,7 @@ class ConnectionPool:
             await oldest.close()
 
     async def aclose(self) -> None:
-        """Close the idle ones; those in use are closed when they come back."""
+        """Close the idle connections; those in use are closed when they come back."""
         self.kept = 0
         self._names.stop()
         while self._idle:
@@ -145,11 +145,11 @@ class ConnectionPool:
             del self._places[name]
 
     def _usable(self, name: str) -> Connection | None:
-        """The connection used last that is still good; those that are not are closed."""
+        """Returns the most recently used connection that is still good, and closes those that are not."""
         while kept := self._idle_of.get(name):
             conn = kept[-1]
             self._forget(conn)
-            # On one that the server has left there is something to read.
+            # If the server closed it, there is something to read.
             if not conn.closed and not _has_news(conn) and not self._names.left(conn):
                 return conn
             conn.pgconn.finish()
@@ -164,8 +164,8 @@ class ConnectionPool:
 
 
 async def _is_direct(conn: Connection, limits: Limits) -> bool:
-    """Whether nobody stands between: a pooler answers with another process than the one it named when it was
-    connected to, and may give each transaction another server, which knows no statement prepared before."""
+    """Whether there is no pooler in between: a pooler answers with another process id than at connect time, and may
+    give each transaction another server, which doesn't know the statements prepared before."""
     async with with_deadline(conn, limits.total_s):
         found = await (await conn.execute("SELECT pg_backend_pid()")).fetchone()
     return bool(found and found[0] == conn.info.backend_pid)

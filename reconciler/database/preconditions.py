@@ -1,5 +1,5 @@
-"""What must hold before a database is read or written, and which part of it does not: whose schema `fivrec` is, whose
-code the tables hold, which schema has the app's tables, which fivrec migrated it. Writes nothing."""
+"""What must hold before a database is read or written, and what to say if it doesn't: who owns schema `fivrec`, whose
+code is on the tables, which schema has the app's tables, which fivrec migrated it. Writes nothing."""
 
 from __future__ import annotations
 
@@ -25,19 +25,20 @@ _OF_TYPES = frozenset({"column_type", "value_unfit"})
 
 @cache
 def guard_params(schema: str, *, trusted: bool) -> dict[str, Any]:
-    """What the statement `settings` asks about others. `trusted`: the server is fivrec's own, without other logins."""
+    """Returns the queries about other roles that the statement `settings` runs. `trusted`: the server is fivrec's own,
+    without other logins."""
     asked = ("own_policy", "foreign_schema", "acting", "any_code", "foreign_code")
     return {"trusted": trusted, **{name: _as_ts_stat(name, schema) for name in asked}}
 
 
 def _as_ts_stat(name: str, schema: str) -> str:
-    # Within a parameter nothing is a placeholder, and % is itself.
+    # A parameter's value has no placeholders: a % in it is just a %.
     text = query("guard", name, schema).replace("%%", "%")
     return f"SELECT array_to_tsvector(ARRAY['x']) FROM ({text}) AS found"  # noqa: S608 (one of our statements)
 
 
 async def refuse_foreign(conn: Connection, schema: str, *, writing: bool = True) -> None:
-    """Name what the guard stopped at. Refused `foreign_schema` or `foreign_code`; returns if there is neither."""
+    """Find what the guard stopped at. Raises Refused `foreign_schema` or `foreign_code`; returns if it was neither."""
     (owned,) = await _ask(conn, schema, "foreign_schema", begin="BEGIN" if writing else "BEGIN READ ONLY")
     if owned:
         raise _foreign_schema(conn, owned)
@@ -47,8 +48,8 @@ async def refuse_foreign(conn: Connection, schema: str, *, writing: bool = True)
 
 
 async def refuse_elsewhere(conn: Connection, schema: str) -> None:
-    """DatabaseError `tables_elsewhere` if the app's tables are in another schema than the declared one, and
-    `table_unfit` if one of them is a view or the like; returns if neither holds."""
+    """Raises DatabaseError `tables_elsewhere` if the app's tables are in another schema than the declared one, and
+    `table_unfit` if one of them is a view or the like."""
     unfit, elsewhere = await _ask(conn, schema, "unfit_tables", "elsewhere")
     if unfit:
         named = "; ".join(f"{row['on_table']} is {row['kind']}" for row in unfit)
@@ -63,9 +64,9 @@ async def refuse_elsewhere(conn: Connection, schema: str) -> None:
 
 @asynccontextmanager
 async def name_columns(conn: Connection, schema: str) -> AsyncIterator[None]:
-    """Let an error about types or values that the server found say which documented columns are of other types: its own
-    words name no table, or quote values. Of a column that generates its values the hint says how that ends, and of one
-    that a row of fivrec's leaves empty which others need a default too: the server names one at a time."""
+    """Make the server's errors about types or values say which documented columns have other types: its own words name
+    no table, or quote values. If a column generates its values, the hint says how to stop that; if fivrec's row leaves
+    a column empty, the hint lists all that need a default, as the server names only one at a time."""
     try:
         yield
     except DatabaseError as exc:
@@ -101,8 +102,8 @@ _UNWRITTEN = ("clients.", "conversations.", "messages.", "users.id ", "queues.id
 
 
 def _is_unlikely(found: str, cause: BaseException | None) -> bool:
-    """Whether it is not this column that does not take a value: fivrec writes none to it, or the server's complaint is
-    of another sort of types."""
+    """Whether this column is probably not the one that refused a value: fivrec never writes to it, or the server's
+    complaint is about another sort of type."""
     if not isinstance(cause, errors.DataError):
         return False
     is_text = " is character" in found
@@ -111,7 +112,7 @@ def _is_unlikely(found: str, cause: BaseException | None) -> bool:
 
 
 async def other_types(conn: Connection, schema: str) -> list[str]:
-    """The documented columns that are of another type, as `plans.price is money`. What was open is rolled back."""
+    """Returns the documented columns of another type, like `plans.price is money`. Rolls back an open transaction."""
     return [row["found"] for row in await _other_types(conn, schema)]
 
 
@@ -122,14 +123,14 @@ async def _other_types(conn: Connection, schema: str) -> list[dict[str, Any]]:
 
 
 async def refuse_newer(conn: Connection) -> None:
-    """DatabaseError `schema_newer` if a newer fivrec migrated the database."""
+    """Raises DatabaseError `schema_newer` if a newer fivrec migrated the database."""
     (rows,) = await _ask(conn, "", "newest")
     if rows and (rows[0]["version"] or 0) > latest_version():
         raise newer(where(conn), rows[0]["version"])
 
 
 def newer(database: str, version: int) -> DatabaseError:
-    """The refusal to write what a newer fivrec made."""
+    """Returns the error for writing to a database that a newer fivrec migrated."""
     return DatabaseError(
         f"{database}: a newer fivrec migrated it to schema {version}; this one knows {latest_version()}",
         hint="install that fivrec or a newer one: fivrec docs upgrades says how to go back",
@@ -140,7 +141,7 @@ def newer(database: str, version: int) -> DatabaseError:
 async def _ask(
     conn: Connection, schema: str, *names: str, begin: LiteralString = "BEGIN READ ONLY"
 ) -> list[list[dict[str, Any]]]:
-    """The catalogue's answers, in a transaction of their own and one round trip: what was open failed."""
+    """Query the catalogue in a new transaction and one round trip: the transaction that was open has failed."""
     await conn.rollback()
     cursors = [conn.cursor(row_factory=dict_row) for _ in names]
     async with conn.pipeline():

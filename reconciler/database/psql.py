@@ -1,4 +1,4 @@
-"""How psql is called for an instance's database: its program, its arguments, its environment. Starts nothing."""
+"""How to call psql for an instance's database: its program, its arguments, its environment. Starts nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from reconciler.support.postgres_url import secret_parameters
 
 CONNECT_S = 10
 LEFT_TO_PSQL = frozenset({"client_encoding"})
-"""psql takes the terminal's encoding, which fivrec has none of."""
+"""psql should take the terminal's encoding, not fivrec's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +30,9 @@ class PsqlCall:
 def build_psql_call(
     program: str, url: Secret, more: Sequence[str], environ: Mapping[str, str], application_name: str
 ) -> PsqlCall:
-    """The call that leads where fivrec's own connections lead. MissingSetting if the URL can't be used.
+    """Returns the call that connects to where fivrec itself connects. Raises MissingSetting if the URL can't be used.
 
-    libpq has a variable for the password alone: psql asks for other secrets, such as a key's passphrase.
+    libpq has an environment variable only for the password: psql asks for other secrets, such as a key's passphrase.
     """
     chosen = parameters(url, connect_s=CONNECT_S, application_name=application_name)
     hidden = secret_parameters() | LEFT_TO_PSQL
@@ -42,7 +42,8 @@ def build_psql_call(
 
 
 def find_psql(environ: Mapping[str, str], *, embedded: bool) -> str:
-    """The path's psql; for an embedded database else the one beside its server. MissingSetting `psql_missing`."""
+    """Returns the psql on PATH, or for an embedded database the one beside its server. Raises MissingSetting
+    `psql_missing` if there is none."""
     found = shutil.which("psql", path=environ.get("PATH", os.defpath))
     if found is None and embedded:
         from reconciler.database.embedded.binaries import find_binaries

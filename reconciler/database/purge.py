@@ -1,4 +1,4 @@
-"""Delete test data within the open transaction, table by table, in batches. Knows the development environment alone."""
+"""Delete test data in the open transaction, table by table, in batches. Knows only the development environment."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from reconciler.model.errors import DatabaseError, Refused
 from reconciler.support.log import counted
 
 Removed: TypeAlias = Callable[[str, int], None]
-"""Hears of each batch: the table, and how many rows of it went."""
+"""Called after each batch with the table and the number of rows deleted."""
 
 ORDER = ("messages", "conversations", "clients", "queues", "users")
-"""Those that refer to others first."""
+"""The tables that refer to others come first."""
 
 _BATCH = 20_000
 
@@ -32,12 +32,12 @@ async def delete_development(
     removed: Removed | None = None,
     kept: str | None = None,
 ) -> None:
-    """Delete the development rows of these tables; the transaction is then of the scope's environment again. `kept` is
-    the id of the user who comes along into production.
+    """Delete the development rows of these tables, then set the transaction to the scope's environment again. `kept` is
+    the id of the user who moves to production.
 
-    `tables` says how many rows were counted in each. Memory does not grow with their number, here or at the server.
-    Refused `purge_more` if there are more by now, `purge_refused` where rows of others could go as well; DatabaseError
-    `purge_in_use` where a row that was not there before refers to one that goes.
+    `tables` says how many rows were counted in each. Memory does not grow with their number, here or on the server.
+    Raises Refused `purge_more` if there are more rows by now, `purge_refused` if other rows could be deleted as well;
+    DatabaseError `purge_in_use` if a new row refers to one that is being deleted.
     """
     cursor = await conn.execute(query("purge", "doubts", scope.schema), {})
     doubts = [row[0] for row in await cursor.fetchall()]
@@ -73,7 +73,7 @@ async def delete_development(
 
 
 async def read_shown(conn: Connection, scope: Scope, *, limits: Limits) -> str:
-    """A text that names exactly the development rows that are there now."""
+    """Returns a text that identifies exactly the development rows that exist now."""
     shown = {"shown": query("purge", "shown", scope.schema)}
     of_development = replace(scope, environment="development")
     rows = await transaction.read_once(conn, shown, {}, scope=of_development, limits=limits)
@@ -91,7 +91,7 @@ async def _delete(
         places = [str(row[0]) for row in await found.fetchall()]
         if not places:
             break
-        # No parameters: the schema's name may hold a %, which would be one.
+        # Without parameters: a % in the schema's name would be taken for a placeholder.
         remove = sql.SQL(query("purge", "remove")).format(**named, places=sql.Literal(places))
         gone = await conn.execute(remove)
         count += gone.rowcount

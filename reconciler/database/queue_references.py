@@ -1,6 +1,6 @@
-"""Which queues rows of other tables refer to, by every foreign key that the catalogue has. Removes nothing.
+"""Which queues rows of other tables refer to, by every foreign key in the catalogue. Removes nothing.
 
-A foreign key with ON DELETE CASCADE or SET NULL refuses nothing: who removes a queue has to look first.
+A foreign key with ON DELETE CASCADE or SET NULL refuses nothing, so look here before removing a queue.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from reconciler.model.errors import DatabaseError, Refused
 from reconciler.model.types import OTHER_ENVIRONMENT, Key, Snapshot
 
 NAME = "queue_references"
-"""Under this a reading has first the conditions that foreign keys make, then the rows that they hold for."""
+"""Under this name a reading has first the conditions made from foreign keys, then the rows that they hold for."""
 
 
 async def read_referenced(conn: Connection, rows: Rows, scope: Scope) -> dict[str, list[transaction.Row]]:
-    """The queues of a reading that others refer to, as a part of it: another round trip where one is not declared."""
+    """Returns which queues of a reading rows refer to, to add to it. One more round trip if any queue is undeclared."""
     if not scope.references:
         return {}
     declared = frozenset(scope.declared_queues)
@@ -30,16 +30,16 @@ async def read_referenced(conn: Connection, rows: Rows, scope: Scope) -> dict[st
 
 
 async def hold(conn: Connection, writes: Sequence[RowWrite], scope: Scope) -> None:
-    """Lock the queues that are to be removed, so that no row can come to refer to them before the transaction ends.
+    """Lock the queues to be removed, so that no new row can refer to them before the transaction ends.
 
-    DatabaseError `queue_in_use` where one did since they were read.
+    Raises DatabaseError `queue_in_use` if one has done so since they were read.
     """
     gone = [str(row.params["row_id"]) for row in writes if (row.kind, row.statement) == ("queue", "remove")]
     if not gone:
         return
     params = {"environment": scope.environment, "found": gone}
     held = await transaction.read_more(conn, {"held": query("referenced", "hold", scope.schema)}, params)
-    # A statement of its own: what was committed while the locks were waited for is seen by those after them.
+    # In a statement after the locks: only that one sees what was committed while we waited for them.
     used = {row["row_id"] for row in await _of_these(conn, gone, await _conditions(conn, scope), scope)}
     if used:
         names = sorted(str(row["name"]) for row in held["held"] if str(row["row_id"]) in used)
@@ -51,7 +51,7 @@ async def hold(conn: Connection, writes: Sequence[RowWrite], scope: Scope) -> No
 
 
 async def refuse_move(conn: Connection, snapshot: Snapshot, scope: Scope) -> None:
-    """Refused `admin_in_use` if rows refer to the user who is to come along from the other environment, and stay;
+    """Raises Refused `admin_in_use` if rows that stay refer to the user who is to move here from the other environment,
     `isolation_refused` if row-level security hides that user."""
     mover = next((row for row in snapshot.state.values() if row.moves_from is not None), None)
     if mover is None:
@@ -73,7 +73,7 @@ async def _refuse_hidden(conn: Connection, snapshot: Snapshot, scope: Scope) -> 
     last = snapshot.state.get(Key("environment", scope.instance))
     if last is None or last.fields["name"] == scope.environment or last.fields["isolation"] == "constraints":
         return
-    # Asked as the other environment; the transaction is of this one again before anything else is read or written.
+    # Ask as the other environment; switch back before anything else is read or written.
     other, turn = OTHER_ENVIRONMENT[scope.environment], query("purge", "environment")
     params = {"environment": other, "admin_email": scope.admin_email, "admin_renamed_from": scope.admin_renamed_from}
     hidden = {"hidden": query("referenced", "hidden", scope.schema)}
@@ -97,7 +97,7 @@ async def _of_these(
 ) -> list[transaction.Row]:
     if not found or not conditions:
         return []
-    # Conditions come from the catalogue, their names quoted by the server.
+    # The conditions come from the catalogue; the server quoted the names in them.
     text = query("referenced", "which", scope.schema).replace(
         "{conditions}", " OR ".join(row["condition"] for row in conditions)
     )

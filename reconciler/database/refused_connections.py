@@ -1,6 +1,6 @@
-"""Connections that were refused, in fivrec's words, with the server's own if it had any.
+"""Refused connections in fivrec's words, with the server's own words if it answered.
 
-Holds no URL: libpq's text may quote it.
+Never passes on libpq's own text, which may quote the URL.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from reconciler.model.errors import DatabaseError
 
 _SERVICE = re.compile('definition of service "|service file "')
 _OTHER_SESSIONS = ("session is read-only", "session is not read-only", "in hot standby mode")
-"""What libpq says of a server that target_session_attrs passes over."""
+"""What libpq says about a server that target_session_attrs skips."""
 
 _SETTING = re.compile(r"invalid (\w+) value|invalid (SCRAM \w+ key)|weak sslmode")
 """libpq's words before it tries to connect; what follows may quote the value."""
@@ -26,15 +26,15 @@ _DEMANDS = (
     ("GSSAPI", "gssencmode", "PGGSSENCMODE"),
     ('"min_protocol_version"', "min_protocol_version", "PGMINPROTOCOLVERSION"),
 )
-"""What libpq says of a setting that can't be met, the setting, and its variable."""
+"""What libpq says about a setting that can't be met, the setting, and its variable."""
 
 _SERVERS = re.compile(r"(?:^|: )[^\s:]{2,}:  (\S.*)", re.MULTILINE)
-"""A server's own words within libpq's: a severity, in any language, and two spaces come before them."""
+"""Finds the server's own words in libpq's text: they follow a severity, in any language, and two spaces."""
 
 
 class _Refusal(NamedTuple):
-    """A server's reason not to let a session begin, told by English words of its primary message: libpq keeps the
-    SQLSTATE of a failed connection to itself. Poolers say the same with other ones: then it is empty."""
+    """A server's reason to refuse a session, recognised by English words in its message: libpq doesn't pass on the
+    SQLSTATE of a failed connection. `sqlstate` is empty for words of poolers, which use codes of their own."""
 
     phrases: tuple[str, ...]
     sqlstate: str
@@ -122,8 +122,8 @@ _REFUSALS: Final = (
 
 
 def connect_error(exc: psycopg.Error, where: str, user: str, secrets: Sequence[str] = ()) -> DatabaseError:
-    """A failed connection, by the server's words if it had any, else by libpq's; code `database_error` if the server
-    said what is not known here. libpq's text itself stays out: it may quote the URL."""
+    """Returns the error for a failed connection, by the server's words if it answered, else by libpq's; with code
+    `database_error` if the server's words are unknown here. Leaves out libpq's text, which may quote the URL."""
     text = str(exc)
     found = _SERVERS.search(text)
     if found is None:
@@ -160,7 +160,7 @@ _CERTIFICATE: Final = {
         "give the database URL the host that the certificate names",
     ),
 }
-"""What libpq says of a server's certificate: of one that has expired no more than of one that nobody knows."""
+"""What libpq says about a server's certificate: it says the same of an expired one and of one that nobody knows."""
 _NO_TLS: Final = (
     "no TLS connection could be made",
     "the server needs TLS (ssl = on); for verify-full give its CA by sslrootcert",
@@ -168,7 +168,7 @@ _NO_TLS: Final = (
 
 
 def _libpq_error(exc: psycopg.Error, text: str, where: str) -> DatabaseError:
-    """What failed on this side of the wire."""
+    """Returns the error for what failed on our side of the wire."""
     if "no password supplied" in text:
         return DatabaseError(f"{where}: the server asks for a password", code="database_auth", hint=_LOGIN)
     if _SERVICE.search(text) or _SETTING.search(text):
@@ -190,7 +190,7 @@ def _libpq_error(exc: psycopg.Error, text: str, where: str) -> DatabaseError:
 
 
 def _demand_error(text: str, where: str) -> DatabaseError | None:
-    """What the URL or a variable asks of the connection, beside a server that answers."""
+    """Returns the error if a server answers, but doesn't meet what the URL or a variable demands; else None."""
     if any(words in text for words in _OTHER_SESSIONS):
         said = "no server there matches target_session_attrs"
         hint = (
@@ -207,7 +207,7 @@ def _demand_error(text: str, where: str) -> DatabaseError | None:
 
 
 def _url_error(where: str, text: str) -> DatabaseError:
-    """A service's name is no secret; the path of its file, or a value, may be."""
+    """Names a service, which is no secret; the path of its file, or a value, may be one."""
     if setting := _SETTING.search(text):
         said = f"libpq does not take the value of {setting[1] or setting[2] or 'sslnegotiation with this sslmode'}"
         hint = "correct it in the database URL, or in the PG… variable that it comes from"

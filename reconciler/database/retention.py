@@ -1,4 +1,4 @@
-"""Old rows of the logs, deleted in small batches. What is old is by the database's clock."""
+"""Delete old rows of the logs in small batches. The database's clock decides what is old."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ BATCH = 1000
 
 
 async def prune_logs(conn: Connection, scope: Scope, keep_s: float, *, limits: Limits) -> bool:
-    """Delete a batch of old status checks and of usage reports that were sent. Whether there may be more."""
+    """Delete a batch of sent usage reports and one of old status checks. Returns True if there may be more."""
     params = {"instance": scope.instance, "keep_s": keep_s, "limit": BATCH}
     writes = [(query("retention", name, scope.schema), params) for name in ("reports", "checks")]
     return await write_once(conn, writes, scope=scope, limits=limits) == BATCH
 
 
 async def read_old_audit(conn: Connection, keep_s: float, *, limits: Limits) -> Head | None:
-    """The last entry of the batch that may go; None if none may. In the transaction that is open."""
+    """Returns the last entry of the batch that may be deleted, or None. Reads in the open transaction."""
     statements = {"old": query("retention", "old_audit")}
     async with with_deadline(conn, limits.total_s):
         rows = await read_more(conn, statements, {"keep_s": keep_s, "limit": BATCH})
@@ -30,7 +30,7 @@ async def read_old_audit(conn: Connection, keep_s: float, *, limits: Limits) -> 
 
 
 async def read_audit_until(conn: Connection, seq: int, *, limits: Limits) -> AsyncIterator[AuditEntry]:
-    """The entries from the first to `seq`, page by page, in the transaction that is open."""
+    """Yields the entries from the first to `seq`, page by page, in the open transaction."""
     after = 0
     while after < seq:
         async with with_deadline(conn, limits.total_s):

@@ -1,4 +1,4 @@
-"""Rows become resources here, and changes become writes; no row travels further inward. Runs no SQL."""
+"""Turns rows into resources, and changes into writes; no row goes further inward. Runs no SQL."""
 
 from __future__ import annotations
 
@@ -50,25 +50,25 @@ _BRACKETS = re.compile(r"[\[{]")
 
 
 class Json(PsycopgJson):
-    """psycopg's, but for how it is written."""
+    """psycopg's Json, written our way."""
 
     def __init__(self, value: Any) -> None:
         super().__init__(value, dumps=_dumps)
 
 
 def loads(data: bytes | str) -> Value:
-    """The value of a JSON column; JsonText if it holds what not every reader of JSON takes. UnicodeError."""
+    """Returns the value of a JSON column, or JsonText if not every JSON reader accepts it. Raises UnicodeError."""
     text = data.decode() if isinstance(data, bytes) else data
     try:
         value = _decoder().decode(text)
-    except (ValueError, RecursionError):  # a repeated key; a number no float or int of Python holds; too many levels
+    except (ValueError, RecursionError):  # a repeated key; a number that Python can't hold; too many levels
         return JsonText(text)
     suspect = _ESCAPES.search(text) is not None or len(_BRACKETS.findall(text)) > MAX_DEPTH
     return JsonText(text) if suspect and not is_plain(value) else value
 
 
 def parse_features(value: Any) -> dict[str, bool]:
-    """The features that a column of the app's holds: what else may stand there is none."""
+    """Returns the features in a column of the app's: the names that are true or false there, ignoring all else."""
     if not isinstance(value, Mapping):
         return {}
     return {name: on for name, on in value.items() if isinstance(on, bool)}
@@ -76,7 +76,7 @@ def parse_features(value: Any) -> dict[str, bool]:
 
 @cache
 def _decoder() -> json.JSONDecoder:
-    """Made once: json.loads makes one for each call that has a hook."""
+    """Made once: json.loads would make one per call, because of the hooks."""
     return json.JSONDecoder(parse_float=finite, object_pairs_hook=with_unique_keys)
 
 
@@ -88,19 +88,19 @@ Row = Mapping[str, Any]
 Rows = Mapping[str, Sequence[Row]]
 
 OWN = ("migrations", "audit_head", "audit_key", "applied")
-"""What a reading has of fivrec's own tables: statements of sql/queries/state.sql."""
+"""What a reading takes from fivrec's own tables: statements of sql/queries/state.sql."""
 SETTING = "setting"
 KEY_TABLE, KEY_COLUMN = "instance_config", "instance_key"
-"""Where instance keys stand: a part of what their encryption is bound to."""
+"""Where instance keys are stored. Their encryption is bound to this place."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Whose rows are meant. The emails are looked for in both environments. `references`: whether rows that others
-    refer to must be known, which is needed if rows may be removed; `declared_queues` never are.
-    `test_data`: whether development rows are to be counted. `schema` holds the app's tables. `trusted`: the server is
-    the embedded one, where nobody else has a login. `moves_admin`: the administrator's row comes along from the other
-    environment; else it does if the instance itself changes its environment."""
+    """Whose rows are meant. The emails are looked for in both environments. `references`: whether to find out which
+    rows others refer to, needed if rows may be removed; `declared_queues` never are. `test_data`: whether to count
+    development rows. `schema` holds the app's tables. `trusted`: the server is the embedded one, where nobody else has
+    a login. `moves_admin`: the administrator's row moves here from the other environment, as it also does if the
+    instance changes its environment."""
 
     instance: str
     environment: EnvironmentName
@@ -115,13 +115,13 @@ class Scope:
 
 
 def flat(record: object) -> dict[str, Any]:
-    """A frozen record's fields by name, as they are: `dataclasses.asdict` copies whatever is in them."""
+    """Returns a frozen record's fields by name, uncopied: `dataclasses.asdict` copies whatever is in them."""
     return {name: getattr(record, name) for name in record.__slots__}  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, slots=True)
 class RowWrite:
-    """One statement of a kind with its parameters. `changed`: the columns that an update writes; None is all."""
+    """One statement of a kind with its parameters. `changed`: the columns that an update writes; None means all."""
 
     kind: str
     statement: Literal["create", "update", "deactivate", "remove", "park", "rekey"]
@@ -129,7 +129,7 @@ class RowWrite:
     changed: frozenset[str] | None = None
 
     def text(self, statement: LiteralString) -> LiteralString:
-        """The kind's statement, without the assignments of its fields that do not change: what the app commits there
+        """Returns the kind's statement without assignments to fields that do not change: what the app commits to those
         meanwhile stays. Other assignments (updated_at) are kept."""
         if self.changed is None or not statement.startswith("UPDATE"):
             return statement
@@ -143,7 +143,7 @@ class RowWrite:
 
 @cache
 def _split(assignments: str) -> tuple[str, ...]:
-    """At the commas between assignments, not at those within parentheses."""
+    """Split at the commas between assignments, not at those within parentheses."""
     found, depth = [""], 0
     for char in assignments:
         depth += (char == "(") - (char == ")")
@@ -156,13 +156,13 @@ def _split(assignments: str) -> tuple[str, ...]:
 
 @cache
 def kinds_with_rows() -> tuple[str, ...]:
-    """The kinds that have a statement to read them, in the order of writes."""
+    """Returns the kinds that have a statement to read them, in the order of writes."""
     return tuple(kind.name for kind in KINDS if "read" in kind_statements(kind.name))
 
 
 @cache
 def kinds_with_references() -> tuple[str, ...]:
-    """The kinds whose rows others may refer to."""
+    """Returns the kinds whose rows others may refer to."""
     return tuple(kind for kind in kinds_with_rows() if "references" in kind_statements(kind))
 
 
@@ -174,8 +174,8 @@ def kind_statements(kind: str) -> Mapping[str, str]:
 
 
 def snapshot_from_rows(rows: Rows, scope: Scope, keys: KeyRing | None, missing: tuple[str, ...] = ()) -> Snapshot:
-    """One reading. `rows` maps a kind, `<kind>_references`, or one of OWN, to what was read of it; what is not there
-    could not be read."""
+    """Returns the snapshot of one reading. `rows` maps a kind, `<kind>_references`, or one of OWN to the rows that were
+    read; what is missing could not be read."""
     rows = {**rows, "environment": _environments(rows, scope), "config": _with_twins(rows.get("config", ()), scope)}
     scope = replace(scope, moves_admin=scope.moves_admin or _changes_environment(rows, scope))
     state = _by_key(
@@ -217,15 +217,15 @@ def snapshot_from_rows(rows: Rows, scope: Scope, keys: KeyRing | None, missing: 
 
 
 def _by_key(found: Iterable[Resource]) -> dict[Key, Resource]:
-    """One resource for each key. Where no unique index keeps a second row away (it was dropped, or a table inherits
-    from this one), the others are its twins: the app may look at any. Those that nothing tells apart stand in the order
-    of their values, so that a plan is the same wherever the rows lie."""
+    """Returns one resource per key. If no unique index prevents further rows (it was dropped, or a table inherits from
+    this one), those are its twins: the app may use any of them. Rows that only their values tell apart are sorted by
+    these, so that a plan does not depend on where the rows lie."""
     state: dict[Key, Resource] = {}
     for row in found:
         first = state.setdefault(row.key, row)
         if first is row:
             continue
-        if (first.moves_from is None) != (row.moves_from is None):  # one of them is in the other environment still
+        if (first.moves_from is None) != (row.moves_from is None):  # one of them is still in the other environment
             state[row.key] = first if first.moves_from is None else row
             continue
         together = [first.fields, *first.twins, row.fields]
@@ -240,7 +240,7 @@ def _by_values(fields: Mapping[str, Any]) -> str:
 
 
 def _with_twins(rows: Sequence[Row], scope: Scope) -> list[Row]:
-    """The row of instance_config that counts, the first one, with the instance's others: the app may look at any."""
+    """Returns the row of instance_config that counts, the first, with the instance's others: the app may use any."""
     return (
         [{**rows[0], "twins": [row for row in rows[1:] if row["key"] == rows[0]["key"] == scope.instance]}]
         if rows
@@ -249,7 +249,7 @@ def _with_twins(rows: Sequence[Row], scope: Scope) -> list[Row]:
 
 
 def _refuse_other_spelling(config: Row, instance: str) -> None:
-    """The instance's own id in a column of another type is not another instance's."""
+    """Raises DatabaseError if the instance's own id, in a column of another type, looks like another instance's."""
     if config["key"] != instance and config["key"] in spellings(instance):
         raise DatabaseError(
             f"instance_config.instance_id, row {config['row_id']}: {config['key']} is {instance} in a column of "
@@ -260,8 +260,8 @@ def _refuse_other_spelling(config: Row, instance: str) -> None:
 
 
 def _environments(rows: Rows, scope: Scope) -> list[Row]:
-    """What the instance was last applied as, if kind environment is read. A database that is taken over from another
-    instance is of the environment that it was under the other name."""
+    """Returns what the instance was last applied as, if kind environment is read. A database taken over from another
+    instance still has the environment that it had under that name."""
     found = [row for row in rows.get("applied", ()) if row["kind"] == "environment"]
     if not found or not rows.get("environment"):
         return []
@@ -272,8 +272,8 @@ def _environments(rows: Rows, scope: Scope) -> list[Row]:
 
 
 def several(kind: str, rows: Sequence[Row]) -> bool:
-    """Whether of these rows of a kind its statement `chosen` has to say which are meant: the database, for whose types
-    and collations more texts may be the same than for Python."""
+    """Whether the kind's statement `chosen` must say which of these rows are meant. The database has to decide, as its
+    types and collations may treat more texts as equal than Python does."""
     if kind == "config":
         return len(rows) > 1
     return len({_loosely(row["key"]) for row in rows}) < len(rows)
@@ -284,18 +284,18 @@ def _loosely(name: str) -> str:
 
 
 def _recorded(row: Row, scope: Scope) -> tuple[int, str]:
-    """Version and checksum; of one that was made for tables in another schema no checksum fits."""
+    """Returns version and checksum; the checksum is "", so that none fits, if it was made for another schema."""
     return row["version"], row["checksum"] if row["app_schema"] == scope.schema else ""
 
 
 def _changes_environment(rows: Rows, scope: Scope) -> bool:
-    """Whether it was last applied as the other environment."""
+    """Whether the instance was last applied as the other environment."""
     return any(row["key"] == scope.instance and row["name"] != scope.environment for row in rows.get("environment", ()))
 
 
 def _choose_mover(state: dict[Key, Resource], scope: Scope) -> None:
-    """Of several rows of the other environment that could be the declared administrator, those that are nearest to it;
-    none if this environment has a row of the same address."""
+    """Of several rows of the other environment that could be the declared administrator, keep the nearest. Keep none if
+    its address is not exactly the declared one, and a row of this environment has that."""
     movers = {key: _distance(key, scope) for key, row in state.items() if row.moves_from is not None}
     here = {folded(key.name) for key in state if key.kind == "admin" and key not in movers}
     nearest = min(movers.values(), default=0)
@@ -306,14 +306,14 @@ def _choose_mover(state: dict[Key, Resource], scope: Scope) -> None:
 
 
 def _distance(key: Key, scope: Scope) -> int:
-    """How far a row's address is from the declared one: the same, another spelling, the one before the rename."""
+    """Returns how far a row's address is from the declared one: 0 the same, 1 in another case, 2 the former one."""
     if key.name == scope.admin_email:
         return 0
     return 1 if folded(key.name) == folded(str(scope.admin_email)) else 2
 
 
 def _leave_to_move(state: dict[Key, Resource]) -> None:
-    """A development user who comes along into production is no test data."""
+    """Don't count a development user who moves to production as test data."""
     users = state.get(Key(TEST_DATA, "users"))
     if users is None or not any(row.moves_from == "development" for row in state.values()):
         return
@@ -335,14 +335,14 @@ def _with_references(kind: str, rows: Rows) -> Sequence[Row]:
 
 
 def resource_from_row(kind: str, row: Row, scope: Scope, keys: KeyRing | None) -> Resource:
-    """The resource of one row. Without `keys` an encrypted field holds its envelope, as a Secret."""
+    """Returns the resource of one row. Without `keys` an encrypted field holds its envelope, as a Secret."""
     known = BY_NAME[kind]
     fields = {name: plain_value(row[name], kind, name, row["row_id"]) for name in known.fields if name in row}
     fields |= {name: yes_no_value(fields[name]) for name in known.yes_no_fields if fields.get(name) is not None}
     for name, seal in known.sensitive.items():
         if fields.get(name) is not None:
-            # What stands where a hash belongs is no password, and be it the declared one to the letter:
-            # `match_secrets` asks bcrypt, and puts the declared one there.
+            # What is stored here must be a hash: even the declared password in clear text doesn't match.
+            # `match_secrets` asks bcrypt, and if that matches puts the declared password there.
             stored = str(fields[name])
             fields[name] = Unencrypted(stored) if seal == "bcrypt" else _opened(row, stored, scope, keys)
     return Resource(Key(kind, str(row["key"])), fields, row_id=row["row_id"], referenced=row["referenced"])
@@ -363,8 +363,8 @@ def _shared(kind: str, row: Row, scope: Scope, keys: KeyRing | None) -> Resource
 
 
 def _not_ours(row: Row, scope: Scope) -> tuple[Resource, ...]:
-    """A user of the other environment, who comes along if it is the administrator. Else, as UNIQUE (email) spans both,
-    one with the declared email is in the way."""
+    """Returns a user of the other environment if it is the administrator, who moves here. Raises DatabaseError if
+    another user there has the declared email, as UNIQUE (email) spans both environments."""
     names = {folded(name) for name in (scope.admin_email, scope.admin_renamed_from) if name is not None}
     if scope.moves_admin and folded(str(row["key"])) in names:
         moves_from = OTHER_ENVIRONMENT[scope.environment]
@@ -380,7 +380,7 @@ def _not_ours(row: Row, scope: Scope) -> tuple[Resource, ...]:
 
 def _opened(row: Row, stored: str, scope: Scope, keys: KeyRing | None) -> Secret:
     if not is_envelope(stored) or row["key"] != scope.instance:
-        # In the open, or another instance's: of no use until it is written again.
+        # Clear text, or another instance's: useless until it is written again.
         return Unencrypted(stored)
     if keys is None or not keys.keys:
         return Secret(stored)
@@ -388,7 +388,8 @@ def _opened(row: Row, stored: str, scope: Scope, keys: KeyRing | None) -> Secret
 
 
 def _applied_records(rows: Sequence[Row], state: Mapping[Key, Resource]) -> dict[Key, Applied]:
-    """The newest record of each resource. Of the other environment those count that come along with their row."""
+    """Returns the newest record of each resource. Records of the other environment, for kinds that belong to one, count
+    only if their row moves here."""
     found: dict[Key, Applied] = {}
     for row in sorted(rows, key=lambda row: row["applied_at"]):
         key = Key(row["kind"], row["name"])
@@ -403,7 +404,7 @@ def _applied_records(rows: Sequence[Row], state: Mapping[Key, Resource]) -> dict
 
 
 def _applied(row: Row) -> Applied:
-    """What fivrec never writes counts as what a record from before has."""
+    """Values that fivrec never writes are read as the defaults of old records."""
     at: datetime = row["applied_at"]
     fields, before = (row[name] if isinstance(row[name], dict) else {} for name in ("fields", "before"))
     provenance: Provenance = row["provenance"] if row["provenance"] in get_args(Provenance) else "adopted"
@@ -412,7 +413,7 @@ def _applied(row: Row) -> Applied:
 
 
 def open_drift_from(document: Sequence[Row]) -> tuple[OpenDrift, ...]:
-    """fivrec.last_run.open_drift; nothing if somebody put there what fivrec never writes."""
+    """Parses fivrec.last_run.open_drift. Returns nothing if somebody put there what fivrec never writes."""
     try:
         return tuple(
             OpenDrift(Key(item["kind"], item["name"]), datetime.fromisoformat(item["since"])) for item in document
@@ -422,10 +423,10 @@ def open_drift_from(document: Sequence[Row]) -> tuple[OpenDrift, ...]:
 
 
 def row_write(change: Change, scope: Scope, sealed: Mapping[str, str] | None = None) -> RowWrite | None:
-    """The write of one change, with all fields of its kind; None for a kind without rows (database, schema).
+    """Returns the write of one change, with all fields of its kind; None for a kind without rows (database, schema).
 
-    `sealed` maps sensitive fields to what is stored of them (a bcrypt hash, an envelope); a field that is not there
-    keeps what the row holds. An update that takes over another instance's config needs instance_key sealed again.
+    `sealed` maps sensitive fields to what is stored of them (a bcrypt hash, an envelope); a field that is missing there
+    keeps the row's value. An update that takes over another instance's config needs instance_key sealed again.
     """
     kind = BY_NAME[change.key.kind]
     if change.action not in kind_statements(kind.name):

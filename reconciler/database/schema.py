@@ -1,4 +1,4 @@
-"""The database's schema as fivrec ships it: migrations, the setup script made of them, and what a catalogue lacks."""
+"""The database's schema as fivrec ships it: migrations, the setup script made of them, and what a database lacks."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SET search_path = pg_catalog, pg_temp;
 _FOOTER = "\nRESET search_path;\nRESET client_min_messages;\n"
 _IDENTIFIER, _LITERAL = ':"schema"', ":'schema'"
 _AT_ONCE = "SELECT set_config('search_path', 'pg_catalog, pg_temp', true), set_config('fivrec.defer', '', true);"
-# Tables that the migrations make hold nobody up: in a database without the app's all is done at once.
+# Building on new tables blocks nobody: in a database without the app's tables, everything is done at once.
 _DEFER = _AT_ONCE.replace(
     "'fivrec.defer', ''",
     "'fivrec.defer', CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_class c"
@@ -55,13 +55,13 @@ DO $$ BEGIN
 END $$;
 """,
 }
-"""Migrations 4 and 5 look four times for what the tables lack, a quarter of PostgreSQL's time for the whole script; two
-looks find the same. Their files stay as they were released: fivrec 0.2 compares the texts."""
+"""Migrations 4 and 5 look four times for what the tables lack, a quarter of PostgreSQL's time for the whole script;
+looking twice finds the same. The files stay as they were released: fivrec 0.2 compares the texts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One file of sql/migrations. Idempotent: it may run on any state that an earlier one left."""
+    """One file of sql/migrations. Idempotent: it may run on any state that an earlier migration left."""
 
     version: int
     name: str
@@ -79,38 +79,38 @@ def _checksum(text: str) -> str:
 
 @cache
 def migrations() -> tuple[Migration, ...]:
-    """All migrations, in order."""
+    """Returns all migrations, in order."""
     names = sorted(path.stem for path in resource_path("sql/migrations").glob("[0-9]*.sql"))
     return tuple(Migration(int(name[:4]), name[5:], read_text(f"sql/migrations/{name}.sql")) for name in names)
 
 
 def latest_version() -> int:
-    """The schema version that this fivrec ships."""
+    """Returns the schema version that this fivrec ships."""
     return migrations()[-1].version
 
 
 def version_of(name: str) -> int:
-    """The schema version from which on a database has what the migration of this name made."""
+    """Returns the first schema version that has what the migration of this name made."""
     return next(one.version for one in migrations() if one.name == name)
 
 
 def newer_note(version: int) -> str:
-    """What reports and logs say of a database that a newer fivrec migrated."""
+    """Returns what reports and logs say about a database that a newer fivrec migrated."""
     return f"⚠️ a newer fivrec migrated this database to schema {version}: apply and check refuse to write to it"
 
 
 def older_note(version: int) -> str:
-    """What the commands that read say of a database that an older fivrec migrated."""
+    """Returns what the reading commands say about a database that an older fivrec migrated."""
     return (
         f"⚠️ an older fivrec migrated this database to schema {version} of {latest_version()}: run `fivrec apply` once"
     )
 
 
 def parse_version(rows: Iterable[tuple[int, str]]) -> int | None:
-    """The schema version that recorded (version, checksum) rows amount to; None for none.
+    """Returns the schema version that recorded (version, checksum) rows amount to; None if there are no rows.
 
-    The last of our migrations up to which all are recorded as they are now. A database that another fivrec migrated,
-    whose texts may differ from ours, has its own number: higher by a newer one, lower by an older one.
+    That is the last of our migrations up to which all are recorded with the text that they have now. If another fivrec
+    migrated the database, its texts may differ: then it is the newest number there, higher or lower than ours.
     """
     recorded = dict(rows)
     if not recorded:
@@ -127,9 +127,10 @@ def parse_version(rows: Iterable[tuple[int, str]]) -> int | None:
 
 @cache
 def build_migration_sql(schema: str, *, defer: bool = False) -> str:
-    """Every migration and their recording, as apply runs them in its transaction, whose settings they change.
+    """Returns all migrations and the statement that records them. apply runs this in its transaction, whose settings it
+    changes.
 
-    `schema` holds the app's tables. `defer`: what would hold up readers or writers of a big table is left for
+    `schema` holds the app's tables. `defer`: leave what would block readers or writers of a big table to
     `adoption.finish`.
     """
     from psycopg import sql
@@ -143,7 +144,7 @@ def _literal(text: str) -> str:
 
 
 def _template() -> str:
-    """The same with psql's variable `schema` in place of the schema."""
+    """Returns the same with psql's variable `schema` in place of the schema."""
     parts = [f"-- {item.version:04d} {item.name}\n\n{item.text.strip()}\n" for item in migrations()]
     text = "\n".join([*parts, _recording()])
     for released, run in _BUILT_AT_ONCE.items():
@@ -152,7 +153,7 @@ def _template() -> str:
 
 
 def build_setup_script() -> str:
-    """The text of sql/database-setup-script.sql."""
+    """Returns the text of sql/database-setup-script.sql."""
     return f"{_HEADER}\n{_template()}{_FOOTER}"
 
 
@@ -175,12 +176,12 @@ def _recording() -> str:
 
 @cache
 def expected_catalogue() -> frozenset[str]:
-    """What a migrated database has (sql/catalogue.txt): `users.environment`, `users: users_environment_check`."""
+    """What a migrated database has (sql/catalogue.txt): `users.environment`, `users: users_environment_check`, …"""
     return frozenset(line for line in read_text("sql/catalogue.txt").splitlines() if line)
 
 
 async def read_catalogue(conn: AsyncConnection[Any], schema: str = "public") -> frozenset[str]:
-    """What this database has, in the words of `expected_catalogue`, and what else its schemas hold."""
+    """Returns what this database has, in the form of `expected_catalogue`, and whatever else its schemas hold."""
     from psycopg.rows import dict_row
 
     async with conn.cursor(row_factory=dict_row) as cursor:
@@ -194,7 +195,7 @@ async def read_catalogue(conn: AsyncConnection[Any], schema: str = "public") -> 
 
 
 async def read_missing(conn: AsyncConnection[Any], schema: str) -> tuple[str, ...]:
-    """What a migrated database would have and this one has not, sorted."""
+    """Returns what a migrated database has and this one lacks, sorted."""
     return tuple(sorted(expected_catalogue() - await read_catalogue(conn, schema)))
 
 

@@ -1,9 +1,9 @@
-"""Logins by SCRAM that don't hash the password again for each connection.
+"""SCRAM logins that don't hash the password again for each connection.
 
-A password and the salt that the server keeps for its login make two keys (RFC 5802, 3), in 4,096 rounds that take three
-quarters of what a connection costs this side. libpq 18 takes the keys beside the password. The salt is read off the
-handshakes of a login's second and third connection: a server whose salts differ (a pooler with plain passwords, say)
-goes on getting the password. So does one that refuses keys which it took before.
+Two keys are derived from the password and the salt that the server keeps for the login (RFC 5802, 3), in 4,096 rounds:
+three quarters of what a connection costs on our side. libpq 18 accepts these keys beside the password. The salt is read
+from the handshakes of a login's second and third connection. A server whose salts differ (a pooler with plain
+passwords, say), or that refuses keys which it accepted before, goes on getting the password.
 
 Keys are as good as the password: they stay in memory, beside it.
 """
@@ -25,22 +25,22 @@ from psycopg.waiting import Wait
 from reconciler.database.pipeline import PipelinedConnection
 
 MOST: Final = 100
-"""Logins that are remembered: with more, each database has its own, and is seldom connected to twice."""
+"""How many logins are remembered. If there are more, each database has its own, and seldom gets a second connection."""
 
 _CHALLENGE = re.compile(rb"AuthenticationSASLContinue\t '[^'\n]*,s=([A-Za-z0-9+/=]+),i=([0-9]{1,9})'")
 """The server's first message as PQtrace writes it: RFC 5802, 5.1."""
 
 _MOST_OBSERVED: Final = 10
-"""Of a login, whether or not it is let in."""
+"""How many connections of a login may go by until it is no longer observed, let in or not."""
 
 _traces: Iterator[int] = iter(range(1000))
-"""Those that are left to this process. Each keeps 5 KB for good: psycopg never closes the FILE that it gives libpq."""
+"""The traces left to this process. Each costs 5 KB for good: psycopg never closes the FILE that it gives libpq."""
 
 _LIBPQ: Final = 180_000
 _MOST_TRACED: Final = 65_536
 _WAITS: Final[dict[int, Wait]] = {pq.PollingStatus.READING: Wait.R, pq.PollingStatus.WRITING: Wait.W}
 _OWN: Final = frozenset({"dbname", "application_name", "connect_timeout"})
-"""What differs between connections of one login."""
+"""Parameters that differ between connections of one login."""
 
 
 class Salt(NamedTuple):
@@ -49,7 +49,7 @@ class Salt(NamedTuple):
 
 
 class Login:
-    """What is known of one login at one server. `keys` is empty as long as the password has to do."""
+    """What is known about one login at one server. `keys` is empty while the password must be used."""
 
     def __init__(self, password: str) -> None:
         self.keys: dict[str, str] = {}
@@ -59,14 +59,15 @@ class Login:
         self._is_over = False
 
     def kind(self) -> type[PipelinedConnection]:
-        """What to connect by if there are no keys. The first connection may be the only one: it is not observed."""
+        """Returns the class to connect with if there are no keys. The first connection is not observed: it may be the
+        only one."""
         self._opened += 1
         if self._is_over or not 1 < self._opened <= _MOST_OBSERVED or next(_traces, None) is None:
             return PipelinedConnection
         return ObservedConnection
 
     def learn(self, conn: PipelinedConnection) -> None:
-        """From a connection that was let in with the password."""
+        """Learn from a connection that was let in with the password."""
         if self._is_over or self.keys or not isinstance(conn, ObservedConnection):
             return
         if conn.salt is None or self._salt not in (None, conn.salt):
@@ -77,7 +78,7 @@ class Login:
             self.keys = keys(self._password, conn.salt)
 
     def forget(self) -> None:
-        """The keys were refused: from now on the password."""
+        """The keys were refused: use the password from now on."""
         self.keys = {}
         self._is_over = True
 
@@ -86,10 +87,10 @@ _logins: dict[tuple[tuple[str, Any], ...], Login] = {}
 
 
 def login(parameters: Mapping[str, Any], places: Sequence[object]) -> Login | None:
-    """The login that these parameters lead to; None if there is nothing to save, or nothing to be sure of.
+    """Returns the login that these parameters lead to; None if keys would save nothing, or might be wrong.
 
-    With several places psycopg goes on to the next one where keys are refused: it could end at another server. A
-    password outside ASCII is normalized before it is hashed (RFC 4013).
+    With several places, psycopg goes on to the next if keys are refused, and could end at another server. A password
+    outside ASCII is normalized before it is hashed (RFC 4013).
     """
     password = parameters.get("password")
     if pq.version() < _LIBPQ or len(places) != 1 or not password or not password.isascii():
@@ -105,7 +106,7 @@ def login(parameters: Mapping[str, Any], places: Sequence[object]) -> Login | No
 
 
 def keys(password: str, salt: Salt) -> dict[str, str]:
-    """libpq's parameters: RFC 5802, 3, with SHA-256 (RFC 7677)."""
+    """Returns libpq's parameters for the keys: RFC 5802, 3, with SHA-256 (RFC 7677)."""
     salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt.value, salt.rounds)
     names = {"scram_client_key": b"Client Key", "scram_server_key": b"Server Key"}
     return {name: b64encode(hmac.digest(salted, words, "sha256")).decode() for name, words in names.items()}
@@ -113,11 +114,11 @@ def keys(password: str, salt: Salt) -> dict[str, str]:
 
 class ObservedConnection(PipelinedConnection):
     salt: Salt | None = None
-    """None if it was not let in by SCRAM, or nobody could see."""
+    """None if the login didn't use SCRAM, or its handshake wasn't found in the trace."""
 
     @classmethod
     def _connect_gen(cls, conninfo: str = "", **older: Any) -> Generator[Any, Any, Self]:
-        """psycopg's, with libpq's trace switched on. It goes to memory: a pipe that is full would stop libpq."""
+        """psycopg's own, with libpq's trace switched on. The trace goes to memory: a full pipe would block libpq."""
         memory = None if older else _memory()
         if memory is None:
             return (yield from super()._connect_gen(conninfo, **older))
@@ -134,7 +135,8 @@ class ObservedConnection(PipelinedConnection):
 
 
 def _memory() -> BinaryIO | None:
-    """A file in memory. None if it is not there, forbidden (vm.memfd_noexec, a filter), or no descriptors are left."""
+    """Returns a file in memory; None if the system lacks them or forbids them (vm.memfd_noexec, a filter), or no
+    descriptors are left."""
     try:
         return os.fdopen(os.memfd_create("trace"), "rb")
     except (AttributeError, OSError):

@@ -1,6 +1,6 @@
-"""Sequences that are behind their tables, as logical replication and rows with explicit ids leave them: advanced.
+"""Advance sequences that are behind their tables, as logical replication and rows with explicit ids leave them.
 
-Only looked for once a row was refused as a double. Advancing one is no change of rows, and no rollback takes it back.
+Only done after a row was refused as a duplicate. Advancing a sequence changes no rows, and a rollback does not undo it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from reconciler.model.records import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Behind:
-    """`sequence` is a quoted name; `top` the greatest number that `column` (table and column, for people) holds."""
+    """`sequence` is a quoted name; `top` is the greatest number in `column` (table and column, for messages)."""
 
     sequence: str
     column: str
@@ -25,7 +25,7 @@ class Behind:
 
 
 async def advance_sequences(conn: Connection, scope: Scope, *, limits: Limits) -> tuple[Behind, ...]:
-    """Advance those that this login may, in a transaction of its own. All that were behind."""
+    """Advance those that this login may advance, in a transaction of its own. Returns all that were behind."""
     try:
         async with with_deadline(conn, limits.total_s):
             feeding = {"feeding": query("sequences", "feeding")}

@@ -1,8 +1,8 @@
 """Named SQL statements, loaded once from sql/kinds and sql/queries. Runs nothing.
 
-In them `{app}` stands for the schema that holds the app's tables, and `{schema}` for its name as text: no search_path
-decides which table is meant; and `{is_locked}` for the lock in the words of the app's column, as sql/kinds/status.sql
-has it, in which `{yes_no}` are the words.
+In their text `{app}` is the schema that holds the app's tables, and `{schema}` its name as text: which table is meant
+must not depend on the search_path. `{is_locked}` is the lock in the words of the app's column (sql/kinds/status.sql),
+and `{yes_no}` in that are the words.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from reconciler.model.kinds.base import YES_NO
 from reconciler.support.package_files import read_text
 
 Statement: TypeAlias = tuple[LiteralString, dict[str, Any]]
-"""With its parameters."""
+"""A statement with its parameters."""
 _MARK = "-- name: "
 _APP = "{app}"
 _NAME = "{schema}"
@@ -24,17 +24,18 @@ _YES_NO = "{yes_no}"
 
 
 def statement(kind: str, name: str, schema: str) -> LiteralString:
-    """A kind's statement: read, create, update, deactivate or remove. KeyError if the kind has none of it."""
+    """Returns a kind's statement: read, create, update, deactivate or remove. Raises KeyError if the kind has none."""
     return _in_schema(f"sql/kinds/{kind}.sql", name, schema)
 
 
 def query(file: str, name: str, schema: str | None = None) -> LiteralString:
-    """A statement of sql/queries/<file>.sql. One that names a table of the app needs the schema; else ValueError."""
+    """Returns a statement of sql/queries/<file>.sql. Raises ValueError if it names a table of the app and `schema` is
+    None."""
     return _in_schema(f"sql/queries/{file}.sql", name, schema)
 
 
 def statements(path: str) -> Mapping[str, LiteralString]:
-    """All statements of a file like `sql/kinds/queue.sql`, by name, as the file has them."""
+    """Returns all statements of a file like `sql/kinds/queue.sql`, by name, as they are in the file."""
     return _load(path)
 
 
@@ -69,6 +70,6 @@ def _load(path: str) -> Mapping[str, LiteralString]:
     for part in parts:
         name, _, text = part.partition("\n")
         lines = (line for line in text.splitlines() if not line.lstrip().startswith("--"))
-        # Files of the package are as literal as strings in its code.
+        # Text from the package's own files is as literal as strings in its code.
         loaded[name.strip()] = "\n".join(lines).strip().rstrip(";")
     return loaded

@@ -1,6 +1,6 @@
-"""Write a status check and the lock that follows from it: a transaction of its own that reads the lock alone.
+"""Write a status check and the lock that follows from it, in a transaction of its own that reads only the lock.
 
-Each part is written by itself if they can't be written together: what the database refuses of one keeps no other back.
+If the parts can't be written together, each is written by itself: one that the database refuses does not stop others.
 """
 
 from __future__ import annotations
@@ -22,16 +22,17 @@ from reconciler.model.kinds.base import YES_NO
 from reconciler.model.types import Value
 
 SINCE = ("now", None)
-"""What a column takes that holds since when access is locked."""
+"""The words for a column that stores since when access is locked."""
 PART_MS = 2500
-"""A trigger that takes longer keeps its own part back."""
+"""A trigger that takes longer makes only its own part fail."""
 
 
 async def write_lone_check(
     conn: Connection, scope: Scope, fields: Mapping[str, Value], check: CheckRow | None, *, limits: Limits
 ) -> frozenset[str]:
-    """`fields` are of kind status: status, billing_status, is_locked, or fewer. Returns what is there now: of them, and
-    `stamp` for last_status_check, `check` for the row of status_check_logs. DatabaseError; Busy."""
+    """`fields` are of kind status: status, billing_status, is_locked, or fewer. Returns the names of those that are
+    stored now, and `stamp` for last_status_check, `check` for the row of status_check_logs. Raises DatabaseError, Busy.
+    """
     limits = replace(limits, statement_ms=min(PART_MS, limits.statement_ms))
     named = {"instances": list(spellings(scope.instance)), **fields}
     check = check_in_encoding(check, codec_of(conn))
@@ -39,7 +40,7 @@ async def write_lone_check(
         async with with_deadline(conn, limits.total_s):
             await transaction.open_locked(conn, {}, {}, scope=scope, limits=limits)
             begin = (*transaction.renewal(conn, limits.transaction_ms), *transaction.WRITE_PATH)
-            # What a deferred trigger refuses is then that part alone, not the whole at COMMIT.
+            # A deferred trigger then refuses only its own part, not everything at COMMIT.
             await transaction.write_and_read(conn, (*begin, (query("transaction", "immediate"), {})), {}, {})
             written = await _write_whole(conn, scope, fields, named, check)
             if written is None:
@@ -53,7 +54,7 @@ async def write_lone_check(
 async def _write_whole(
     conn: Connection, scope: Scope, fields: Mapping[str, Value], named: dict[str, Any], check: CheckRow | None
 ) -> frozenset[str] | None:
-    """What is there now. None if a trigger took the row away, or its id: nothing of that may stay."""
+    """Returns what is stored now, or None if a trigger deleted the row or changed its id: then nothing may stay."""
     before = locks = await _locks(conn, scope, named)
     wanted = frozenset({fields["is_locked"]}) if "is_locked" in fields else before
     written: frozenset[str] = frozenset()
@@ -65,7 +66,7 @@ async def _write_whole(
             return None
         if locks == wanted or before != wanted:
             break
-        # The lock was there, and a trigger takes it back whatever is written to the row: the log alone is left.
+        # The lock was as wanted, and a trigger undoes it whatever is written to the row: write only the log.
         await conn.execute("ROLLBACK TO SAVEPOINT whole")
         written, locks = frozenset(), before
     if "is_locked" not in fields:
@@ -80,7 +81,7 @@ async def _write_parts(
     named: dict[str, Any],
     check: CheckRow | None,
 ) -> frozenset[str]:
-    """Each part by itself; without `fields` the row of the log alone. Returns what was written."""
+    """Write each part by itself; without `fields` only the row of the log. Returns what was written."""
     written: set[str] = set()
     for parts, statement in _statements(scope, fields, named, check):
         if not parts & written and await _is_written(conn, *statement):
@@ -93,8 +94,8 @@ async def _write_parts(
 def _statements(
     scope: Scope, fields: Mapping[str, Value] | None, named: dict[str, Any], check: CheckRow | None
 ) -> Iterator[tuple[frozenset[str], Statement]]:
-    """What to write. A part that was written is not written again: all fields at once come before each alone. The lock
-    is last, because a trigger on the log may undo it."""
+    """Yields what to write. A part that was written is not written again: all fields together come first, then each by
+    itself. The lock is last, because a trigger on the log may undo it."""
     if check is not None:
         yield frozenset({"check"}), (query("record", "log", scope.schema), {**named, **asdict(check)})
     if fields is None:
@@ -114,7 +115,7 @@ def _heard(scope: Scope, fields: frozenset[str]) -> LiteralString:
 
 
 async def _lock_in_a_word(conn: Connection, scope: Scope, named: Mapping[str, Any]) -> None:
-    """The first word that the column takes; none if it is not the value that is refused."""
+    """Write the first word for the lock that the column accepts. Stops if it isn't the word that is refused."""
     for yes, no in (*YES_NO, SINCE):
         word = {**named, "word": yes if named["is_locked"] else no}
         tried = await _tried(conn, query("record", "lock_word", scope.schema), word)
@@ -123,8 +124,8 @@ async def _lock_in_a_word(conn: Connection, scope: Scope, named: Mapping[str, An
 
 
 async def _locks(conn: Connection, scope: Scope, named: Mapping[str, Any]) -> frozenset[Any] | None:
-    """Read back from each row: a trigger may have changed what was written, or a generated column follow from the
-    status. None if it can't be read."""
+    """Read the lock back from each row: a trigger may have changed it, or a generated column may follow the status.
+    Returns None if it can't be read."""
     tried = await _tried(conn, query("record", "locked", scope.schema), named)
     return (
         None
@@ -141,7 +142,7 @@ async def _is_written(conn: Connection, text: LiteralString, params: Mapping[str
 async def _tried(
     conn: Connection, text: LiteralString, params: Mapping[str, Any]
 ) -> psycopg.AsyncCursor[Any] | psycopg.Error:
-    """The error if it was refused, and then nothing of it is left; a connection that it ended is an error."""
+    """Returns the error if the statement was refused, after undoing it. Raises the error if it ended the connection."""
     await conn.execute("SAVEPOINT part")
     try:
         return await conn.execute(text, params)

@@ -1,6 +1,6 @@
 """What the commands show of an instance: status, checks, history, rows out of place. Each in a transaction of its own.
 
-Columns of type `timestamp` hold UTC; what comes out of here is aware.
+Columns of type `timestamp` hold UTC; the times returned from here are aware.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class CheckLog:
 
 @dataclass(frozen=True, slots=True)
 class LogFilter:
-    """Which status checks are read. `since` is aware. `before`: only older ones, for the next page; `oldest_first`: the
-    limit cuts off the newest, for following: the next reading goes on from there."""
+    """Which status checks to read. `since` is aware. `before`: only older ones, for the next page. `oldest_first` is
+    for following: the limit cuts off the newest, and the next reading goes on from there."""
 
     since: datetime | None = None
     check_type: CheckType | None = None
@@ -51,7 +51,7 @@ class LogFilter:
 
 @dataclass(frozen=True, slots=True)
 class HistoryFilter:
-    """Which audit entries are read. `since` is aware; `run` is the beginning of a run's id; `after` is a seq."""
+    """Which audit entries to read. `since` is aware; `run` is the beginning of a run's id; `after` is a seq."""
 
     since: datetime | None = None
     kind: str | None = None
@@ -63,8 +63,8 @@ class HistoryFilter:
 
 @dataclass(frozen=True, slots=True)
 class LastRun:
-    """The last run that recorded anything, also if it changed nothing: how it ended, how much drift it found, what of
-    that stays (`open_drift`), and what was former. `error` is the code of what kept it from its work."""
+    """The last run that recorded anything, even if it changed nothing: how it ended, how much drift it found, how much
+    of that is left (`open_drift`), and the former resources. `error` is the code of what stopped it."""
 
     run_id: str
     at: datetime
@@ -81,9 +81,9 @@ class LastRun:
 
 @dataclass(frozen=True, slots=True)
 class StatusView:
-    """What the database knows of an instance. Where Connect was never heard (`heard` is false) the status is unknown,
-    whatever the columns' defaults say. `environment`: what it was last applied as, or what the manifest has `declared`
-    if that is not known."""
+    """What the database knows about an instance. If Connect never answered (`heard` is false), the status is unknown,
+    whatever the columns' defaults say. `environment`: what it was last applied as, or if that is unknown, what the
+    manifest has (`declared`)."""
 
     instance: str
     status: str | None
@@ -102,7 +102,7 @@ class StatusView:
 
 @dataclass(frozen=True, slots=True)
 class BreakingRow:
-    """A row that is of no environment, or whose `reason` (a column) points out of its own."""
+    """A row that has no environment, or whose `reason` (a column) refers to a row outside its own environment."""
 
     table: str
     id: str
@@ -110,13 +110,13 @@ class BreakingRow:
 
 
 async def read_version(conn: Connection, scope: Scope, *, limits: Limits = DEFAULTS) -> int:
-    """The newest migration that the database has, also one that this fivrec does not know."""
+    """Returns the newest migration that the database has, even one that this fivrec does not know."""
     rows = await read_once(conn, {"newest": query("guard", "newest")}, {}, scope=scope, limits=limits)
     return rows["newest"][0]["version"] or 0
 
 
 async def read_status(conn: Connection, scope: Scope, *, limits: Limits = DEFAULTS) -> StatusView | None:
-    """None if the instance was never configured. DatabaseError `schema_missing` before the first apply."""
+    """Returns None if the instance was never configured. Raises DatabaseError `schema_missing` before a first apply."""
     seen = {name: query("readings", name, scope.schema) for name in ("status", "last_check")}
     own = {name: query("readings", name) for name in ("last_run", "environment")}
     rows = await read_if_made(conn, seen, own, {"instance": scope.instance}, scope=scope, limits=limits)
@@ -148,7 +148,7 @@ async def read_status(conn: Connection, scope: Scope, *, limits: Limits = DEFAUL
 async def read_checks(
     conn: Connection, scope: Scope, wanted: LogFilter, *, limits: Limits = DEFAULTS
 ) -> tuple[CheckLog, ...]:
-    """Newest first, unless `wanted` says otherwise."""
+    """Returns the checks, newest first unless `wanted` says otherwise."""
     before = wanted.before
     params: dict[str, Any] = {
         "instance": scope.instance,
@@ -168,7 +168,7 @@ async def read_checks(
 async def read_history(
     conn: Connection, scope: Scope, wanted: HistoryFilter, *, limits: Limits = DEFAULTS
 ) -> tuple[AuditEntry, ...]:
-    """The instance's audit entries, newest first; those `after` a number oldest first."""
+    """Returns the instance's audit entries, newest first; if `wanted` has `after`, oldest first."""
     params = {"instance": scope.instance, **flat(wanted)}
     statements = {"history": query("readings", "history" if wanted.after is None else "history_after")}
     rows = await read_once(conn, statements, params, scope=scope, limits=limits)
@@ -178,7 +178,7 @@ async def read_history(
 async def read_chain(
     conn: Connection, scope: Scope, *, page: int = _PAGE, limits: Limits = DEFAULTS
 ) -> AsyncIterator[AuditEntry]:
-    """Every row of the audit log, oldest first, in bounded memory: also those whose numbers fivrec never gave."""
+    """Yields every row of the audit log, oldest first, in bounded memory, even rows whose numbers fivrec never gave."""
     after: int | None = None
     statements = {"chain": query("readings", "chain")}
     while True:
@@ -194,7 +194,7 @@ async def read_chain(
 async def read_signing(
     conn: Connection, scope: Scope, *, limits: Limits = DEFAULTS
 ) -> tuple[datetime, datetime] | None:
-    """Since when the audit log has a place for signatures, and the time now; None if it has none."""
+    """Returns since when the audit log has a column for signatures, and the time now; None if it has none."""
     rows = await read_once(conn, {"signing": query("readings", "signing")}, {}, scope=scope, limits=limits)
     found = [(row["since"], row["until"]) for row in rows["signing"]]
     return found[0] if found else None
@@ -203,11 +203,11 @@ async def read_signing(
 async def read_breaking_rows(
     conn: Connection, scope: Scope, *, limit: int = 1000, limits: Limits = DEFAULTS
 ) -> tuple[BreakingRow, ...]:
-    """Rows of both environments that keep a constraint of isolation from being validated. Empty is the rule."""
+    """Returns the rows of both environments that keep a constraint of isolation from being validated. Usually none."""
     statements = {"unvalidated": query("isolation", "unvalidated")}
     rows = await read_once(conn, statements, {}, scope=scope, limits=limits)
     if not rows["unvalidated"]:
-        return ()  # every row was checked by the server: no scan is needed
+        return ()  # the server has checked every row: no scan is needed
     statements = {"breaking": query("isolation", "breaking_rows", scope.schema)}
     rows = await read_once(conn, statements, {"limit": limit}, scope=scope, limits=limits)
     return tuple(BreakingRow(row["table_name"], row["id"], row["reason"]) for row in rows["breaking"])

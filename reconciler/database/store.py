@@ -1,7 +1,7 @@
 """One instance's database, read and written whole: begin (lock, read), then commit (write) or rollback.
 
-A no-op apply is two round trips: begin is one pipeline, commit another; one with changes is a third, as what was
-written is read before it is committed. Decides nothing: what to write is the engine's.
+A no-op apply takes two round trips: begin is one pipeline, commit another. With changes there is a third, which reads
+what was written before it is committed. Decides nothing: the engine says what to write.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ __all__ = [
 
 _TAIL = ("audit_head", "audit_key", "traces")
 _OWNED = {"owned": query("guard", "owned")}
-"""What is asked before fivrec's own functions are called. It has `guard_params`."""
+"""Run before fivrec's own functions are called. Takes `guard_params`."""
 _WITH_CHOICE = ("config", "queue")
 
 
@@ -114,15 +114,16 @@ async def begin(
     open_drift: bool = False,
     unmade: bool = False,
 ) -> Snapshot:
-    """Begin a transaction, with the instance's lock or read-only, and read. Leaves it open; an error leaves none.
+    """Begin a transaction, with the instance's lock or read-only, and read. Leaves it open, unless there is an error.
 
-    `kinds`: those that are read, with instance_config; None is all. What is not read can't stand in the way.
+    `kinds`: which to read, beside instance_config; None means all. Kinds that are not read can't cause an error.
 
-    A schema that is missing or stale is read as far as it goes, and what it lacks is in `missing`, as it is with
-    `deep`. `last_check` reads the newest check of a watch too, `last_heard` the status of the newest that
-    succeeded, `open_drift` what the last run left. `unmade`: this run looked before, and there was no schema. Busy;
-    DatabaseError; MissingSetting if the stored key fits none of `keys`; Refused if the administrator can't come along
-    from the other environment.
+    A schema that is missing or stale is read as far as possible, and `missing` says what it lacks, as it does with
+    `deep`. `last_check` also reads the newest check of a watch, `last_heard` the status of the newest check that
+    succeeded, `open_drift` what the last run left. `unmade`: this run has looked before, and found no schema.
+
+    Raises Busy; DatabaseError; MissingSetting if the stored key fits none of `keys`; Refused if the administrator can't
+    move here from the other environment.
     """
     async with or_rolled_back(conn):
         async with name_columns(conn, scope.schema), with_deadline(conn, limits.total_s):
@@ -164,7 +165,7 @@ async def _adopt(
 
 
 def _usable(snapshot: Snapshot, conn: Connection, *, lock: bool) -> Snapshot:
-    """What a newer fivrec made may be read, not written."""
+    """Raises DatabaseError if a newer fivrec migrated the database and it is to be written: reading is allowed."""
     version = snapshot.schema_version or 0
     if lock and version > latest_version():
         raise newer(where(conn), version)
@@ -172,10 +173,10 @@ def _usable(snapshot: Snapshot, conn: Connection, *, lock: bool) -> Snapshot:
 
 
 async def begin_recording(conn: Connection, scope: Scope, *, limits: Limits = DEFAULTS, log: bool = True) -> Tail:
-    """Begin a transaction with the lock that is to record something only. Returns the end of the audit log.
+    """Begin a transaction with the lock, only to record something. Returns the end of the audit log.
 
-    Reads nothing that a failure may have come from. DatabaseError `schema_missing` if there is no log to append to
-    yet; without `log` none is looked for.
+    Reads nothing that may have caused the failure. Raises DatabaseError `schema_missing` if there is no log to append
+    to yet; without `log` it isn't looked for.
     """
     async with or_rolled_back(conn), with_deadline(conn, limits.total_s):
         reads = {"not_newer": query("guard", "not_newer")}
@@ -189,14 +190,14 @@ async def begin_recording(conn: Connection, scope: Scope, *, limits: Limits = DE
 
 
 async def read_open_drift(conn: Connection, scope: Scope, *, limits: Limits = DEFAULTS) -> tuple[OpenDrift, ...]:
-    """What the last run left, read in the open transaction."""
+    """Returns the drift that the last run left, read in the open transaction."""
     async with with_deadline(conn, limits.total_s):
         rows = await transaction.read_more(conn, {"open_drift": query("state", "open_drift")}, _params(scope))
     return tuple(item for row in rows["open_drift"] for item in open_drift_from(row["open_drift"]))
 
 
 async def can_record_run(conn: Connection, *, limits: Limits = DEFAULTS) -> bool:
-    """Whether the database has the table for it: an older schema has not."""
+    """Whether the database has the table for runs: an older schema lacks it."""
     async with with_deadline(conn, limits.total_s):
         cursor = await conn.execute(query("record", "has_last_run"))
         row = await cursor.fetchone()
@@ -211,13 +212,13 @@ async def commit(
     limits: Limits = DEFAULTS,
     removed: Removed | None = None,
 ) -> None:
-    """Write and commit the open transaction: all or nothing. A run that is stopped here still hears how it ended.
+    """Write and commit the open transaction: all or nothing. A run that is cancelled here still learns how that ended.
 
-    `removed` hears of each batch that a purge deletes.
+    `removed` is called for each batch that a purge deletes.
 
-    DatabaseError `commit_unknown` where the connection was lost on COMMIT: lost_commit.py tells, over a new one;
-    `queue_in_use` where a row came to refer to a queue that was to be removed. NotConverged, after the commit, if a
-    record of this run was not stored: what it says of the others is true.
+    Raises DatabaseError `commit_unknown` if the connection was lost on COMMIT (lost_commit.py finds out, over a new
+    one), `queue_in_use` if a row has begun to refer to a queue to be removed. Raises NotConverged, after the commit, if
+    a record of this run was not stored; all else is committed.
     """
     codec = codec_of(conn)
     statements, counts = build_statements(in_encoding(writes, codec), scope), list[int]()
@@ -240,8 +241,8 @@ async def write(
     deep: bool = False,
     kinds: frozenset[str] | None = None,
 ) -> Snapshot:
-    """Write into the open transaction, make deferred constraints immediate, and read again. Leaves it open for
-    `conclude`; an error leaves none. Errors as of `commit`, but for its own."""
+    """Write into the open transaction, make deferred constraints immediate, and read again. Leaves the transaction open
+    for `conclude`, unless there is an error. Raises what `commit` raises, except errors of COMMIT itself."""
     codec = codec_of(conn)
     statements, counts = build_statements(in_encoding(writes, codec), scope), list[int]()
     async with or_rolled_back(conn):
@@ -263,7 +264,7 @@ async def write(
 
 
 async def conclude(conn: Connection, scope: Scope, *, limits: Limits = DEFAULTS) -> None:
-    """Commit what `write` wrote. Its end as that of `commit`."""
+    """Commit what `write` wrote. Raises what `commit` raises for COMMIT itself."""
     async with or_rolled_back(conn):
         await finish_despite_cancel(_end(conn, scope, (), limits, []), lambda: shut_down(conn))
 
@@ -271,7 +272,7 @@ async def conclude(conn: Connection, scope: Scope, *, limits: Limits = DEFAULTS)
 async def read_other_keys(
     conn: Connection, scope: Scope, config_id: str | None, *, limits: Limits = DEFAULTS
 ) -> tuple[tuple[str, str], ...]:
-    """The id and instance_key of each further row of the instance, in the open transaction."""
+    """Returns the id and instance_key of each further row of the instance, read in the open transaction."""
     params = {"instance": scope.instance, "config_id": config_id}
     async with with_deadline(conn, limits.total_s):
         rows = await transaction.read_more(conn, {"keys": query("state", "other_keys", scope.schema)}, params)
@@ -281,7 +282,8 @@ async def read_other_keys(
 async def read_check_memory(
     conn: Connection, scope: Scope, config_id: str, *, billing: bool, limits: Limits = DEFAULTS
 ) -> tuple[bool, str | None]:
-    """Whether the newest check succeeded, and with `billing` what the newest alert said of it, in the transaction."""
+    """Returns whether the newest check succeeded and, with `billing`, the billing status in the newest alert. Reads in
+    the open transaction."""
     reads = {"check": query("state", "newest_check", scope.schema)}
     if billing:
         reads["billing"] = query("state", "told_billing")
@@ -295,7 +297,8 @@ async def read_check_memory(
 async def is_told(
     conn: Connection, scope: Scope, config_id: str, status: str, billing: str, *, limits: Limits = DEFAULTS
 ) -> bool:
-    """Whether an alert said this standing, and Connect no other status since, in the transaction."""
+    """Whether the newest alert about this status reported this billing status, and Connect has sent no other status
+    since. Reads in the open transaction."""
     params = {"instance": scope.instance, "config_id": config_id, "status": status}
     async with with_deadline(conn, limits.total_s):
         rows = await transaction.read_more(conn, {"told": query("state", "told_standing", scope.schema)}, params)
@@ -305,8 +308,8 @@ async def is_told(
 async def read_triggers(
     conn: Connection, schema: str, kinds: Iterable[str], *, limits: Limits = DEFAULTS
 ) -> tuple[str, ...]:
-    """The triggers and rules on the tables of these kinds, as `trigger NAME on TABLE`, in the open transaction; without
-    any, those on every table that a run writes to."""
+    """Returns the triggers and rules on the tables of these kinds, as `trigger NAME on TABLE`; if there are none, those
+    on every table that a run writes to. Reads in the open transaction."""
     tables = {f"{schema}.{BY_NAME[kind].table}" for kind in kinds if BY_NAME[kind].table}
     every = {f"{schema}.{known.table}" for known in BY_NAME.values() if known.table}
     for some in (tables, {*every, f"{schema}.status_check_logs", *_OF_FIVREC}):
@@ -324,8 +327,8 @@ _TRIGGERS = {"triggers": query("transaction", "triggers")}
 async def _refuse_dropped(
     conn: Connection, tables: Sequence[str], writes: Writes, scope: Scope, limits: Limits
 ) -> None:
-    """NotConverged, naming triggers and rules, if rows of these tables are not there. A check may be in another table,
-    which its trigger put it into and which is read along, or have no instance_config to belong to."""
+    """Raises NotConverged, naming triggers and rules, if rows of these tables are missing. A check is not missing if a
+    trigger moved it to a table that inherits from its own, or if it has no instance_config to belong to."""
     checks, config = f"{scope.schema}.status_check_logs", f"{scope.schema}.instance_config"
     if not tables:
         return
@@ -348,7 +351,8 @@ async def _refuse_dropped(
 async def _refuse_changed(
     conn: Connection, exc: errors.InvalidTextRepresentation, scope: Scope, limits: Limits
 ) -> None:
-    """NotConverged, naming triggers and rules, if the error is of what had to stay as it was, or was written."""
+    """Raises NotConverged, naming triggers and rules, if the error says that a value did not stay as it was, or as it
+    was written."""
     column = next((name for name in KEPT if (exc.diag.message_primary or "").endswith(f'"{name}"')), None)
     if column is None:
         return
@@ -366,14 +370,14 @@ async def _refuse_changed(
 
 
 async def read_other_types(conn: Connection, schema: str, kinds: Iterable[str]) -> tuple[str, ...]:
-    """The columns of these kinds' tables that are of another type than documented. What was open is rolled back."""
+    """Returns the columns of these kinds' tables with another type than documented. Rolls back an open transaction."""
     tables = {BY_NAME[kind].table for kind in kinds}
     return tuple(found for found in await other_types(conn, schema) if found.partition(".")[0] in tables)
 
 
 @contextmanager
 def _naming_functions(conn: Connection, scope: Scope) -> Iterator[None]:
-    """Let an error in a function of the app's, which a write runs, say which one."""
+    """Make an error in a function of the app's, which a write runs, name that function."""
     try:
         yield
     except SCHEMA_MISSING as exc:
@@ -383,16 +387,16 @@ def _naming_functions(conn: Connection, scope: Scope) -> Iterator[None]:
 
 
 async def _prepare(conn: Connection, writes: Writes, scope: Scope, limits: Limits, removed: Removed | None) -> None:
-    """What comes before the statements, and takes long or has to look first: migrations, a purge, queues to remove."""
+    """Do what comes before the statements, and takes long or has to look first: migrations, a purge, queue removals."""
     async with with_deadline(conn, limits.migrate_s if writes.migrate or writes.purge else limits.total_s):
         _must_be_open(conn)
         if writes.migrate:
             try:
-                with _naming_functions(conn, scope):  # an event trigger's
+                with _naming_functions(conn, scope):  # those of event triggers
                     async with conn.pipeline():
                         await transaction.prolong(conn, int(limits.migrate_s * 1000))
                         await conn.execute(_OWNED["owned"], guard_params(scope.schema, trusted=scope.trusted))
-                    # Many statements in one text go by the simple protocol, which a pipeline has not.
+                    # Several statements in one text need the simple protocol, which pipelines don't have.
                     await conn.execute(build_migration_sql(scope.schema, defer=True))
             except errors.DivisionByZero:
                 await refuse_foreign(conn, scope.schema)
@@ -409,7 +413,7 @@ async def _prepare(conn: Connection, writes: Writes, scope: Scope, limits: Limit
 async def _end(
     conn: Connection, scope: Scope, statements: Sequence[Statement], limits: Limits, counts: list[int]
 ) -> None:
-    """`counts` gets the rows of each statement."""
+    """`counts` gets the row count of each statement."""
     sent, cursors = False, []
     try:
         async with with_deadline(conn, limits.total_s):
@@ -420,7 +424,7 @@ async def _end(
                         if statements:
                             await transaction.use_write_path(conn)
                         cursors = [await conn.execute(text, params) for text, params in statements]
-                        sent = True  # from here on the server may have it, whatever answer arrives
+                        sent = True  # from here on the server may have got it, whatever answer arrives
                         await conn.execute("COMMIT")
             except errors.InvalidTextRepresentation as exc:
                 await _refuse_changed(conn, exc, scope, limits)
@@ -460,7 +464,7 @@ def _reads(
 async def _choose(
     conn: Connection, rows: Mapping[str, list[transaction.Row]], scope: Scope
 ) -> dict[str, list[transaction.Row]]:
-    """The rows that count, of kinds of which several stand for one: another round trip if there are any."""
+    """Read which rows count, for kinds in which several rows may be the same resource: one more round trip if any."""
     asked = {
         kind: statement(kind, "chosen", scope.schema) for kind in _WITH_CHOICE if several(kind, rows.get(kind, ()))
     }
@@ -472,7 +476,7 @@ def _params(scope: Scope) -> dict[str, Any]:
 
 
 def _must_be_open(conn: Connection) -> None:
-    """Without a transaction each statement would stand alone."""
+    """Without a transaction each statement would commit by itself."""
     if conn.pgconn.transaction_status != TransactionStatus.INTRANS:
         raise DatabaseError("the transaction ended before it was written", hint="run again")
 

@@ -34,17 +34,17 @@ Statements: TypeAlias = Mapping[str, LiteralString]
 Params: TypeAlias = Mapping[str, Any]
 
 _READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-# Each statement sees what was committed before it, so all that follows the lock sees the last holder's work.
-# Not READ WRITE: who made a database read-only by default is not overruled, and a replica says what it is.
+# Each statement sees what was committed before it, so whatever follows the lock sees the last holder's work.
+# Not READ WRITE: that would overrule a database that is read-only by default, and a replica couldn't say what it is.
 _WRITE = "BEGIN ISOLATION LEVEL READ COMMITTED"
 _LOCK_POLL_S = 0.12
 _HAS_TRANSACTION_TIMEOUT = 170000
 _OUTDATED = "RevalidateCachedQuery"
-"""What PostgreSQL names as the source of an error if a prepared statement's columns are of other types by now."""
+"""PostgreSQL's source function of the error if the columns of a prepared statement have other types by now."""
 
 
 def lock_key(instance: str) -> int:
-    """The advisory lock of an instance: a signed 64-bit number."""
+    """Returns the advisory lock of an instance, a signed 64-bit number."""
     return int.from_bytes(hashlib.sha256(f"fivrec:{instance}".encode()).digest()[:8], signed=True)
 
 
@@ -60,11 +60,11 @@ WRITE_PATH: Final[tuple[tuple[LiteralString, Params], ...]] = (
     (query("transaction", "own_path"), {}),
     (query("transaction", "write_path"), {}),
 )
-"""What follows writes to the app's tables: its triggers, defaults and CHECKs find their names."""
+"""For statements that write to the app's tables: its triggers, defaults and CHECKs find their names."""
 
 
 def read_path(schema: str) -> tuple[tuple[LiteralString, Params], ...]:
-    """What follows reads again: names are pg_catalog's, and rows that a policy hides are an error."""
+    """For statements that read after a write: names are pg_catalog's, and rows that a policy hides are an error."""
     rows = (query("transaction", "read_rows"), guard_params(schema, trusted=False))
     return ((query("transaction", "read_path"), {}), rows)
 
@@ -79,7 +79,7 @@ async def open_locked(
 ) -> dict[str, list[Row]]:
     """Begin a transaction that holds the instance's lock, and read. Leaves it open.
 
-    Busy, naming the holder, where the lock is not free within `limits.lock_wait_s`.
+    Raises Busy, naming the holder, if the lock is not free within `limits.lock_wait_s`.
     """
     loop = asyncio.get_running_loop()
     until = loop.time() + limits.lock_wait_s
@@ -103,37 +103,37 @@ async def open_writing(
 
 
 def renewal(conn: Connection, milliseconds: int) -> tuple[tuple[LiteralString, Params], ...]:
-    """The statement of `renew`. Before PostgreSQL 17 there is no such limit."""
+    """Returns the statements of `renew`. Before PostgreSQL 17 there is no such limit."""
     if conn.info.server_version < _HAS_TRANSACTION_TIMEOUT:
         return ((query("transaction", "own_rows"), {}),)
     return ((query("transaction", "renewed"), {"timeout": f"{milliseconds}ms"}),)
 
 
 async def renew(conn: Connection, milliseconds: int) -> None:
-    """Give the open transaction, which goes on to write, so much time from here on."""
+    """Give the open transaction, which goes on to write, this much time from here on."""
     for text, params in renewal(conn, milliseconds):
         await conn.execute(text, params)
 
 
 async def prolong(conn: Connection, milliseconds: int) -> None:
-    """Let the next statements, and the open transaction, take so long: migrations, a purge."""
+    """Let the next statements (migrations, a purge) and the open transaction take this long."""
     await conn.execute(query("transaction", "long_settings"), {"timeout": f"{milliseconds}ms"})
     await renew(conn, milliseconds)
 
 
 async def use_write_path(conn: Connection) -> None:
-    """What follows writes to the app's tables: its triggers, defaults and CHECKs find their names."""
+    """From here on write to the app's tables: its triggers, defaults and CHECKs find their names."""
     for text, _ in WRITE_PATH:
         await conn.execute(text)
 
 
 async def use_read_path(conn: Connection) -> None:
-    """What follows reads: every name that is not qualified is pg_catalog's."""
+    """From here on read: every name that is not qualified is pg_catalog's."""
     await conn.execute(query("transaction", "read_path"))
 
 
 async def read_more(conn: Connection, statements: Statements, params: Params) -> dict[str, list[Row]]:
-    """Read on in the open transaction: one round trip."""
+    """Read more in the open transaction: one round trip."""
     return await write_and_read(conn, (), statements, params)
 
 
@@ -144,7 +144,7 @@ async def write_and_read(
     params: Params,
     counts: list[int] | None = None,
 ) -> dict[str, list[Row]]:
-    """Write, then read what is there, in the open transaction: one round trip. `counts` gets the rows of each write."""
+    """Write, then read, in the open transaction: one round trip. `counts` gets the row count of each write."""
     async with conn.pipeline():
         written = [await conn.execute(text, values) for text, values in writes]
         cursors = [(name, conn.cursor(row_factory=dict_row)) for name in statements]
@@ -158,7 +158,7 @@ async def write_and_read(
 async def read_once(
     conn: Connection, statements: Statements, params: Params, *, scope: Scope, limits: Limits
 ) -> dict[str, list[Row]]:
-    """Read in a read-only transaction of its own: one round trip. Errors are ours."""
+    """Read in a read-only transaction of its own: one round trip. Raises our errors, not psycopg's."""
     try:
         async with name_columns(conn, scope.schema), with_deadline(conn, limits.total_s):
             try:
@@ -174,7 +174,7 @@ async def read_once(
 async def read_if_made(
     conn: Connection, statements: Statements, own: Statements, params: Params, *, scope: Scope, limits: Limits
 ) -> dict[str, list[Row]]:
-    """As `read_once`; `own` reads tables of fivrec's, and finds nothing if their schema is older or not there."""
+    """Like `read_once`; `own` reads fivrec's tables, and returns no rows if their schema is older or missing."""
     try:
         return await read_once(conn, {**statements, **own}, params, scope=scope, limits=limits)
     except DatabaseError as exc:
@@ -225,8 +225,8 @@ async def _open(
     limits: Limits,
     whole: bool = False,
 ) -> tuple[bool, dict[str, list[Row]]]:
-    """`whole` ends the transaction in the same round trip. Once more if a statement was prepared on this connection
-    before the app altered its table: the ROLLBACK forgets all of those."""
+    """`whole` ends the transaction in the same round trip. Tries again if a statement was prepared on this connection
+    before the app altered its table: the ROLLBACK discards prepared statements."""
     settings = _settings(conn, scope, limits, lock)
     try:
         try:
@@ -240,7 +240,7 @@ async def _open(
         await refuse_foreign(conn, scope.schema, writing=begin != _READ)
         if "not_newer" in statements:
             await refuse_newer(conn)
-        raise  # it was not the guard's
+        raise  # it did not come from the guard
 
 
 async def _begin_and_read(
@@ -259,7 +259,7 @@ async def _begin_and_read(
 
 
 async def _begin(conn: Connection, begin: LiteralString, settings: Params) -> AsyncCursor[Any]:
-    """Begin, and let nothing be read that a weaker role could have made: DivisionByZero, see `settings`."""
+    """Begin, and read nothing that a weaker role could have made: raises DivisionByZero if it could, see `settings`."""
     await conn.execute(begin)
     await use_read_path(conn)
     await conn.execute(query("transaction", "own_time"))

@@ -1,6 +1,6 @@
 """Usage: the counts of an instance's environment, and the reports that wait in the database for Connect to take them.
 
-A report is queued, and marked once it was sent. Sends nothing.
+A report is queued, and marked once it is sent. Sends nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from reconciler.model.types import Value, rfc3339
 
 @dataclass(frozen=True, slots=True)
 class UsageCounts:
-    """Of one `environment` only. `features` are the instance's enabled ones."""
+    """The counts of one `environment` only. `features` are the instance's, not the environment's."""
 
     environment: str
     users: int
@@ -33,7 +33,7 @@ class UsageCounts:
     features: Mapping[str, Value]
 
     def payload(self, scope: Scope) -> dict[str, Value]:
-        """The report as Connect takes it (seed: Relatório de Uso)."""
+        """Returns the report in Connect's format (seed: Relatório de Uso)."""
         at = self.last_activity
         return {
             "instanceId": scope.instance,
@@ -58,7 +58,7 @@ class PendingUsage:
 
 
 async def read_usage_counts(conn: Connection, scope: Scope, *, limits: Limits = DEFAULTS) -> UsageCounts:
-    """Of the environment that the instance's rows are: a manifest that names another is not applied (yet)."""
+    """Counts the environment that the instance's rows are in: a manifest that names another is not applied (yet)."""
     known = {"environment": query("readings", "environment")}
     rows = await read_if_made(conn, _counts(scope), known, _params(scope), scope=scope, limits=limits)
     environment = next((row["environment"] for row in rows["environment"]), scope.environment)
@@ -69,7 +69,7 @@ async def read_usage_counts(conn: Connection, scope: Scope, *, limits: Limits = 
 
 
 async def read_counts_within(conn: Connection, scope: Scope, *, limits: Limits = DEFAULTS) -> UsageCounts:
-    """As `read_usage_counts`, in the transaction that is open."""
+    """Counts the scope's environment, in the open transaction."""
     async with with_deadline(conn, limits.total_s):
         rows = await read_more(conn, _counts(scope), _params(scope))
     return _usage_counts(rows["counts"][0], scope)
@@ -99,8 +99,8 @@ def _usage_counts(row: Mapping[str, Any], scope: Scope) -> UsageCounts:
 async def read_pending_usage(
     conn: Connection, scope: Scope, *, all_of_them: bool = False, limits: Limits = DEFAULTS
 ) -> tuple[PendingUsage, ...]:
-    """The newest hundred reports that are due, oldest first; with `all_of_them` also those that wait after a failure.
-    Those that were queued before the instance went live are sent all the same: each says which environment it counts.
+    """Returns the newest hundred reports that are due, oldest first; with `all_of_them` also those that wait after a
+    failure. Reports queued before the instance went live are sent all the same: each says which environment it counts.
     """
     params = {"instance": scope.instance, "all": all_of_them, "limit": 100}
     statements = {"pending": query("usage", "pending")}
@@ -116,7 +116,7 @@ async def write_usage(conn: Connection, scope: Scope, report: PendingUsage, *, l
 
 
 async def mark_usage_sent(conn: Connection, scope: Scope, report: str, *, limits: Limits = DEFAULTS) -> bool:
-    """Connect took the report. False if it was marked before."""
+    """Record that Connect took the report. Returns False if it was marked before."""
     write = (query("usage", "sent"), {"id": report})
     return await write_once(conn, [write], scope=scope, limits=limits) > 0
 
@@ -124,6 +124,6 @@ async def mark_usage_sent(conn: Connection, scope: Scope, report: str, *, limits
 async def mark_usage_failed(
     conn: Connection, scope: Scope, report: str, error: str, *, retry_s: float, limits: Limits = DEFAULTS
 ) -> None:
-    """Connect did not take it; it is due again after `retry_s`. `error` must hold no secret."""
+    """Record that Connect did not take the report; it is due again after `retry_s`. `error` must not hold a secret."""
     write = (query("usage", "failed"), {"id": report, "error": error, "retry_s": retry_s})
     await write_once(conn, [write], scope=scope, limits=limits)

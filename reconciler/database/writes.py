@@ -22,12 +22,13 @@ from reconciler.model.types import Applied, CheckType, Key, Provenance, SealedKe
 from reconciler.planning.audit import AuditEntry
 
 KEPT = ("is_locked", "instance_key")
-"""The columns of which `lock_kept` and `keys_kept` (sql/queries/record.sql) fail if they are not as they have to be."""
+"""The columns that `lock_kept` and `keys_kept` (sql/queries/record.sql) check: these fail if a value is not as it must
+be."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckRow:
-    """A status check, as status_check_logs holds it. Its id is made here: by it a lost COMMIT is looked up.
+    """A status check, as status_check_logs stores it. Its id is made here, to look it up after a lost COMMIT.
     `config_id`: the row of instance_config that was read, if one was."""
 
     check_type: CheckType
@@ -41,7 +42,7 @@ class CheckRow:
 
 @dataclass(frozen=True, slots=True)
 class LastRunRow:
-    """How a run of an instance ended. `drift` and what follows are None if the run could not look."""
+    """How a run of an instance ended. `drift` and the fields after it are None if the run could not look for drift."""
 
     command: str
     actor: str
@@ -56,14 +57,13 @@ class LastRunRow:
 
 @dataclass(frozen=True, slots=True)
 class Writes:
-    """All that one run writes, in the order it is written: migrations, rows, what was applied, audit, check, alerts.
+    """All that one run writes, in this order: migrations, rows, what was applied, audit, check, alerts.
 
-    `purge` names the tables whose development rows go, after the migrations and before everything else, with how many;
-    the user whose id is `kept` comes along into production.
-    `prune_audit` deletes audit entries up to this seq; one of `audit` has to say so. `released` are the records of what
-    is no longer declared; one of `applied` without a `provenance` keeps the one that it has. What has to be there in
-    the end, if nothing is read again: `lock`, the id and is_locked of a row of instance_config; `keys`, instance_key by
-    id.
+    `purge` maps the tables whose development rows are deleted, after the migrations and before everything else, to
+    their row counts; the user whose id is `kept` moves to production. `prune_audit` deletes audit entries up to this
+    seq; one of `audit` must say so. `released` are the records of what is no longer declared; one of `applied` without
+    a `provenance` keeps the one that it has. If nothing is read again, `lock` (the id and is_locked of a row of
+    instance_config) and `keys` (instance_key by id) say what must be there in the end.
     """
 
     run_id: str
@@ -85,7 +85,7 @@ class Writes:
 
 
 def build_statements(writes: Writes, scope: Scope) -> list[Statement]:
-    """Everything but migrations, in order."""
+    """Returns the statements for everything but migrations and purge, in order."""
     found = [(row.text(statement(row.kind, row.statement, scope.schema)), _adapted(row)) for row in writes.rows]
     named = {**named_scope(scope), "run_id": writes.run_id}
     if writes.released:
@@ -114,7 +114,7 @@ def build_statements(writes: Writes, scope: Scope) -> list[Statement]:
 
 
 def in_encoding(writes: Writes, codec: str | None) -> Writes:
-    """The same, with the texts of fivrec's own as the database's encoding can hold them."""
+    """Returns the same writes, with fivrec's own texts as the database's encoding can hold them."""
     if codec is None:
         return writes
     alerts = tuple(replace(alert, payload=fitted(alert.payload, codec)) for alert in writes.alerts)
@@ -124,7 +124,7 @@ def in_encoding(writes: Writes, codec: str | None) -> Writes:
 
 @contextmanager
 def naming_texts(writes: Writes, codec: str | None) -> Iterator[None]:
-    """Let an error of the database's encoding say what holds the character."""
+    """Make an error of the database's encoding say what holds the character."""
     try:
         yield
     except DatabaseError as exc:
@@ -134,7 +134,7 @@ def naming_texts(writes: Writes, codec: str | None) -> Iterator[None]:
 
 
 def _find_unstorable(writes: Writes, codec: str | None) -> str | None:
-    """What holds a character that the database's encoding lacks, by resource and field: a value may be secret."""
+    """Returns which resource and field hold a character that the database's encoding lacks. A value may be secret."""
     if codec in (None, UNKNOWN):
         return None
     for row in writes.rows:
@@ -142,7 +142,7 @@ def _find_unstorable(writes: Writes, codec: str | None) -> str | None:
             if not _has_place(value, codec):
                 key = row.params.get("key", row.params.get("row_id"))
                 return f"{row.kind}/{key}" + (f" ({name})" if name in BY_NAME[row.kind].fields else "")
-    actors = sorted({entry.actor for entry in writes.audit})  # signed as they are
+    actors = sorted({entry.actor for entry in writes.audit})  # these are signed, so they were not fitted
     return next((f"the actor, {actor}" for actor in actors if not _has_place(actor, codec)), None)
 
 
@@ -186,8 +186,8 @@ def _kept_statements(writes: Writes, scope: Scope) -> list[Statement]:
 def find_dropped(
     writes: Writes, scope: Scope, statements: Sequence[Statement], counts: Sequence[int]
 ) -> tuple[str, ...]:
-    """The tables that stored fewer rows than their statement had, of those that no comparison reads again. `counts` are
-    the rows of each statement."""
+    """Returns the tables that stored fewer rows than their statement had, among those that are not read and compared
+    again. `counts` are the row counts of the statements."""
     least = {
         query("record", "applied"): ("fivrec.applied", len(writes.applied)),
         query("record", "audit"): ("fivrec.audit_log", len(writes.audit)),
@@ -202,7 +202,7 @@ def find_dropped(
 
 
 def named_scope(scope: Scope) -> dict[str, Any]:
-    """The parameters that every statement may use."""
+    """Returns the parameters that every statement may use."""
     return {**flat(scope), "per_environment": list(PER_ENVIRONMENT)}
 
 
@@ -218,7 +218,7 @@ def _provenance(writes: Writes, key: Key) -> dict[str, Value]:
 
 
 def _released(kept: Applied) -> dict[str, Value]:
-    """A secret is remembered by the fingerprint that the record has, which no reading gives back: that one stays."""
+    """Leaves out secrets: the record has their fingerprint, which no reading returns, and keeps it."""
     fields = {name: value for name, value in kept.fields.items() if not isinstance(value, Secret)}
     return {
         "fields": fields,
@@ -234,7 +234,7 @@ def _list(items: tuple[Mapping[str, Value], ...] | None) -> Json | None:
 
 
 def _adapted(row: RowWrite) -> dict[str, Any]:
-    """Lists and objects go into JSON columns, and so does any value of a field that is one."""
+    """Lists and objects go into JSON columns, and so does any value of a JSON field."""
     json_fields = BY_NAME[row.kind].json_fields
     return {
         name: Json(value) if isinstance(value, (list, dict)) or name in json_fields else value

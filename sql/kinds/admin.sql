@@ -1,6 +1,6 @@
 -- Administrators: rows of users, known by their email.
 
--- All of the environment, and the users with a declared email in any case, also in the other environment: UNIQUE
+-- All administrators of the environment, and the users of either environment with a declared email in any case: UNIQUE
 -- (email) spans both.
 -- name: read
 SELECT u.email::text AS key, u.id AS row_id, false AS referenced,
@@ -9,8 +9,8 @@ FROM {app}.users u
 WHERE (u.environment = %(environment)s AND u.role = 'admin' AND u.email IS NOT NULL)
    OR lower(u.email::text) IN (lower(%(admin_email)s::text), lower(%(admin_renamed_from)s::text));
 
--- Users of production whose password stands there as no hash of any kind ($2b$…, $argon2id$…, {SSHA}…; Django's
--- pbkdf2_sha256$…, Werkzeug's scrypt:32768:8:1$…, Node's hex.salt of scrypt), nor as the mark of an account without one.
+-- Users whose stored password is neither a hash of any kind ($2b$…, $argon2id$…, {SSHA}…; Django's pbkdf2_sha256$…,
+-- Werkzeug's scrypt:32768:8:1$…, Node's hex.salt of scrypt) nor the mark of an account without a password.
 -- name: in_the_open
 SELECT u.email::text AS email
 FROM {app}.users u
@@ -31,7 +31,7 @@ WHERE NOT EXISTS (
   SELECT FROM {app}.users u
   WHERE u.email::text = %(key)s::text AND u.environment::text = current_setting('fiv.environment'));
 
--- The row moves here from the other environment where the plan says so.
+-- The row moves here from the other environment if the plan says so.
 -- name: update
 UPDATE {app}.users
 SET environment = %(environment)s,
@@ -41,7 +41,7 @@ SET environment = %(environment)s,
     password = COALESCE(%(password)s, password)
 WHERE id::text = %(row_id)s::text AND (environment::text = current_setting('fiv.environment') OR %(moves)s::boolean);
 
--- The same of a table that may lack columns.
+-- Like `read`, from a table that may lack columns.
 -- name: adopt
 SELECT j ->> 'email' AS key, j ->> 'id' AS row_id, false AS referenced,
        j ->> 'name' AS name, j ->> 'password' AS password, COALESCE(j ->> 'role', 'agent') AS role,

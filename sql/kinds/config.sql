@@ -1,7 +1,7 @@
 -- The instance's row of instance_config: its identity at Connect. The same row holds kind status.
 
--- Without an order, and two at most: to learn to sort costs a new server process more than the rest. Of several rows
--- `chosen` says which is meant. created_at is asked for so that a table without it is found.
+-- Not sorted, and at most two: a new server process takes longer to load sorting than for all the rest. If there are
+-- several rows, `chosen` says which is meant. Selects created_at so that a table without it is noticed.
 -- name: read
 SELECT c.instance_id::text AS key, c.id AS row_id, c.id::text AS config_id, false AS referenced,
        c.instance_key, c.connect_api_url, c.check_interval_minutes,
@@ -12,7 +12,7 @@ FROM {app}.instance_config c
 WHERE c.instance_id IS NOT NULL
 LIMIT 2;
 
--- The one that counts, then the others.
+-- The row that counts, then the others.
 -- name: chosen
 SELECT c.instance_id::text AS key, c.id AS row_id, c.id::text AS config_id, false AS referenced,
        c.instance_key, c.connect_api_url, c.check_interval_minutes,
@@ -27,7 +27,7 @@ INSERT INTO {app}.instance_config (instance_id, instance_key, connect_api_url, c
 SELECT %(key)s::text, %(instance_key)s::text, %(connect_api_url)s::text, %(check_interval_minutes)s::integer
 WHERE NOT EXISTS (SELECT FROM {app}.instance_config WHERE instance_id::text = %(key)s::text);
 
--- The envelope alone, of any row of the instance.
+-- Only the envelope, in any row of the instance.
 -- name: rekey
 UPDATE {app}.instance_config SET instance_key = %(instance_key)s WHERE id::text = %(row_id)s::text;
 
@@ -40,7 +40,7 @@ SET instance_id = %(key)s,
     check_interval_minutes = %(check_interval_minutes)s::integer
 WHERE id::text = %(row_id)s::text;
 
--- The same of a table that may lack columns.
+-- Like `read`, from a table that may lack columns.
 -- name: adopt
 SELECT j ->> 'instance_id' AS key, j ->> 'id' AS row_id, false AS referenced,
        j ->> 'instance_key' AS instance_key, j ->> 'connect_api_url' AS connect_api_url,

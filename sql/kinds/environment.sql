@@ -1,11 +1,11 @@
 -- Which environment the instance was last applied as, and how the catalogue isolates it.
 
--- How the catalogue isolates it; as what it was applied is among the records (state.sql). What holds is read closely only
+-- How the catalogue isolates it; what it was applied as is in the records (state.sql). The exact isolation is read only
 -- if there is a policy of fivrec's: row_security says so (transaction.sql).
 -- name: read
 SELECT CASE WHEN current_setting('row_security') = 'on' THEN fivrec.isolation() ELSE 'constraints' END AS isolation;
 
--- The row of fivrec.applied that follows is then the only one of its kind.
+-- The row of fivrec.applied that is written next is then the only one of its kind.
 -- name: create
 WITH former AS (
   DELETE FROM fivrec.applied
@@ -20,7 +20,7 @@ WITH former AS (
 )
 SELECT fivrec.set_isolation(%(isolation)s::text);
 
--- The same of a table that may lack columns.
+-- Like `read`, from tables that may lack columns.
 -- name: adopt
 SELECT CASE WHEN (
          SELECT bool_and(t.relrowsecurity AND t.relforcerowsecurity)

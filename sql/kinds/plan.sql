@@ -45,7 +45,7 @@ SET name = %(name)s,
     stripe_price_id = %(stripe_price_id)s
 WHERE id::text = %(row_id)s::text;
 
--- A name that is free, before another plan takes this one's.
+-- Give the plan a free name before another plan takes its name.
 -- name: park
 UPDATE {app}.plans SET name = %(free)s WHERE id::text = %(row_id)s::text;
 
@@ -55,7 +55,7 @@ UPDATE {app}.plans SET is_active = false WHERE id::text = %(row_id)s::text;
 -- name: remove
 DELETE FROM {app}.plans WHERE id::text = %(row_id)s::text;
 
--- The same of a table that may lack columns.
+-- Like `read`, from a table that may lack columns.
 -- name: adopt
 SELECT j ->> 'id' AS key, j ->> 'id' AS row_id, false AS referenced,
        j ->> 'name' AS name, j ->> 'description' AS description, j -> 'price' AS price,
@@ -67,5 +67,3 @@ SELECT j ->> 'id' AS key, j ->> 'id' AS row_id, false AS referenced,
        COALESCE(j -> 'is_active', 'true') AS is_active,
        j ->> 'stripe_product_id' AS stripe_product_id, j ->> 'stripe_price_id' AS stripe_price_id
 FROM (SELECT to_jsonb(t) AS j FROM {app}.plans t) rows;
-
--- Test data by table, where it is asked for.

@@ -1,14 +1,14 @@
 -- Rows of queues, known by their name within the environment.
 
--- A table of the app's may hold rows without a name, and several with one name: `chosen` is for those, and
--- created_at asked for so that a table without it is found.
+-- The app's table may hold rows without a name, and several with one name: `chosen` is for those. Selects created_at so
+-- that a table without it is noticed.
 -- name: read
 SELECT q.name::text AS key, q.id AS row_id, false AS referenced, q.description, q.is_active, q.created_at IS NULL AS undated
 FROM {app}.queues q
 WHERE q.environment = %(environment)s AND q.name IS NOT NULL;
 
--- Of several rows with one name the oldest active one stands for it; they are switched off together, and never removed:
--- which of them is meant is not known.
+-- Of several rows with one name the oldest active one counts. They are deactivated together, and never removed, as
+-- nobody knows which of them is meant.
 -- name: chosen
 SELECT DISTINCT ON (q.name)
        q.name::text AS key, q.id AS row_id, count(*) OVER (PARTITION BY q.name) > 1 AS referenced, q.description, q.is_active
@@ -16,9 +16,9 @@ FROM {app}.queues q
 WHERE q.environment = %(environment)s AND q.name IS NOT NULL
 ORDER BY q.name, q.is_active DESC NULLS LAST, q.created_at NULLS FIRST, q.id;
 
--- Read only where rows may be removed. For each foreign key of any table the condition, in SQL, by which a row refers
--- to the queue q: the catalogue alone, as the tables are looked through for few queues. Where rows can't be read, all
--- of them may. In a tree of queues both ends count: what remained of it would be another plan.
+-- Read only if rows may be removed. For each foreign key of any table: the condition, in SQL, by which a row refers to
+-- the queue q. Reads only the catalogue: the tables themselves are searched later, for few queues. If rows can't be
+-- read, any may refer to q. In a tree of queues both ends count: removing one end would need another plan.
 -- name: references
 SELECT replace(CASE
          WHEN NOT bool_and(has_column_privilege(k.conrelid, k.child, 'SELECT')
@@ -49,7 +49,7 @@ FROM (
 ) AS k
 GROUP BY k.oid, k.conrelid, k.confrelid
 UNION ALL
--- conversations.queue_id means a queue also where its foreign key is not there yet, or no longer.
+-- conversations.queue_id refers to a queue even if its foreign key is not there yet, or no longer.
 SELECT CASE WHEN has_column_privilege(a.attrelid, a.attnum, 'SELECT') AND NOT row_security_active(a.attrelid)
             THEN replace(format('EXISTS (SELECT FROM %%s c WHERE c.queue_id::text = q.id::text)', a.attrelid::regclass),
                          '%%', '%%%%')
@@ -67,7 +67,7 @@ WHERE NOT EXISTS (
   SELECT FROM {app}.queues q
   WHERE q.name::text = %(key)s::text AND q.environment::text = current_setting('fiv.environment'));
 
--- A rename takes all rows of the old name along: which of them was meant is not known, and none may stay behind.
+-- A rename applies to all rows with the old name: nobody knows which of them was meant, and none may stay behind.
 -- name: update
 UPDATE {app}.queues
 SET name = %(key)s,
@@ -83,11 +83,11 @@ WHERE environment::text = %(environment)s::text
 UPDATE {app}.queues SET is_active = false
 WHERE environment::text = %(environment)s::text AND (id::text = %(row_id)s::text OR name::text = %(key)s::text);
 
--- What came to refer to it since it was read is looked for before: sql/queries/referenced.sql.
+-- Rows that began to refer to it since it was read are looked for first: sql/queries/referenced.sql.
 -- name: remove
 DELETE FROM {app}.queues WHERE id::text = %(row_id)s::text AND environment::text = %(environment)s::text;
 
--- The same of a table that may lack columns.
+-- Like `read`, from a table that may lack columns.
 -- name: adopt
 SELECT DISTINCT ON (j ->> 'name')
        j ->> 'name' AS key, j ->> 'id' AS row_id, count(*) OVER (PARTITION BY j ->> 'name') > 1 AS referenced,

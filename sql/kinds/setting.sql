@@ -1,6 +1,6 @@
 -- Rows of settings, known by their key.
 
--- A table of the app's may hold rows without a key.
+-- The app's table may hold rows without a key.
 -- name: read
 SELECT s.key::text AS key, s.key AS row_id, false AS referenced, s.value
 FROM {app}.settings s
@@ -18,7 +18,7 @@ WHERE key::text = %(row_id)s::text;
 -- name: remove
 DELETE FROM {app}.settings WHERE key::text = %(row_id)s::text;
 
--- The same of a table that may lack columns.
+-- Like `read`, from a table that may lack columns.
 -- name: adopt
 SELECT j ->> 'key' AS key, j ->> 'key' AS row_id, false AS referenced, j -> 'value' AS value
 FROM (SELECT to_jsonb(t) AS j FROM {app}.settings t) rows

@@ -16,9 +16,10 @@ SET status = %(status)s,
     is_locked = {is_locked}
 WHERE instance_id::text = %(key)s::text;
 
--- The lock, in the words that the app's column has for yes and no: it may hold numbers or text. JSON takes what fits the
--- column's type, whichever that is. Each function with its schema: an exact match of types in the app's would win over
--- those of pg_catalog that take any type. Without a word the lock stays as it is. {yes_no}: the words of model/kinds/base.
+-- The lock, in the words that the app's column uses for yes and no: it may hold numbers or text. JSON converts to the
+-- column's type, whatever that is. Each function has its schema: one in the app's schema with exactly matching types
+-- would win over pg_catalog's, which takes any type. If no word is given, the lock stays. {yes_no}: see
+-- model/kinds/base.
 -- name: is_locked
 CASE WHEN %(is_locked)s::boolean IS NULL THEN c.is_locked ELSE (
       pg_catalog.json_populate_record(c, pg_catalog.json_build_object('is_locked', (

@@ -1,4 +1,4 @@
--- Who may use `fivrec serve`: accounts of the users table, attempts to log in, tokens given back. The app's columns are read
+-- Who may use `fivrec serve`: accounts of the users table, login attempts, revoked tokens. The app's columns are read
 -- as text: its ids may be uuid or bigint, its roles an enum.
 
 -- name: account
@@ -6,14 +6,14 @@ SELECT id::text, name::text, email::text, password, role::text
 FROM {app}.users
 WHERE email::text = %(email)s::text AND environment::text = %(environment)s::text;
 
--- Also those whose address differs in case alone, the exact one first: which of them is the administrator declared.
+-- Also accounts whose address differs only in case, the exact one first: one of them is the declared administrator.
 -- name: accounts_alike
 SELECT id::text, name::text, email::text, password, role::text
 FROM {app}.users
 WHERE lower(email::text) = lower(%(email)s::text) AND environment::text = %(environment)s::text
 ORDER BY email::text <> %(email)s::text, email::text, id::text;
 
--- What a token's use depends on now: the account as it is, the lock, and whether the token was given back.
+-- What decides whether a token may be used now: the account as it is, the lock, and whether the token was revoked.
 -- name: standing
 SELECT u.id::text, u.name::text, u.email::text, u.password, u.role::text,
        c.is_locked,
@@ -25,7 +25,7 @@ LEFT JOIN LATERAL (
   WHERE instance_id::text = %(instance)s::text ORDER BY created_at NULLS FIRST, id LIMIT 1
 ) c ON true;
 
--- The same where fivrec's schema is not there yet: no token was given back.
+-- The same if fivrec's schema does not exist yet: no token was revoked.
 -- name: standing_before_schema
 SELECT u.id::text, u.name::text, u.email::text, u.password, u.role::text, c.is_locked, false AS revoked
 FROM (SELECT 1) AS one
@@ -35,12 +35,12 @@ LEFT JOIN LATERAL (
   WHERE instance_id::text = %(instance)s::text ORDER BY created_at NULLS FIRST, id LIMIT 1
 ) c ON true;
 
--- Attempts of one account are counted one after the other, and so are those of one address.
+-- Attempts for one account are counted one at a time, and so are those from one address.
 -- name: attempt_lock
 SELECT pg_advisory_xact_lock(hashtextextended(%(account)s, 1)), pg_advisory_xact_lock(hashtextextended(%(address)s, 2));
 
--- Failures within the window; those of an account count from this address alone where it has logged in before from
--- there, so that nobody locks its owner out from elsewhere.
+-- Failures within the window. If an account has logged in from this address before, only its failures from here count,
+-- so that nobody can lock its owner out from elsewhere.
 -- name: attempts
 SELECT
   (SELECT count(*) FROM fivrec.logins l
@@ -54,7 +54,7 @@ FROM (
   FROM fivrec.logins WHERE account = %(account)s AND address = %(address)s AND success
 ) k;
 
--- Logical replication copies rows without the sequence, which is then behind them.
+-- Logical replication copies the rows but not the sequence, which is then behind.
 -- name: attempted
 WITH own AS MATERIALIZED (
   SELECT pg_get_serial_sequence('fivrec.logins', 'id')::regclass AS sequence, (SELECT max(id) FROM fivrec.logins) AS top
@@ -77,7 +77,7 @@ INSERT INTO fivrec.revoked_tokens (jti, expires_at) VALUES (%(jti)s, %(expires_a
 -- name: forget_revoked
 DELETE FROM fivrec.revoked_tokens WHERE expires_at < now() - interval '1 hour';
 
--- What changes when something of the instance does: it makes the page reload.
+-- Changes when anything that the page shows does: then the page reloads.
 -- name: mark
 SELECT COALESCE(c.status::text, '') || '|' || COALESCE(c.billing_status::text, '') || '|' || COALESCE(c.is_locked::text, '')
        || '|' || COALESCE(c.last_status_check::text, '') || '|' || COALESCE(c.enabled_features::text, '')

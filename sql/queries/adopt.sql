@@ -1,8 +1,8 @@
--- Readings of tables that may lack columns: a column that is not there reads as its default, as the migration
--- is going to fill it. Each statement has the name of what it reads; `tables` says which can be run.
+-- Read tables that may lack columns: a missing column reads as its default, the value that the migration will fill it
+-- with. Each statement is named after what it reads; `tables` says which can be run.
 
--- By the catalogue's rows: names that a session remembers (to_regclass) may be from before the lock was granted, when another
--- run had not committed them yet.
+-- Reads the catalogue's rows: names that the session has cached (to_regclass) may be from before the lock was granted,
+-- when another run had not committed its tables yet.
 -- name: tables
 SELECT wanted.name, EXISTS (
     SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -10,8 +10,8 @@ SELECT wanted.name, EXISTS (
       AND c.relname = regexp_replace(wanted.name, '^fivrec[.]', '')) AS present
 FROM unnest(%(tables)s::text[]) AS wanted (name);
 
--- For each table that has columns of JSON, or padded with spaces (char), all its columns in SQL, those as text: what the
--- app left in JSON must not pass PostgreSQL's jsonb, which refuses some of it, and the padding is not part of the value.
+-- For each table with JSON or space-padded (char) columns: all its columns in SQL, with those cast to text. The app's
+-- JSON must not pass through PostgreSQL's jsonb, which refuses some of it, and the padding is not part of the value.
 -- name: columns
 SELECT wanted.name, string_agg(
          CASE WHEN a.atttypid IN ('json'::regtype, 'jsonb'::regtype, 'bpchar'::regtype)
@@ -94,7 +94,7 @@ FROM (SELECT to_jsonb(t) AS j FROM {app}.users t) rows
 WHERE %(test_data)s::boolean AND j ->> 'environment' = 'development'
 HAVING count(*) > 0;
 
--- What an adoption leaves for later: each step in a transaction of its own, an index by CREATE INDEX CONCURRENTLY.
+-- What an adoption leaves for later: each step runs in its own transaction, an index by CREATE INDEX CONCURRENTLY.
 -- name: finished
 SELECT bool_and(finished) AS finished FROM fivrec.migrations;
 

@@ -1,6 +1,6 @@
 -- Alerts on their way to receivers.
 
--- Those that nobody delivered. `older_s`: of younger ones the process that stored them is still about to do it.
+-- Alerts that nobody has delivered. `older_s`: the process that stored a younger one may still be delivering it.
 -- name: waiting
 SELECT id, payload
 FROM fivrec.alert_outbox
@@ -9,7 +9,7 @@ WHERE instance = %(instance)s AND sent_at IS NULL
 ORDER BY created_at, id
 LIMIT 500;
 
--- The last word on whether the instance can be reconciled: `was` names the trouble that is over.
+-- The last alert on whether the instance can be reconciled: `was` names the trouble that is over.
 -- name: trouble
 SELECT CASE WHEN payload ->> 'was' IS NULL THEN payload ->> 'error' END AS code
 FROM fivrec.alert_outbox

@@ -5,7 +5,7 @@ SELECT c.table_schema, c.table_name, c.column_name
 FROM information_schema.columns c
 WHERE c.table_schema IN (%(schema)s, 'fivrec');
 
--- Constraints and indexes of the app's tables that are what they have to be. One that rows break can't be validated.
+-- Constraints and indexes of the app's tables that are as they must be. One that rows break can't be validated.
 -- name: fit
 SELECT fivrec.app_schema() AS table_schema, w.tbl AS table_name, w.name
 FROM fivrec.wanted() w
@@ -18,7 +18,7 @@ SELECT schemaname AS table_schema, tablename AS table_name, indexname AS name
 FROM pg_indexes
 WHERE schemaname = 'fivrec' AND indexname LIKE '%%\_idx';
 
--- Rules without a name that fivrec gave: the app may have made them, each in its own way.
+-- Rules whose name fivrec did not choose: the app may have made them, each in its own way.
 -- name: rules
 SELECT n.nspname AS table_schema, t.relname AS table_name, rule.name
 FROM pg_attribute a
@@ -32,13 +32,13 @@ CROSS JOIN LATERAL (
     WHERE i.indrelid = t.oid AND i.indisunique AND i.indisvalid AND i.indnkeyatts = 1 AND i.indpred IS NULL
       AND i.indkey[0] = a.attnum)
   UNION ALL
-  -- Where a row of no environment is there, the constraint can't be valid: it refuses new ones all the same.
+  -- If a row has no environment, the constraint can't be valid, but it still refuses new ones.
   SELECT 'environment not null'
   WHERE a.attname = 'environment' AND (a.attnotnull OR EXISTS (
     SELECT FROM pg_constraint c
     WHERE c.conrelid = t.oid AND c.conname = t.relname || '_environment_check' AND NOT c.convalidated))
   UNION ALL
-  -- A word that is not production is another's; an expression is the app's way to say which environment it is in.
+  -- A literal other than production is wrong; an expression is the app's way to say which environment it is in.
   SELECT 'environment default'
   WHERE a.attname = 'environment' AND (
     pg_get_expr(d.adbin, d.adrelid) LIKE '''production''::%%' OR pg_get_expr(d.adbin, d.adrelid) NOT LIKE '''%%')

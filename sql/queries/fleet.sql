@@ -1,9 +1,9 @@
 -- The fleet's queue: fivrec's tables beside Procrastinate's, which do the queueing. Every statement is a transaction of
--- its own. Jobs are made by INSERT where one that waits already has to be met (Procrastinate's function refuses).
+-- its own. Jobs are made by INSERT if one may be waiting already (Procrastinate's function would refuse).
 
--- Of those that are declared. With `take` these manifests count from now on, and what differs is due at once; without it
--- who is there already stays as it is: another scheduler may have newer manifests. `keep_view`: who is there already is
--- left to the scheduler that may forget it.
+-- Record the declared instances. With `take` these manifests count from now on, and those that differ are due at once;
+-- without it existing instances stay as they are: another scheduler may have newer manifests. `keep_view`: existing
+-- instances stay with the scheduler that may forget them.
 -- name: declare
 INSERT INTO fivrec_fleet.instances AS i (instance, digest, stored, interval_s, view)
 SELECT instance, digest, %(stored)s, interval_s, %(view)s
@@ -33,9 +33,9 @@ WITH before AS (
 )
 SELECT before.at::text AS before, after.at::text AS after FROM after LEFT JOIN before ON true;
 
--- Nobody gets a turn whom no scheduler declares. A scheduler that does declare it brings it back, as it was. `dropped`:
--- what this scheduler declared once, whose view may be that of a scheduler that is no more. It is kept for a lease from
--- then on: after a restore its own scheduler may not have declared it yet.
+-- An instance that no scheduler declares gets no turn. If a scheduler declares it again, it comes back as it was.
+-- `dropped`: instances that this scheduler once declared, whose view may belong to a scheduler that is gone. They are
+-- kept for a lease from then on: after a restore their own scheduler may not have declared them yet.
 -- name: withdraw
 UPDATE fivrec_fleet.instances SET due_at = 'infinity', declared_at = now()
 WHERE due_at < 'infinity' AND NOT instance = ANY(%(declared)s::text[])
@@ -48,8 +48,8 @@ RETURNING instance;
 DELETE FROM fivrec_fleet.instances
 WHERE view = %(view)s AND due_at = 'infinity' AND declared_at < now() - make_interval(secs => %(lease_s)s);
 
--- The places of each interval are 0 to n-1: new ones, and those that lie beyond, take what is free. Who gets no turn
--- takes none away. Slots that are next already stay, if the interval allows it; those after them are the place's.
+-- The places of each interval are 0 to n-1: new instances, and those with a place beyond, take free ones. Instances
+-- that get no turn take no place. The next slot stays, if the interval allows it; later slots follow from the place.
 -- name: respread
 WITH counted AS (
   SELECT instance, interval_s, place, count(*) OVER (PARTITION BY interval_s) AS n,
@@ -71,7 +71,7 @@ SET place = free.place,
                    THEN fivrec_fleet.next_slot(free.place, i.interval_s, now()) ELSE i.slot_at END
 FROM movers JOIN free USING (interval_s, k) WHERE i.instance = movers.instance;
 
--- Times beyond any that a turn leaves are those of a clock that was wrong.
+-- Times later than any that a turn sets come from a clock that was wrong.
 -- name: pull_in
 UPDATE fivrec_fleet.instances
 SET due_at = LEAST(due_at, fivrec_fleet.next_slot(COALESCE(place, position), interval_s, now())),
@@ -99,10 +99,10 @@ WITH old_manifests AS (
 )
 DELETE FROM fivrec_fleet.results WHERE at < now() - interval '1 day';
 
--- Who is queued is due again after an interval, in case that its job gets lost; the end of its turn says better.
--- One statement: a turn is taken and its job is there, or neither. Of several schedulers one takes it. A job that still
--- waits takes the new digest, so that a slow fleet never has more than one of an instance waiting. No more than `most`
--- jobs wait at all: to find the next of many costs Procrastinate more than to find it here, by an index.
+-- A queued instance is due again after an interval, in case its job gets lost; the end of its turn sets the real time.
+-- One statement: either a turn is taken and its job exists, or neither. Of several schedulers one takes it. A job that
+-- is still waiting gets the new digest, so that a slow fleet never has more than one job per instance waiting. No more
+-- than `most` jobs wait at all: Procrastinate needs longer to find the next of many than an index here does.
 -- name: enqueue_due
 WITH due AS (
   SELECT instance FROM fivrec_fleet.instances WHERE due_at <= now()
@@ -131,7 +131,7 @@ ON CONFLICT (queueing_lock) WHERE status = 'todo' DO NOTHING;
 DELETE FROM procrastinate_jobs WHERE task_name = %(task)s AND status = 'todo' AND args ->> 'run' = %(run)s
 RETURNING args ->> 'instance' AS instance;
 
--- A job gets a new id: a worker that had the old one, frozen and awake again, can't end what is another's by now.
+-- A job gets a new id: a worker that was frozen with the old one can't end a job that is another worker's by now.
 -- name: recover
 WITH lost AS (
   DELETE FROM procrastinate_jobs AS j
@@ -147,19 +147,19 @@ WHERE attempts < %(most)s
 ON CONFLICT (queueing_lock) WHERE status = 'todo' DO NOTHING
 RETURNING args ->> 'instance' AS instance;
 
--- Of a worker that stops before the job is done: the same again, for the next one.
+-- For a worker that stops before its job is done: queue the same job again for the next worker.
 -- name: give_back
 INSERT INTO procrastinate_jobs (queue_name, task_name, lock, queueing_lock, priority, args, attempts)
 SELECT queue_name, task_name, lock, queueing_lock, priority, args, attempts FROM procrastinate_jobs
 WHERE id = %(job)s AND status = 'doing'
 ON CONFLICT (queueing_lock) WHERE status = 'todo' DO NOTHING;
 
--- A job that is done; also one that was another worker's by then, and is gone.
+-- Deletes nothing if the job was given to another worker meanwhile, as that one has another id.
 -- name: finish
 DELETE FROM procrastinate_jobs WHERE id = %(job)s;
 
--- The manifest of a turn is the one that counts now, that of a rollout the one that its job names. Not `mine` is a job
--- that was given to another worker, because this one was frozen before it began.
+-- A turn uses the manifest that counts now, a rollout the one that its job names. A job is not `mine` if it was given
+-- to another worker, because this one was frozen before it began.
 -- name: begin_turn
 SELECT extract(epoch FROM now())::double precision AS now,
        EXISTS (SELECT FROM procrastinate_jobs WHERE id = %(job)s AND status = 'doing') AS mine,
@@ -177,7 +177,7 @@ LEFT JOIN fivrec_fleet.manifests m ON m.digest = named.digest AND named.stored;
 -- name: is_mine
 SELECT id FROM procrastinate_jobs WHERE id = %(job)s AND status = 'doing';
 
--- Only of a job that is still this worker's. A new manifest is earlier than anything.
+-- Only if the job is still this worker's. A manifest that is new by now keeps its own due time.
 -- name: end_turn
 WITH mine AS (
   SELECT id FROM procrastinate_jobs WHERE id = %(job)s AND status = 'doing' FOR UPDATE

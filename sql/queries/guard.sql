@@ -1,8 +1,8 @@
--- Whose code would run, and whose tables are fivrec's: what the statement `settings` of transaction.sql asks, and then in
--- words. An owner is trusted if it is the login itself or a superuser. The login is who the session belongs to: the role
--- that it acts as may be the database owner's choice (ALTER DATABASE … SET role), and code may go back (SET ROLE NONE).
+-- Whose code would run, and who owns fivrec's tables: first what the statement `settings` of transaction.sql asks, then
+-- the same in words. An owner is trusted if it is the login itself or a superuser. The login is the session's user: the
+-- role that it acts as may be the database owner's choice (ALTER DATABASE … SET role), and code may undo that.
 
--- Whether a policy of fivrec's is on the app's tables: on another table anybody may have one of that name.
+-- Whether a policy of fivrec's is on the app's tables: on other tables anybody may have a policy of that name.
 -- name: own_policy
 SELECT 1 AS found
 FROM pg_policy p
@@ -10,7 +10,7 @@ JOIN pg_class c ON c.oid = p.polrelid
 WHERE starts_with(p.polname::text, 'fivrec_') AND c.relnamespace = to_regnamespace(quote_ident({schema}))
   AND c.relname IN ('users', 'clients', 'queues', 'conversations', 'messages');
 
--- Whether a session could become more than the role that it acts as, which may be another than its own.
+-- Whether the session could get more rights than the role that it acts as, which may not be its own.
 -- name: acting
 SELECT 1 AS found
 FROM pg_roles r
@@ -19,8 +19,8 @@ WHERE r.rolname IN (session_user, current_user) AND (r.rolsuper OR r.rolcreatero
   WHERE m.member = r.oid AND m.roleid <> to_regrole(quote_ident(current_user))
     AND to_jsonb(m) ->> 'set_option' IS DISTINCT FROM 'false'));
 
--- Whether there can be code of others at all: an object of a database's own that needs a function, operator or type of its
--- own, a trigger with a condition, or a table that is no plain table of this login, also where foreign keys lead.
+-- Whether there can be other roles' code at all: an object that needs a user-defined function, operator or type, a
+-- trigger with a condition, or a table that is not a plain table of this login, also if foreign keys change it.
 -- name: any_code
 SELECT 1 AS found
 WHERE EXISTS (
@@ -43,10 +43,10 @@ WHERE EXISTS (
       c.relowner <> to_regrole(quote_ident(session_user))
       OR EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = c.oid AND g.tgqual IS NOT NULL)));
 
--- What of the schema fivrec is somebody else's, with the statement that hands it to this login. To a plain login that
--- only reads (a dry run in a pull request), what the database's owner made is fivrec's: with that login's rights, in a
--- read-only transaction, nothing of it could do anything. Objects of the server's first superuser have no entry in
--- pg_shdepend. Parts of another object (identity columns' sequences) go with it.
+-- What in the schema fivrec belongs to somebody else, with the statement that hands it to this login. If a plain login
+-- only reads (a dry run in a pull request), objects of the database's owner are accepted: with that login's rights, in
+-- a read-only transaction, they could do nothing. Objects of the server's first superuser have no entry in pg_shdepend.
+-- Parts of another object (identity columns' sequences) go with it.
 -- name: foreign_schema
 SELECT concat(CASE WHEN found.classid NOT IN ('pg_class'::regclass, 'pg_proc'::regclass) THEN concat(made.type, ' ') END,
               made.identity) AS what,
@@ -75,15 +75,15 @@ WHERE found.owner <> me.oid
     AND found.owner = (SELECT d.datdba FROM pg_database d WHERE d.datname = current_database()))
 ORDER BY found.classid <> 'pg_namespace'::regclass, found.classid, 1;
 
--- Fails with division by zero if there is any of it: asked before fivrec's own functions are called, as an overload with
--- closer types would be taken for one of them.
+-- Fails with division by zero if there is any of that. Asked before fivrec's own functions are called, as PostgreSQL
+-- would prefer an overload with closer types.
 -- name: owned
 SELECT 1 / CASE WHEN NOT %(trusted)s::boolean AND to_regnamespace('fivrec') IS NOT NULL
                  AND EXISTS (SELECT FROM ts_stat(%(foreign_schema)s::text)) THEN 0 ELSE 1 END;
 
--- Code of others on the tables of the app and of fivrec: what it is, and on which table. Functions and types of
--- pg_catalog stand in no pg_depend. An expression of a table that is somebody else's may use those too, but none that
--- changes settings, runs a query or reads files.
+-- Other roles' code on the tables of the app and of fivrec: what it is, and on which table. Functions and types of
+-- pg_catalog are not in pg_depend. Expressions on somebody else's table may use them too, except those that change
+-- settings, run a query or read files.
 -- name: foreign_code
 WITH RECURSIVE me AS (
   SELECT oid FROM pg_roles WHERE rolname = session_user
@@ -146,7 +146,7 @@ WITH RECURSIVE me AS (
   FROM tables t JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = t.oid AND d.objsubid = 0
   WHERE t.relkind = 'p' AND d.refclassid IN ('pg_proc'::regclass, 'pg_opclass'::regclass, 'pg_operator'::regclass)
 ), reached (tbl, kind, name, class, object) AS (
-  -- What a part runs, and what that rests on: a domain of the login's own may have a CHECK by a function of another role.
+  -- What a part runs, and what that depends on: the CHECK of the login's own domain may call another role's function.
   SELECT p.tbl, p.kind, p.name, p.class::oid, p.object FROM parts p
   UNION
   SELECT r.tbl, r.kind, r.name, further.class, further.object
@@ -182,7 +182,7 @@ WITH RECURSIVE me AS (
   JOIN pg_class c ON c.oid = d.refobjid
   WHERE p.kind = 'policy' AND c.oid <> p.tbl
   UNION ALL
-  -- Who made a trigger is recorded nowhere: its condition may be anybody's.
+  -- PostgreSQL does not record who made a trigger: its condition may be anybody's.
   SELECT p.tbl, p.kind, p.name, CASE WHEN p.kind = 'trigger' THEN 0 ELSE t.relowner END
   FROM parts p JOIN tables t ON t.oid = p.tbl
   WHERE p.kind = 'rule' OR p.expression ~* '(set_config|_to_xml|ts_stat|ts_rewrite|lo_|loread|lowrite|pg_(read|ls_|stat_file|terminate|cancel|reload|rotate|promote|switch|logical|replication|create|drop))'
@@ -198,7 +198,7 @@ FROM code c
 WHERE c.owner NOT IN (SELECT oid FROM trusted)
 ORDER BY 1, 2, 3;
 
--- Tables of the app that can't be adopted, and what they are.
+-- Tables of the app that can't be adopted, and why.
 -- name: unfit_tables
 SELECT c.oid::regclass::text AS on_table, CASE c.relkind
          WHEN 'v' THEN 'a view' WHEN 'm' THEN 'a materialized view' WHEN 'f' THEN 'a foreign table'
@@ -217,9 +217,9 @@ WHERE n.nspname = {schema} AND c.relname IN (
          WHERE p.partrelid = c.oid AND COALESCE(a.attname NOT IN ('id', 'environment'), true))))
 ORDER BY 1;
 
--- Documented tables that the declared schema lacks and another one has. A table of that name counts if it has the
+-- Documented tables that the declared schema lacks and another schema has. A table of that name counts if it has the
 -- columns that the documentation says are never null: other programs have a table users too. Many have a table settings
--- with a key and a value: it counts if this database, or this login, looks there for unqualified names.
+-- with a key and a value: it counts if its schema is on the search_path of this database or login.
 -- name: elsewhere
 SELECT n.nspname::text AS schema, c.relname::text AS name
 FROM (VALUES
@@ -248,9 +248,9 @@ WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'fivrec', {schema})
       WHERE a.attrelid = c.oid AND a.attname = wanted.name AND a.attnum > 0 AND NOT a.attisdropped))
 ORDER BY 1, 2;
 
--- Documented columns that are of another type than documented, or of a collation for which several texts are the same, and
--- how: what an error about types, or a difference that stays, may come from. One that generates its values comes with what
--- makes an ordinary column of it.
+-- Documented columns of another type than documented, or with a collation that treats several texts as equal, and what
+-- they are: an error about types, or a difference that never goes away, may come from them. For a column that generates
+-- its values: also what turns it into an ordinary column.
 -- name: other_types
 SELECT format('%%s.%%s is %%s', c.relname, a.attname, concat(format_type(a.atttypid, a.atttypmod), CASE
          WHEN a.attidentity = 'a' THEN ' GENERATED ALWAYS AS IDENTITY' WHEN a.attgenerated <> '' THEN ' GENERATED ALWAYS' END,
@@ -293,8 +293,8 @@ WHERE NOT a.attisdropped AND (
   a.attidentity = 'a' OR a.attgenerated <> '' OR l.oid IS NOT NULL OR NOT format_type(a.atttypid, a.atttypmod) = ANY (documented.types))
 ORDER BY a.atttypid = 'uuid'::regtype, 1;
 
--- What rows that fivrec makes need a default for: columns that it gives no value and that must have one, each with the
--- statement. What a time is to be goes without saying; the app alone knows the rest.
+-- Columns that need a default in rows that fivrec makes, as it gives them no value and they must have one; each with
+-- the statement. For a time that is now(); only the app knows the other values.
 -- name: unfilled
 SELECT format('%%s, %%s', c.relname, a.attname) AS found,
        format('ALTER TABLE %%I.%%I ALTER COLUMN %%I SET DEFAULT %%s', n.nspname, c.relname, a.attname,

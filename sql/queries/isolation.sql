@@ -1,6 +1,6 @@
--- Rows of an adopted database that break the rules of environments. These look at both environments by intent.
+-- Rows of an adopted database that break the rules of environments. These queries look at both environments on purpose.
 
--- Ids of the app's own may be of any type, and of several.
+-- The app's ids may be of any type, which may differ between tables.
 -- name: breaking_rows
 SELECT * FROM (
   SELECT 'users' AS table_name, id::text, 'environment' AS reason FROM {app}.users
@@ -47,8 +47,8 @@ FROM pg_constraint JOIN pg_class t ON t.oid = conrelid
 WHERE NOT convalidated AND (conname LIKE '%%\_environment\_check' OR conname LIKE '%%\_environment\_fkey')
 ORDER BY 1, 2;
 
--- What an apply would be refused for by fivrec.set_isolation, and as that function says it, for a dry run to tell. The
--- function itself may not be there yet, and writes.
+-- Why fivrec.set_isolation would refuse an apply, in that function's words, for a dry run to report. The function
+-- itself may not exist yet, and it writes.
 -- name: refusals
 SELECT format('isolation: enforced can''t bind this login: %%s is a superuser or has BYPASSRLS', quote_ident(r.rolname)) AS said
 FROM pg_roles r WHERE r.rolname = current_user AND (r.rolsuper OR r.rolbypassrls)
@@ -73,7 +73,7 @@ WHERE r.rolname = current_user AND NOT (r.rolsuper OR r.rolcreaterole OR r.rolby
   AND NOT EXISTS (SELECT FROM pg_roles o WHERE o.rolname = wanted.name)
 GROUP BY r.rolname;
 
--- The same of views, once the schema is there.
+-- The same for views, once the schema exists.
 -- name: refused_views
 SELECT format('these show rows of both environments to whoever may read them: %%s', string_agg(
          CASE WHEN n.nspname = {schema} THEN quote_ident(c.relname) ELSE v::text END, ', ')) AS said

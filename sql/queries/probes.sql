@@ -12,7 +12,7 @@ INSERT INTO {app}.conversations (queue_id, environment) VALUES (%(parent)s, %(en
 -- name: stray
 INSERT INTO {app}.clients (name, environment) VALUES ('fivrec production-test', %(environment)s);
 
--- Roles whose sessions begin with row_security off: where a policy binds them, their statements end in an error.
+-- Roles whose sessions begin with row_security off: if a policy binds them, their statements end in an error.
 -- name: unsecured
 SELECT COALESCE(r.rolname, 'every role') AS role
 FROM pg_catalog.pg_db_role_setting s
@@ -23,6 +23,6 @@ WHERE s.setdatabase IN (0, (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.d
     'row_security=off', 'row_security=false', 'row_security=no', 'row_security=0'))
 ORDER BY 1;
 
--- How many rows of the other environment this session sees: none where isolation is enforced.
+-- How many rows of the other environment this session sees: none if isolation is enforced.
 -- name: seen
 SELECT count(*) FROM {app}.queues WHERE id::text = %(parent)s::text AND environment::text = %(environment)s::text;

@@ -1,8 +1,8 @@
 -- The removal of test data. Every statement names 'development': no parameter can make it another environment.
 
--- What makes it doubtful that nothing else goes: constraints of isolation that old rows break, and foreign keys without
--- the environment, of whatever table, that would carry a removal on or write into the rows that point here. One beside
--- which a valid key holds the same columns, and the environment, lets no row point here that is of another.
+-- Why other rows might be deleted too: constraints of isolation that old rows break, and foreign keys of any table,
+-- without the environment, that would delete or change the rows that refer here. A foreign key is safe if a valid key
+-- has the same columns and the environment: then no row of another environment can refer here.
 -- name: doubts
 SELECT format('%%s is not validated: rows of %%I break it', conname, t.relname) AS doubt
 FROM pg_constraint JOIN pg_class t ON t.oid = conrelid
@@ -27,7 +27,7 @@ WHERE c.contype = 'f' AND c.confdeltype IN ('c', 'n', 'd')
     JOIN pg_attribute p ON p.attrelid = e.confrelid AND p.attname = 'environment'
       AND p.attnum = e.confkey[array_position(e.conkey, a.attnum)]
     WHERE e.contype = 'f' AND e.convalidated AND e.conrelid = c.conrelid AND e.confrelid = c.confrelid
-      -- A key that is NULL in part refers to nothing, and holds nothing.
+      -- A key that is partly NULL refers to nothing, and ensures nothing.
       AND (a.attnotnull OR EXISTS (
         SELECT FROM pg_constraint k
         WHERE k.conrelid = e.conrelid AND k.convalidated AND k.contype = 'c'
@@ -37,7 +37,7 @@ WHERE c.contype = 'f' AND c.confdeltype IN ('c', 'n', 'd')
         WHERE e.confkey[array_position(e.conkey, pair.child)] IS DISTINCT FROM pair.parent))
 ORDER BY 1;
 
--- What tells these rows from any others, in whatever order they are read.
+-- Identifies exactly these rows, in whatever order they are read.
 -- name: shown
 SELECT 'messages' AS name, count(*) AS rows, COALESCE(sum(hashtextextended(id::text, 0)::numeric), 0)::text AS mark
 FROM {app}.messages WHERE environment::text = 'development'::text
@@ -57,7 +57,7 @@ FROM {app}.users WHERE environment::text = 'development'::text;
 -- name: environment
 SELECT set_config('fiv.environment', %(environment)s::text, true);
 
--- A cursor, as its position needs no memory: what a transaction deleted itself is found again by every new search.
+-- A cursor keeps its position without memory: every new search would find the rows again that its transaction deleted.
 -- name: open
 DECLARE fivrec_purge NO SCROLL CURSOR FOR
 SELECT ctid FROM {table} WHERE environment::text = 'development'::text AND id::text IS DISTINCT FROM {kept}::text;
@@ -65,7 +65,7 @@ SELECT ctid FROM {table} WHERE environment::text = 'development'::text AND id::t
 -- name: fetch
 FETCH {batch} FROM fivrec_purge;
 
--- A place is one row's alone only in a table without partitions, and that no other inherits from.
+-- A ctid identifies one row only if the table has no partitions and no table inherits from it.
 -- name: remove
 DELETE FROM {table}
 WHERE environment::text = 'development'::text AND ctid = ANY ({places}::tid[]) AND id::text IS DISTINCT FROM {kept}::text;
@@ -73,6 +73,6 @@ WHERE environment::text = 'development'::text AND ctid = ANY ({places}::tid[]) A
 -- name: close
 CLOSE fivrec_purge;
 
--- What was applied as development is no longer there: the next apply makes it again.
+-- What was applied as development is deleted: the next apply makes it again.
 -- name: forget
 DELETE FROM fivrec.applied WHERE environment = 'development'::text AND kind IN ('admin'::text, 'queue'::text);

@@ -9,7 +9,7 @@ WHERE c.instance_id = %(instance)s
 ORDER BY c.created_at NULLS FIRST, c.id
 LIMIT 1;
 
--- What the rows are, whatever the manifest says.
+-- The environment that the rows are in, whatever the manifest says.
 -- name: environment
 SELECT a.environment
 FROM fivrec.applied a
@@ -17,7 +17,7 @@ WHERE a.kind = 'environment'
 ORDER BY a.name = %(instance)s DESC, a.applied_at DESC
 LIMIT 1;
 
--- A check without a time, which the app's table allows, is of no day.
+-- Skips checks without a time, which the app's table allows.
 -- name: last_check
 SELECT l.id, l.created_at, l.check_type, l.success, l.status_received, l.error_message, l.response_time
 FROM {app}.status_check_logs l
@@ -31,7 +31,7 @@ SELECT run_id, at, command, actor, git_commit, outcome, error, changes, drift, o
 FROM fivrec.last_run
 WHERE instance = %(instance)s;
 
--- A time that no calendar holds is bounded in reading, so it is no place to go on from: such rows are on first pages.
+-- A time that no calendar has is bounded when it is read, so no page goes on from it: such rows are on first pages.
 -- name: checks
 SELECT l.id, l.created_at, l.check_type, l.success, l.status_received, l.error_message, l.response_time
 FROM {app}.status_check_logs l
@@ -45,7 +45,7 @@ WHERE c.instance_id = %(instance)s AND l.created_at IS NOT NULL
 ORDER BY l.created_at DESC, l.id DESC
 LIMIT %(limit)s;
 
--- The same, oldest first: for following.
+-- The same, oldest first, for following.
 -- name: checks_oldest_first
 SELECT l.id, l.created_at, l.check_type, l.success, l.status_received, l.error_message, l.response_time
 FROM {app}.status_check_logs l
@@ -57,9 +57,9 @@ WHERE c.instance_id = %(instance)s AND l.created_at IS NOT NULL
 ORDER BY l.created_at, l.id
 LIMIT %(limit)s;
 
--- Before its migration a database has no signature: the name then means that of `before`. Numbers begin at 1: others
--- are not fivrec's.
--- A time that no program can hold (infinity, BC) is bounded in reading: the entry does not fit its hash, and is shown.
+-- Before its migration a database has no column `signature`: the name then means the one of `before`. fivrec's numbers
+-- begin at 1. A time that Python can't hold (infinity, BC) is bounded when it is read: then the entry shows, but
+-- doesn't fit its hash.
 -- name: history
 SELECT found.*
 FROM (SELECT NULL::text AS signature) AS before, LATERAL (
@@ -76,7 +76,7 @@ FROM (SELECT NULL::text AS signature) AS before, LATERAL (
   LIMIT %(limit)s
 ) AS found;
 
--- What came after, oldest first: for following.
+-- The entries after a number, oldest first, for following.
 -- name: history_after
 SELECT found.*
 FROM (SELECT NULL::text AS signature) AS before, LATERAL (
@@ -92,7 +92,7 @@ FROM (SELECT NULL::text AS signature) AS before, LATERAL (
   LIMIT %(limit)s
 ) AS found;
 
--- Since when the audit log has a place for signatures.
+-- Since when the audit log has a column for signatures.
 -- name: signing
 SELECT applied_at AS since, now() AS until FROM fivrec.migrations WHERE name = 'audit_key';
 

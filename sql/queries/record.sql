@@ -1,6 +1,6 @@
--- What an apply leaves behind beside the rows of its kinds: all in the transaction of those rows.
+-- What an apply records beside the rows of its kinds, in the transaction of those rows.
 
--- What both environments share keeps its provenance when the instance changes from one to the other.
+-- What both environments share keeps its provenance when the instance changes its environment.
 -- name: applied
 INSERT INTO fivrec.applied (environment, kind, name, fields, run_id, provenance, before)
 SELECT %(environment)s, a.kind, a.name, a.fields, %(run_id)s,
@@ -27,8 +27,8 @@ FROM json_to_recordset(%(released)s::json) AS r (
 WHERE (applied.environment = %(environment)s::text OR applied.kind <> ALL (%(per_environment)s::text[]))
   AND applied.kind = r.kind AND applied.name = r.name;
 
--- How the run ended, if it looked at all that is declared, or failed. A run that could not look (drift is NULL) leaves
--- what the last one found.
+-- How the run ended, if it looked at everything declared, or failed. If it could not look (drift is NULL), the drift
+-- that the last run found stays.
 -- name: last_run
 INSERT INTO fivrec.last_run AS l (
   instance, run_id, command, actor, git_commit, at, outcome, error, changes, drift, open_drift, former)
@@ -43,7 +43,7 @@ SET run_id = EXCLUDED.run_id, command = EXCLUDED.command, actor = EXCLUDED.actor
     open_drift = COALESCE(%(open_drift)s::jsonb, l.open_drift),
     former = COALESCE(%(former)s::jsonb, l.former);
 
--- The same of a run that did not look at all of it, such as a check that locked.
+-- The same for a run that did not look at everything, such as a check that locked.
 -- name: last_run_beside
 INSERT INTO fivrec.last_run AS l (
   instance, run_id, command, actor, git_commit, at, outcome, error, changes, drift, open_drift, former)
@@ -53,7 +53,7 @@ VALUES (
   COALESCE(%(former)s::jsonb, '[]'))
 ON CONFLICT (instance) DO UPDATE
 SET (run_id, command, actor, git_commit, at, outcome, error, changes) = (
-      -- It does not end a failure, and keeps the row by writing it as it was: a count of 0 means that a trigger dropped it.
+      -- It does not end a failure: then it writes the row as it was, as a count of 0 means that a trigger dropped it.
       SELECT one.run_id, one.command, one.actor, one.git_commit, one.at, one.outcome, one.error, one.changes
       FROM (VALUES
         (true, l.run_id, l.command, l.actor, l.git_commit, l.at, l.outcome, l.error, l.changes),
@@ -81,7 +81,7 @@ FROM json_populate_recordset(NULL::fivrec.audit_log, %(entries)s::json);
 INSERT INTO fivrec.audit_key (instance, sealed) VALUES (%(instance)s, %(sealed)s)
 ON CONFLICT (id) DO UPDATE SET instance = EXCLUDED.instance, sealed = EXCLUDED.sealed;
 
--- The app's table lets an instance have several rows: the check is of the one that kind config reads.
+-- In the app's table an instance may have several rows: the check belongs to the one that kind config reads.
 -- name: check
 WITH config AS (
   UPDATE {app}.instance_config SET last_status_check = now() WHERE instance_id::text = %(instance)s::text
@@ -94,7 +94,7 @@ SELECT %(id)s, id, %(check_type)s, %(success)s::boolean, %(status_received)s, %(
 FROM config
 WHERE id::text = %(config_id)s::text;
 
--- The same if that row was not read, or is not made yet.
+-- The same if that row was not read, or did not exist yet.
 -- name: check_unread
 WITH config AS (
   UPDATE {app}.instance_config SET last_status_check = now() WHERE instance_id::text = %(instance)s::text
@@ -107,15 +107,15 @@ SELECT %(id)s, id, %(check_type)s, %(success)s::boolean, %(status_received)s, %(
 FROM config
 ORDER BY created_at NULLS FIRST, id LIMIT 1;
 
--- In the place of an error in the two above: what is longer than the app's column is cut, or a Connect that is away would
--- keep the manifest's part from being applied. Only there, as it asks the catalogue.
+-- Replaces an error message in the two statements above: cuts it to the length of the app's column, or a failed check
+-- would keep the manifest from being applied. Only used there, because it reads the catalogue.
 -- name: short_error
 left(%(error_message)s::text, COALESCE((
     SELECT a.atttypmod - 4 FROM pg_catalog.pg_attribute a
     WHERE a.attrelid = pg_catalog.to_regclass('{app}.status_check_logs')::oid AND a.attname = 'error_message'::name
       AND a.atttypmod > 4), 10000))
 
--- The same of a word that fivrec does not know: cut, or left out if it is none of the column's enum.
+-- The same for a status that fivrec does not know: cut, or left out if the column is an enum without it.
 -- name: odd_status
 (pg_catalog.json_populate_record(NULL::{app}.status_check_logs, pg_catalog.json_build_object('status_received', (
     SELECT CASE WHEN t.typtype = 'e'::"char" THEN (
@@ -126,13 +126,13 @@ left(%(error_message)s::text, COALESCE((
     WHERE a.attrelid = pg_catalog.to_regclass('{app}.status_check_logs')::oid AND a.attname = 'status_received'::name)))
 ).status_received
 
--- Whether the check is there, or there is nothing that it could be of.
+-- Whether the check is there, or the instance has no row that it could belong to.
 -- name: has_check
 SELECT EXISTS (SELECT FROM {app}.status_check_logs WHERE id::text = %(check)s::text)
     OR NOT EXISTS (SELECT FROM {app}.instance_config WHERE instance_id::text = %(instance)s::text) AS has_check;
 
--- The two that follow end the transaction if a trigger or a rule changed what has to be in the row: no integer is read from
--- the name of its column.
+-- The next two end the transaction if a trigger or a rule changed what must be in the row: the column's name then fails
+-- to convert to an integer.
 -- name: lock_kept
 SELECT CASE WHEN EXISTS (
     SELECT FROM {app}.instance_config c
@@ -146,7 +146,7 @@ SELECT CASE WHEN (
     WHERE pg_catalog.rtrim(pg_catalog.concat(c.instance_key)) = k.envelope::text
   ) = %(count)s::bigint THEN '1' ELSE 'instance_key' END::integer;
 
--- What Connect said, and its lock, where the rest can't be written: nothing of the row is read.
+-- What Connect said, and its lock, if the rest can't be written. Does not depend on a reading of the row.
 -- name: heard
 UPDATE {app}.instance_config AS c
 SET status = %(status)s,
@@ -154,24 +154,24 @@ SET status = %(status)s,
     is_locked = {is_locked}
 WHERE instance_id::text = ANY (%(instances)s::text[]);
 
--- The lock alone, for a login that may not read the rest of the row.
+-- Only the lock, for a login that may not read the rest of the row.
 -- name: lock
 UPDATE {app}.instance_config SET is_locked = %(is_locked)s::boolean WHERE instance_id::text = ANY (%(instances)s::text[]);
 
--- The lock in a word that the column may take: JSON takes what fits its type.
+-- The lock as a word that the column may accept: JSON converts it to the column's type.
 -- name: lock_word
 UPDATE {app}.instance_config AS c
 SET is_locked = (pg_catalog.json_populate_record(c, pg_catalog.json_build_object('is_locked', %(word)s::text))).is_locked
 WHERE instance_id::text = ANY (%(instances)s::text[]);
 
--- What each row of the instance has for its lock.
+-- The lock in each row of the instance.
 -- name: locked
 SELECT c.is_locked FROM {app}.instance_config c WHERE c.instance_id::text = ANY (%(instances)s::text[]);
 
 -- name: stamp
 UPDATE {app}.instance_config SET last_status_check = now() WHERE instance_id::text = ANY (%(instances)s::text[]);
 
--- The row of the check by itself, of the same instance_config as above.
+-- Only the row of the check, for the same instance_config as above.
 -- name: log
 INSERT INTO {app}.status_check_logs (
   id, instance_config_id, check_type, success, status_received, error_message, response_time, created_at)

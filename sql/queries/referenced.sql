@@ -1,25 +1,25 @@
 -- Queues that others refer to: sql/kinds/queue.sql has the conditions that go in here.
 
--- Read as JSON: a table that is not adopted yet may have no environment.
+-- Reads the row as JSON: a table that is not adopted yet may have no column environment.
 -- name: which
 SELECT q.id::text AS row_id
 FROM {app}.queues q
 WHERE q.id::text = ANY (%(found)s::text[]) AND COALESCE(to_jsonb(q) ->> 'environment', 'production') = %(environment)s
   AND ({conditions});
 
--- A row that is to refer to a queue takes a lock on it that this one excludes.
+-- A new row that refers to a queue must lock that queue, and this lock prevents it.
 -- name: hold
 SELECT q.id AS row_id, q.name
 FROM {app}.queues q
 WHERE q.id::text = ANY (%(found)s::text[]) AND q.environment = %(environment)s
 FOR UPDATE;
 
--- Whether rows refer to a user who is to come along from the other environment; they would have to come along too.
+-- Whether rows refer to a user who is to move here from the other environment; they would have to move too.
 -- name: mover
 SELECT EXISTS (SELECT FROM {app}.conversations WHERE user_id::text = %(row_id)s AND environment = %(environment)s)
     OR EXISTS (SELECT FROM {app}.messages WHERE user_id::text = %(row_id)s AND environment = %(environment)s) AS used;
 
--- Users of the other environment who are to come along; asked as that environment if row-level security hides it.
+-- Users of the other environment who are to move here; asked as that environment if row-level security hides it.
 -- name: hidden
 SELECT u.email::text AS email
 FROM {app}.users u

@@ -23,8 +23,8 @@ WHERE id IN (
   LIMIT %(limit)s
 );
 
--- The last of the oldest entries that may go: a whole prefix of the chain. Entries that tell of pruning alone are no
--- reason to prune: each would leave another one.
+-- The last of the oldest entries that may be deleted, always a whole prefix of the chain. If all of them are about
+-- pruning, nothing is pruned: that would only add another such entry.
 -- name: old_audit
 SELECT seq, hash
 FROM (

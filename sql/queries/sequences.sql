@@ -1,8 +1,8 @@
--- Sequences that rows with explicit ids, or logical replication, which copies none, left behind their tables.
+-- Sequences that are behind their tables, because of rows with explicit ids or logical replication, which copies none.
 
--- Sequences that fill a whole-number column which must be unique, in tables of any schema that the login may read. The
--- server is free to ask a function about a row before a join drops it: hence CASE. A plain table alone, as a child may be
--- a foreign table, of which others say where it is read.
+-- Sequences that fill a unique integer column, in tables of any schema that the login may read. CASE, because the
+-- server may call a function for a row before a join drops it. Only plain tables without children: a child may be a
+-- foreign table, and somebody else decides where that is read from.
 -- name: feeding
 SELECT DISTINCT n.nspname::text AS schema, c.relname::text AS name, a.attname::text AS column,
        format('%%I.%%I', sn.nspname, s.relname) AS sequence, CASE WHEN s.relkind = 'S' THEN pg_sequence_last_value(s.oid) END AS last,

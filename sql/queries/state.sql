@@ -1,10 +1,10 @@
--- What a reading of an instance holds beside its kinds.
+-- What a reading of an instance has beside its kinds.
 
 -- name: migrations
 SELECT version, checksum, app_schema, finished FROM fivrec.migrations;
 
--- Those of this environment, and of what both share: the environment itself, settings, config, plans. The
--- administrator's record comes along where the row does. In no order: see sql/kinds/config.sql.
+-- The records of this environment, and of what both share: the environment itself, settings, config, plans. The
+-- administrator's record moves with its row. Not sorted: see sql/kinds/config.sql.
 -- name: applied
 SELECT kind, name, fields, before, run_id, applied_at, provenance, tenure,
        environment <> %(environment)s AS other_environment
@@ -18,15 +18,15 @@ SELECT seq, hash FROM fivrec.audit_log WHERE seq > 0 ORDER BY seq DESC LIMIT 1;
 -- name: audit_key
 SELECT instance, sealed FROM fivrec.audit_key;
 
--- Whether a run ever applied something here: then the log can't be empty.
+-- Whether a run has ever applied anything here: then the log can't be empty.
 -- name: traces
 (SELECT FROM fivrec.applied LIMIT 1) UNION ALL (SELECT FROM fivrec.last_run LIMIT 1);
 
--- The drift that the last recording run found and left, and whether it may have done without Connect's word.
+-- The drift that the last recorded run found and left, and whether that run may have had no answer from Connect.
 -- name: open_drift
 SELECT open_drift, outcome IN ('degraded', 'failed', 'refused') AS unheard FROM fivrec.last_run WHERE instance = %(instance)s;
 
--- What Connect said last, also where its word was not written (suspend, ignore).
+-- The last status that Connect sent, even if it was not written (suspend, ignore).
 -- name: last_heard
 SELECT l.status_received
 FROM {app}.status_check_logs l
@@ -35,8 +35,8 @@ WHERE c.instance_id = %(instance)s AND l.success AND l.created_at IS NOT NULL
 ORDER BY l.created_at DESC
 LIMIT 1;
 
--- The newest check of all. A run by hand has no other memory of whether Connect could be asked. One from the future is of
--- a clock that was put back since, and would be the newest for hours.
+-- The newest check of all types. A run by hand has no other memory of whether Connect could be reached. A check from
+-- the future comes from a clock that was set back since, and would be the newest for hours.
 -- name: newest_check
 SELECT l.success::text IN ('t', 'true') AS reachable
 FROM {app}.status_check_logs l
@@ -44,7 +44,7 @@ WHERE l.instance_config_id::text = %(config_id)s::text AND l.created_at::timesta
 ORDER BY l.created_at DESC
 LIMIT 1;
 
--- What Connect said of the billing when an alert was stored last: the log of checks does not have it.
+-- The billing status in the newest alert: the log of checks does not have it.
 -- name: told_billing
 SELECT payload -> 'received' ->> 'billing_status' AS billing_status
 FROM fivrec.alert_outbox
@@ -52,7 +52,7 @@ WHERE instance = %(instance)s AND payload -> 'received' ->> 'billing_status' IS 
 ORDER BY created_at DESC
 LIMIT 1;
 
--- What the newest alert said of the billing since Connect last said another status than this one. No row: there is none.
+-- The billing status in the newest alert since Connect last sent another status than this one. No row if there is none.
 -- name: told_standing
 SELECT a.payload -> 'received' ->> 'billing_status' AS billing_status
 FROM fivrec.alert_outbox a
@@ -64,7 +64,7 @@ WHERE a.instance = %(instance)s AND a.payload -> 'received' ->> 'status' = %(sta
 ORDER BY a.created_at DESC
 LIMIT 1;
 
--- The app's table lets an instance have several rows: those beside the one that kind config reads.
+-- In the app's table an instance may have several rows: those beside the one that kind config reads.
 -- name: other_keys
 SELECT c.id AS row_id, c.instance_key::text AS instance_key
 FROM {app}.instance_config c
@@ -81,6 +81,6 @@ WHERE c.instance_id = %(instance)s AND l.check_type <> 'manual' AND l.created_at
 ORDER BY l.created_at DESC
 LIMIT 1;
 
--- What the statement `settings` found of this login, for a deep reading.
+-- What the statement `settings` found out about this login, for a deep reading.
 -- name: strong_login
 SELECT current_setting('fivrec.write_path') = 'pg_catalog' AS strong;

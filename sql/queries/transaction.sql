@@ -1,47 +1,48 @@
 -- The beginning of every transaction. Settings are local to it: behind PgBouncer anything else would leak.
 
--- Before anything is read: names, operators and functions of fivrec's statements are pg_catalog's, whatever other
--- schemas hold.
+-- Before anything is read: names, operators and functions in fivrec's statements are pg_catalog's, whatever other
+-- schemas have.
 -- name: read_path
 SET LOCAL search_path = pg_catalog, pg_temp;
 
--- What a login or database allows one statement may be less than the next one takes, which then has a limit of its own.
+-- A login or database may allow a statement less time than the next one takes, which then sets a limit of its own.
 -- name: own_time
 SET LOCAL statement_timeout = '60s';
 
--- What `settings` says of jit, for catalogue queries that are asked without it.
+-- As in `settings`, for catalogue queries that run without it.
 -- name: no_jit
 SET LOCAL jit = off;
 
--- The lock comes with the settings, and last: what is read after this statement sees the previous run. Without a number
--- there is none (the function is strict), and granted is NULL.
+-- The lock comes with the settings, and last: readings after this statement see the previous run. Without a number no
+-- lock is taken (the function is strict), and granted is NULL.
 --
--- Before it the guard: division by zero ends the pipeline before its readings, if one could run or believe what a weaker
--- role made. foreign_schema and foreign_code (guard.sql) then say what it is. Each of these parameters is a query that
--- ts_stat runs only if what stands before it holds, so that it costs nobody else: does the schema fivrec, or a relation in
--- it, have another owner, or may anybody else make objects there (an access list is there only after a GRANT), and is any
--- of them a foreign one's? May this login do more than others (superuser, CREATEROLE, BYPASSRLS, may become another role),
--- is there any code at all, and is it foreign? What calls fivrec's own functions asks for foreign_schema in any case.
+-- Before the lock comes the guard: a division by zero ends the pipeline before its readings if they could run or trust
+-- something that a weaker role made. foreign_schema and foreign_code (guard.sql) then say what it is. Each of these
+-- parameters is a query that ts_stat runs only if the condition before it holds, so that others don't pay for it: does
+-- the schema fivrec, or a relation in it, have another owner, or may anybody else make objects there (only after a
+-- GRANT does it have an access list), and does any of them belong to somebody else? May this login do more than others
+-- (superuser, CREATEROLE, BYPASSRLS, may become another role), is there any code at all, and is it somebody else's?
+-- Statements that call fivrec's own functions ask for foreign_schema in any case.
 -- name: settings
 SELECT set_config('lock_timeout', %(lock_timeout)s, true),
        set_config('statement_timeout', %(statement_timeout)s, true),
        set_config('idle_in_transaction_session_timeout', %(idle_timeout)s, true),
-       -- A link that freezes within a pipeline leaves the server neither idle nor in a statement: only this ends it.
+       -- If a link freezes within a pipeline, the server is neither idle nor in a statement: only this limit ends it.
        CASE WHEN %(transaction_timeout)s::text IS NOT NULL
             THEN set_config('transaction_timeout', %(transaction_timeout)s, true) END,
        set_config('timezone', 'UTC', true),
        set_config('client_min_messages', 'warning', true),
-       -- With fewer digits a number in a column of floats reads as another one.
+       -- With fewer digits, a number in a float column would read as another one.
        set_config('extra_float_digits', '1', true),
-       -- Catalogue queries look dear to the planner: to compile one takes seconds, to run it a millisecond.
+       -- The planner overrates the cost of catalogue queries: compiling one takes seconds, running it a millisecond.
        set_config('jit', 'off', true),
        set_config('fiv.environment', %(environment)s, true),
-       -- Rows that a policy of others would hide from the readings are an error, not absent; under fivrec's own, hiding
-       -- the other environment is what is meant, and a login that has row_security off reads all the same.
+       -- Rows that another's policy would hide from the readings must be an error, not absent. Fivrec's own policies
+       -- are meant to hide the other environment, and a login that has row_security off must still be able to read.
        set_config('row_security', CASE WHEN EXISTS (
          SELECT FROM pg_policy WHERE starts_with(polname::text, 'fivrec_')) AND EXISTS (
          SELECT FROM ts_stat(%(own_policy)s::text)) THEN 'on' ELSE 'off' END, true),
-       -- See write_path. A setting of fivrec's own is dear: before PostgreSQL 16 the server sorts all of them for each.
+       -- See write_path. A setting of our own is expensive: for each, PostgreSQL before 16 sorts all settings.
        set_config('fivrec.write_path', CASE WHEN me.strong THEN 'pg_catalog' ELSE %(write_path)s END, true),
        1 / CASE
          WHEN NOT %(trusted)s::boolean AND EXISTS (
@@ -54,8 +55,8 @@ SELECT set_config('lock_timeout', %(lock_timeout)s, true),
          ELSE 1 END,
        pg_try_advisory_xact_lock(%(lock)s::bigint) AS granted
 FROM (
-  -- A database's owner may have every session begin as another role: then that one and the session's own count. A
-  -- member of other roles may be one who can't become them.
+  -- A database's owner may make every session begin as another role: then both that role and the session's own count. A
+  -- member of other roles may not be allowed to become them.
   SELECT r.oid, NOT %(trusted)s::boolean AND CASE
            WHEN session_user <> current_user OR EXISTS (SELECT FROM pg_auth_members m WHERE m.member = r.oid)
              THEN EXISTS (SELECT FROM ts_stat(%(acting)s::text))
@@ -65,10 +66,10 @@ FROM (
   OFFSET 0  -- or the planner puts a copy of `strong` in each of its places
 ) AS me;
 
--- The app's triggers, defaults and CHECKs look up their names by the path of the writer, so a plain login writes with
--- the app's schema and then the path that the session came with, a stronger one with pg_catalog alone. Of fivrec's
--- statements every operand is cast to a type for which pg_catalog has the exact operator. own_path comes first: under it
--- nothing that is not qualified is safe, and no operator.
+-- The app's triggers, defaults and CHECKs look up their names on the writer's search_path. So a plain login writes with
+-- the app's schema and then the path that the session came with, a stronger login only with pg_catalog. In fivrec's
+-- statements every operand is cast to a type for which pg_catalog has the exact operator. own_path comes first: under
+-- it no unqualified name is safe, and no operator.
 -- name: own_path
 SET LOCAL search_path TO DEFAULT;
 
@@ -81,16 +82,16 @@ SELECT pg_catalog.set_config('search_path', pg_catalog.rtrim(pg_catalog.concat_w
 -- name: long_settings
 SELECT set_config('statement_timeout', %(timeout)s, true);
 
--- The clock of a transaction that goes on starts again only after it was stopped. For PostgreSQL 17 and newer.
+-- The clock of an open transaction only restarts after it was stopped. For PostgreSQL 17 and newer.
 -- name: renewed
 SELECT set_config('transaction_timeout', '0', true), set_config('transaction_timeout', %(timeout)s, true),
        set_config('row_security', 'on', true);
 
--- The tables that were read hide nothing; what the app's own triggers do to others is for their policies to say.
+-- The tables that were read hide nothing; policies on other tables decide what the app's own triggers may do there.
 -- name: own_rows
 SELECT set_config('row_security', 'on', true);
 
--- What was written is read again as in settings.
+-- Sets row_security as `settings` does, to read what was written.
 -- name: read_rows
 SELECT set_config('row_security', CASE WHEN EXISTS (SELECT FROM ts_stat(%(own_policy)s::text)) THEN 'on' ELSE 'off' END, true);
 
@@ -104,11 +105,11 @@ WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
   AND l.objid::bigint = %(lock)s::bigint & 4294967295
 LIMIT 1;
 
--- Deferred constraints speak before what was written is read again, not at COMMIT.
+-- Check deferred constraints before what was written is read again, not at COMMIT.
 -- name: immediate
 SET CONSTRAINTS ALL IMMEDIATE;
 
--- What may have changed, or dropped, a row that was written: triggers and rules on these tables, each with its schema.
+-- What may have changed or dropped a row that was written: the triggers and rules on these tables (schema.table).
 -- name: triggers
 SELECT format('trigger %%s on %%s', t.tgname, c.relname) AS trigger
 FROM pg_catalog.pg_trigger t

@@ -1,7 +1,7 @@
 -- Usage of one environment, and the reports on their way to Connect (seed: Relatorio de Uso).
 
--- A time that no calendar holds (infinity, an age before Christ) is the app's, and no activity.
--- A conversation whose last activity nobody noted was active when it was made; where that is unknown too, it is none.
+-- A time that no calendar has (infinity, before Christ) doesn't count as activity.
+-- A conversation without a last activity was active when it was made; if that is unknown too, it doesn't count.
 -- name: counts
 SELECT (SELECT count(*) FROM {app}.users WHERE environment = %(environment)s) AS users,
        (SELECT count(*) FROM {app}.conversations WHERE environment = %(environment)s) AS conversations,
@@ -20,7 +20,7 @@ SELECT (SELECT count(*) FROM {app}.users WHERE environment = %(environment)s) AS
        (SELECT enabled_features FROM {app}.instance_config WHERE instance_id = %(instance)s
          ORDER BY created_at NULLS FIRST, id LIMIT 1) AS features;
 
--- Of more than that the newest: many that Connect refuses for ever must not keep those after them back.
+-- The newest, if there are more than the limit: old ones that Connect always refuses must not hold back newer ones.
 -- name: pending
 SELECT id, instance, environment, payload, attempts
 FROM (SELECT *

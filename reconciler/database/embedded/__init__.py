@@ -1,5 +1,5 @@
 """The PostgreSQL server of `embedded:`: found, made, started on need, stopped afterwards.
 
-Not here: anything that a database of the operator's own goes through.
+Not here: anything that the operator's own databases need too.
 Start with `server`.
 """

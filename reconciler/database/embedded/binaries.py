@@ -30,7 +30,7 @@ _HINT = (
 
 @dataclass(frozen=True, slots=True)
 class Binaries:
-    """`folder` holds initdb and postgres. `root` is the smallest tree that they run from when it is copied."""
+    """`folder` holds initdb and postgres. `root` is the smallest tree from which a copy of them still runs."""
 
     folder: Path
     root: Path
@@ -42,7 +42,7 @@ class Binaries:
 
 
 def find_binaries(environ: Mapping[str, str], *, major: int | None = None) -> Binaries:
-    """The first that fits: `major` is that of data which is there already, None for new data."""
+    """Returns the first that fits. `major` is that of existing data, None for new data. Raises MissingSetting."""
     seen: dict[str, None] = {}
     for folder, root in _candidates(environ):
         version = _version(folder)
@@ -64,7 +64,7 @@ def find_binaries(environ: Mapping[str, str], *, major: int | None = None) -> Bi
 
 
 def _candidates(environ: Mapping[str, str]) -> Iterator[tuple[Path, Path]]:
-    """Folders and the trees around them. A named folder stands alone: a mistake in it must show."""
+    """Yields folders and the trees around them. A named folder is the only candidate: a mistake in it must show."""
     if named := environ.get("FIVREC_POSTGRES_BIN"):
         folder = Path(named).resolve()
         yield folder, folder.parent
@@ -91,7 +91,7 @@ def _folders_in(package: Path) -> list[Path]:
 
 
 def _version(folder: Path) -> str | None:
-    """`postgres (PostgreSQL) 18.6` -> 18.6, None if there is nothing to run."""
+    """Returns 18.6 for `postgres (PostgreSQL) 18.6`, or None if there is nothing to run."""
     if not (folder / "initdb").exists():
         return None
     try:
@@ -105,7 +105,7 @@ def _version(folder: Path) -> str | None:
 
 
 def copied_for_others(binaries: Binaries, into: Path) -> Binaries:
-    """A copy that every user can run, made once: the original stands where only root can go."""
+    """Make a copy that every user can run, once: only root can reach the original."""
     target = into / f"bin-{binaries.version}"
     relative = binaries.folder.relative_to(binaries.root)
     if not (target / relative / "postgres").exists():
@@ -123,7 +123,7 @@ def copied_for_others(binaries: Binaries, into: Path) -> Binaries:
 
 
 def _parts(binaries: Binaries) -> list[Path]:
-    """What to copy of the tree: of site-packages the package and its libraries, elsewhere all of it."""
+    """What to copy of the tree: from site-packages the programs and their libraries, elsewhere bin, lib and share."""
     package = binaries.root / binaries.folder.relative_to(binaries.root).parts[0]
     if package.name not in _WHEELS:
         return [binaries.root / name for name in ("bin", "lib", "share") if (binaries.root / name).exists()]

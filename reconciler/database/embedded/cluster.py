@@ -1,4 +1,4 @@
-"""One PostgreSQL data folder: made, started, and read for its port. The caller holds start.lock."""
+"""Make and start one PostgreSQL data folder, and read its port. The caller holds start.lock."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class Running:
     ready: bool
     version: str
     supervisor: subprocess.Popen[bytes] | None = None
-    """The process that watches over the server, where it was this one that started it."""
+    """The process that supervises the server, if this process started it."""
 
 
 def read_running(place: Place) -> Running | None:
-    """What postmaster.pid says of the server that server.lock belongs to; None if it does not say it yet."""
+    """Returns what postmaster.pid says of the server that holds server.lock, or None if it doesn't say yet."""
     try:
         pid = int((place.folder / "server.lock").read_text())
         lines = (place.data / "postmaster.pid").read_text().splitlines()
@@ -55,7 +55,7 @@ def read_running(place: Place) -> Running | None:
 
 
 def start_server(place: Place) -> Running:
-    """Makes the data where they are missing, and waits until the server is ready."""
+    """Make the data if there are none, start the server, and wait until it is ready."""
     binaries = binaries_for(place, find_binaries(os.environ, major=place.major))
     try:
         if place.major is None:
@@ -77,7 +77,7 @@ def start_server(place: Place) -> Running:
 
 
 def _start(place: Place, binaries: Binaries) -> Running | None:
-    """None if the server ended before it was ready: the log says why."""
+    """Returns None if the server ended before it was ready: the log says why."""
     user = place.user
     command = [str(binaries.folder / "postgres"), "-D", str(place.data)]
     for name, value in _options(_free_port(), binaries.major).items():
@@ -92,7 +92,7 @@ def _start(place: Place, binaries: Binaries) -> Running | None:
         stderr=subprocess.DEVNULL,
         env=_environment(),
         cwd="/",
-        start_new_session=True,  # Ctrl-C is for the command; the server follows its users
+        start_new_session=True,  # Ctrl-C is only for the command; the server runs until its last user leaves
     )
     assert started.stdout is not None  # noqa: S101  a pipe was asked for
     with started.stdout as pipe:
@@ -117,7 +117,7 @@ def _start(place: Place, binaries: Binaries) -> Running | None:
 
 
 def _refuse_lost_data(place: Place) -> None:
-    """A new, empty database in the place of one that was there would look like a customer that lost everything."""
+    """A new, empty database in place of a lost one would look like a customer who lost everything."""
     if (place.folder / "version").exists():
         raise MissingSetting(
             f"the embedded PostgreSQL's data were in {place.data}, and are not there any more, or not whole",
@@ -128,7 +128,7 @@ def _refuse_lost_data(place: Place) -> None:
 
 
 def read_password(place: Place) -> Secret:
-    """That of the server's own login, which was made with the data and can't be made again."""
+    """Returns the password of the server's own login. It was made with the data and can't be made again."""
     path = place.folder / "password"
     try:
         found = path.read_text(encoding="ascii").strip()
@@ -147,7 +147,7 @@ def read_password(place: Place) -> Secret:
 
 
 def _make_data(place: Place, binaries: Binaries) -> None:
-    """initdb beside its place, then a rename: an initdb that was killed leaves nothing that looks like data."""
+    """Run initdb beside the data's place, then rename: a killed initdb leaves nothing that looks like data."""
     for left in place.base.glob("init-*"):
         shutil.rmtree(left)
     if place.data.exists():  # without PG_VERSION: an empty folder, or something of the user's
@@ -213,7 +213,7 @@ def _options(port: int, major: int) -> dict[str, str]:
 
 
 def _environment() -> dict[str, str]:
-    """Next to nothing: the server runs as another user, and our environment holds keys."""
+    """Almost empty: the server runs as another user, and our environment holds keys."""
     return {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
 
 
@@ -225,7 +225,8 @@ def _free_port() -> int:
 
 
 def _clear_stale(place: Place) -> None:
-    """After a reboot process numbers are used again: the file may name a process that is not PostgreSQL."""
+    """Remove a stale postmaster.pid: after a reboot its process id may belong to another program. Raises DatabaseError
+    if that process may be PostgreSQL."""
     stale = place.data / "postmaster.pid"
     try:
         pid = int(stale.read_text().split()[0])
@@ -243,7 +244,7 @@ def _clear_stale(place: Place) -> None:
 
 
 def _command_of(pid: int) -> str | None:
-    """The command line of a process, "" if it is gone or a zombie; None if there is no way to know."""
+    """Returns the command line of a process, "" if it is gone or a zombie, None if there is no way to know."""
     if Path("/proc/self/cmdline").exists():
         try:
             return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")

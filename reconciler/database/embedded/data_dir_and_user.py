@@ -1,7 +1,8 @@
 """Where the embedded PostgreSQL keeps its data, and the user that it runs as. PostgreSQL refuses to run as root.
 
-As root it runs as the data's owner, `nobody` for new data: no user is made, no folder above is changed. Where that user
-can't reach the folder (below a 0700 /root), the data go to /var/lib/fivrec and a file `place` in the folder says where.
+Started by root, it runs as the data's owner, or `nobody` for new data: no user is made, no folder above is changed. If
+that user can't reach the folder (below a 0700 /root), the data go to /var/lib/fivrec, and a file `place` in the folder
+says where.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class RunAs:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """`folder` has the locks, the password and the log; `base` the data. `user` is None for the user himself."""
+    """`folder` has the locks, the password and the log; `base` the data. `user` is None for the current user."""
 
     folder: Path
     base: Path
@@ -38,7 +39,7 @@ class Place:
 
     @property
     def major(self) -> int | None:
-        """The major version of data that are there."""
+        """The major version of existing data, or None if there are none."""
         try:
             return int((self.data / "PG_VERSION").read_text())
         except FileNotFoundError:
@@ -54,8 +55,8 @@ class Place:
 
 
 def find_data_dir(folder: Path) -> Place:
-    """Makes the folder where it is missing. MissingSetting if it can't be used, or if its data are elsewhere and can't
-    be had: no empty ones are made in their place."""
+    """Make the folder if it is missing. Raises MissingSetting if it can't be used, or if its data are elsewhere and
+    can't be reached: no empty data are made in their place."""
     folder = Path(os.path.abspath(folder))  # noqa: PTH100  resolve() would follow links that may change
     root = os.geteuid() == 0
     try:
@@ -87,7 +88,7 @@ def _place_for_root(folder: Path, base: Path) -> Place:
 
 
 def binaries_for(place: Place, binaries: Binaries) -> Binaries:
-    """The programs themselves, or a copy of them where the user of the data can't reach them."""
+    """Returns the programs, or a copy of them if the user of the data can't reach them."""
     if place.user is None or can_reach(binaries.folder, place.user):
         return binaries
     try:
@@ -98,7 +99,7 @@ def binaries_for(place: Place, binaries: Binaries) -> Binaries:
 
 
 def can_reach(folder: Path, user: RunAs) -> bool:
-    """By the mode bits of the folder and of all above it, links followed."""
+    """Judges by the mode bits of the folder and of all folders above it, following links."""
     real = folder.resolve()
     return all(_may_enter(path, user) for path in (real, *real.parents))
 

@@ -1,4 +1,4 @@
-"""File locks between processes that share one embedded server. The kernel gives them back when a process dies."""
+"""File locks between processes that share one embedded server. The kernel releases them when a process dies."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def exclusive(path: Path) -> Iterator[None]:
 
 
 def take_shared(path: Path) -> int:
-    """Waits while somebody holds it whole. The lock ends when the descriptor is closed."""
+    """Take a shared lock; waits while somebody holds it exclusively. Closing the descriptor releases it."""
     handle = open_lock(path)
     try:
         fcntl.flock(handle, fcntl.LOCK_SH)
@@ -47,7 +47,7 @@ def take_shared(path: Path) -> int:
 
 
 def became_whole(handle: int) -> bool:
-    """Turns a shared lock into an exclusive one where nobody else shares it; else the shared one may be lost."""
+    """Turn a shared lock into an exclusive one. Returns False if somebody else shares it; ours may then be lost."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -56,7 +56,7 @@ def became_whole(handle: int) -> bool:
 
 
 def is_held(path: Path) -> bool:
-    """Whether somebody holds it whole; one who shares it does not count."""
+    """Whether somebody holds it exclusively; shared locks don't count."""
     handle = open_lock(path)
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -1,7 +1,7 @@
-"""The file `place` of an embedded folder, which says that its data are elsewhere, and `origin` there, which says whose.
+"""The file `place` in an embedded folder says where else its data are; the file `origin` there says whose they are.
 
-A pointer that leads nowhere, or to the data of another project, is an error: a new, empty database beside the old one
-would look like a customer that lost everything.
+A pointer that leads nowhere, or to another project's data, is an error: a new, empty database beside the old one would
+look like a customer who lost everything.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ORIGIN = "origin"
 
 
 def find_data_elsewhere(folder: Path) -> Path | None:
-    """Where the data of this folder are; None if they are in the folder itself."""
+    """Returns where the data of this folder are, or None if they are in the folder itself."""
     base = _read_pointer(folder)
     if base is None:
         return None
@@ -38,10 +38,11 @@ def find_data_elsewhere(folder: Path) -> Path | None:
 
 
 def point_elsewhere(folder: Path, shared: Path) -> Path:
-    """A new place for the data; that of another process, if it was quicker. MissingSetting if there have been data."""
+    """Returns a new place for the data, or another process's if that was quicker. Raises MissingSetting if there were
+    data before."""
     if (folder / "version").exists():
         raise _lost_pointer(folder, shared)
-    # Random too: a folder that was removed and made again must not find its former data.
+    # Partly random: a folder that was removed and made again must not find its old data.
     name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]
     base = shared / f"{name}-{secrets.token_hex(4)}"
     try:
@@ -95,7 +96,7 @@ def _may_be_used(base: Path) -> bool:
 
 
 def _see_whose(base: Path, folder: Path) -> None:
-    """The data of a project that was moved are still its own; a copy of a project has none."""
+    """A project that was moved keeps its data; a copy of a project must not use those of the original."""
     origin = base / ORIGIN
     try:
         owner = Path(origin.read_text().strip())
@@ -109,12 +110,12 @@ def _see_whose(base: Path, folder: Path) -> None:
             hint=f"remove {folder} to begin with an empty database, or give an embedded:PATH of its own",
             code="embedded_copy",
         )
-    with suppress(OSError):  # who can't note it may still use them
+    with suppress(OSError):  # the data can be used without this note
         origin.write_text(f"{folder}\n")
 
 
 def _is_same(owner: Path, folder: Path) -> bool:
-    """The same folder by another name: a link, a mount."""
+    """Whether it is the same folder under another name: a link, a mount."""
     try:
         return owner.samefile(folder)
     except OSError:

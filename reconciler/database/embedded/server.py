@@ -1,7 +1,7 @@
 """PostgreSQL in a folder, for `embedded:`: started on need, shared by all commands that use it, stopped with the last.
 
-Entering and leaving are serialised by start.lock. users.lock counts the users, server.lock tells whether any process of
-the server is left; supervisor.py says how. Data are durable (fsync is on); nothing listens but 127.0.0.1.
+Entering and leaving are serialised by start.lock. users.lock counts the users, server.lock shows whether any process of
+the server is left (see supervisor.py). Data are durable (fsync is on); the server listens only on 127.0.0.1.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _REAP_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedServer:
-    """A server that runs until the context ends. `version` as PostgreSQL says it: 18.6."""
+    """A server that runs until the context ends. `version` is PostgreSQL's, like 18.6."""
 
     port: int
     version: str
@@ -40,7 +40,7 @@ class EmbeddedServer:
 
     @property
     def is_running(self) -> bool:
-        """Whether any process of it is left."""
+        """Whether any of its processes is left."""
         return is_held(self.folder / "server.lock")
 
     def url(self, dbname: str) -> Secret:
@@ -50,9 +50,9 @@ class EmbeddedServer:
 
 @contextmanager
 def embedded_server(folder: Path) -> Iterator[EmbeddedServer]:
-    """The server of a folder, `.fivrec/postgres` by default of the callers. Blocks while it starts and stops.
+    """Run the server of a folder; the callers' default is `.fivrec/postgres`. Blocks while it starts and stops.
 
-    MissingSetting where programs or the folder can't be used, DatabaseError if it does not start.
+    Raises MissingSetting if the programs or the folder can't be used, DatabaseError if the server does not start.
     """
     place = find_data_dir(folder)
     users, running = _enter(place)
@@ -64,12 +64,12 @@ def embedded_server(folder: Path) -> Iterator[EmbeddedServer]:
 
 
 def is_initialised(folder: Path) -> bool:
-    """Whether a server was ever made here; asking makes nothing."""
+    """Whether a server was ever made here. Creates nothing."""
     return (folder / "version").exists()
 
 
 def embedded_database_name(instance: str) -> str:
-    """`fivapp_<instance>`; a name that is too long is cut and told apart by `~`, which no instance id has."""
+    """Returns `fivapp_<instance>`; a name that is too long is cut and gets `~` (in no instance id) and a digest."""
     name = f"fivapp_{instance}"
     if len(name.encode()) <= _NAME_LIMIT:
         return name
@@ -88,7 +88,7 @@ def _enter(place: Place) -> tuple[int, Running]:
 
 
 def _join(place: Place) -> Running | None:
-    """The server that is there already, once it is ready; None if there is none or it is just ending."""
+    """Returns the running server once it is ready, or None if there is none or it is just ending."""
     deadline = time.monotonic() + _PATIENCE_S
     while is_held(place.folder / "server.lock"):
         running = read_running(place)
@@ -105,7 +105,7 @@ def _join(place: Place) -> Running | None:
 
 
 def _leave(place: Place, users: int) -> None:
-    """The last one stops the server and waits until it is gone: no process outlives the command."""
+    """The last user stops the server and waits until it is gone: no process outlives the command."""
     try:
         if not place.folder.exists():
             return  # removed under us: the server ends by itself, as its supervisor does
@@ -113,14 +113,14 @@ def _leave(place: Place, users: int) -> None:
             if became_whole(users):
                 _stop(place)
             elif is_held(place.folder / "users.lock"):
-                # Not another user, who would share it: the supervisor saw nobody left and is stopping the server.
+                # Another user would share the lock, so the supervisor has it and is stopping the server: wait for that.
                 os.close(take_shared(place.folder / "users.lock"))
     finally:
         os.close(users)
 
 
 def _reap(place: Place, running: Running) -> None:
-    """Wait for our own supervisor, which ends with its server: no zombie is left, whatever init does."""
+    """Wait for our own supervisor, which ends with its server, so that no zombie is left, whatever init does."""
     if running.supervisor is not None and place.folder.exists() and not is_held(place.folder / "server.lock"):
         with suppress(subprocess.TimeoutExpired):
             running.supervisor.wait(_REAP_S)

@@ -1,9 +1,9 @@
 """Runs one embedded PostgreSQL for as long as somebody uses it. A script of its own: `python -I -S` on this file.
 
 Arguments: users.lock, server.lock, the log, uid and gid (-1: as we are), then postgres's command line. Users hold a
-shared lock on users.lock, which the kernel takes away when they die, by kill -9 too. When this script gets it whole,
-nobody is left, and it stops the server. server.lock is held, over an inherited descriptor, by this script and by every
-process of the server, so it is free exactly when all of them are gone. Nothing of the package is imported: start-up
+shared lock on users.lock, which the kernel releases when they die, even by kill -9. When this script gets the lock
+exclusively, nobody is left, and it stops the server. This script and every process of the server hold server.lock, over
+an inherited descriptor, so it is free exactly when all of them are gone. Imports nothing of the package: start-up time
 counts, and the script must work wherever the interpreter does.
 """
 
@@ -45,12 +45,12 @@ def main(arguments: list[str]) -> None:
     try:
         signal.signal(signal.SIGCHLD, _on_ended)
         if os.waitpid(pid, os.WNOHANG)[0]:
-            return  # it ended before the line above
-        # Opened after the fork: the server must not hold what its users hold.
+            return  # it ended before its end could be signalled
+        # Opened after the fork: the server must not inherit its users' lock.
         users = os.open(users_path, os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.flock(users, fcntl.LOCK_EX)
     except _ServerEndedError:
-        # A zombie would look to the next server like a living one.
+        # The next server would take a zombie for a living one.
         with contextlib.suppress(ChildProcessError):
             os.waitpid(pid, 0)
     except _ToldError:
@@ -75,7 +75,7 @@ def _start(command: list[str], log_path: str, uid: int, gid: int) -> int:
             os.setgid(gid)
             os.setuid(uid)
         if libc is not None:
-            # After setuid, which clears it. The server stops by itself when this script is killed.
+            # Stops the server if this script is killed. After setuid, which would clear it.
             libc.prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
             if os.getppid() != supervisor:
                 os._exit(1)
