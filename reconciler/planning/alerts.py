@@ -1,4 +1,4 @@
-"""An alert: a transition that somebody has to know of, in words and as the document that is stored and posted. Pure."""
+"""An alert: a transition that somebody must know of, in words and as the document that is stored and posted. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from reconciler.planning.status_check import AlertName
 class Alert:
     """`fields` are error, received, response_time_ms, run_id, commit, and `was`: the trouble that is over.
 
-    `stored`: it is in the instance's database, and told until every receiver has it.
+    `stored`: it is in the instance's database, and is sent until every receiver has it.
     """
 
     id: str

@@ -1,7 +1,7 @@
 """The audit log: entries chained by hash and signed, so that an edited, deleted or forged one shows. Pure.
 
-The hash needs no key: anybody can check that the chain is whole. The signature is of the hash, by the database's audit
-key: only who holds an encryption key can make it. Entries from before there was a key have none.
+The hash needs no key: anybody can check that the chain is whole. The database's audit key signs the hash: this takes an
+encryption key, which opens the audit key. Entries from before there was an audit key are not signed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PRUNE = "prune"
 LOST = "lost"
 
 Sign: TypeAlias = Callable[[str], str]
-"""The signature of an entry's hash."""
+"""Signs an entry's hash."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,19 +53,19 @@ class AuditEntry:
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who runs: a person or a pipeline, and the commit that the manifest stands at."""
+    """Who runs fivrec, a person or a pipeline, and the commit of the manifest."""
 
     name: str
     git_commit: str | None = None
 
 
 NOT_RESOURCES = ("run", "call", "audit")
-"""The kinds of entries that are of no resource: runs that were refused or failed, calls of the API, the log itself."""
+"""Kinds of entries that are not about a resource: runs that were refused or failed, API calls, the log itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What one entry is to say, before it is chained."""
+    """The content of one entry, before it is chained."""
 
     kind: str
     name: str
@@ -88,7 +88,7 @@ class Context:
 
 
 def build_events(changes: Iterable[Change]) -> tuple[Event, ...]:
-    """One event a change, sensitive fields masked."""
+    """Returns one event per change, with sensitive fields masked."""
     return tuple(
         Event(
             kind=change.key.kind,
@@ -103,38 +103,38 @@ def build_events(changes: Iterable[Change]) -> tuple[Event, ...]:
 
 
 def run_event(outcome: str, code: str, message: str) -> Event:
-    """The event of a run that was refused or failed."""
+    """Returns the event for a run that was refused or failed."""
     shown = [{"field": "code", "before": None, "after": code}]
     shown.append({"field": "message", "before": None, "after": message})
     return Event("run", outcome, outcome, "", "manifest", shown)
 
 
 def prune_event(until: Head) -> Event:
-    """The event of old entries that were deleted, up to and with `until`: the chain is still whole behind them."""
+    """Returns the event for deleting old entries up to and including `until`: the chain after them is still whole."""
     seq, digest = until
     shown = [{"field": "seq", "before": None, "after": seq}, {"field": "hash", "before": None, "after": digest}]
     return Event("audit", "retention", PRUNE, "", "manifest", shown)
 
 
 def lost_event() -> Event:
-    """The event of a log that was found empty although runs had written to it."""
+    """Returns the event for a log that was found empty although runs had written to it."""
     return Event("audit", "log", LOST, "", "manifest", [])
 
 
 def key_event() -> Event:
-    """The event with which a run that changes nothing else begins the signatures."""
+    """Returns the event with which a run that changes nothing else starts signing the log."""
     return Event("audit", "key", "create", "", "manifest", [])
 
 
 def owner_event(former: str, instance: str) -> Event:
-    """The event of a database that nobody had configured, and that another name than this one was on record for."""
+    """Returns the event for a database that nobody had configured, but that was recorded under another name."""
     return Event(
         "audit", "owner", "update", "", "manifest", [{"field": "instance", "before": former, "after": instance}]
     )
 
 
 def pruned_until(entry: AuditEntry) -> Head | None:
-    """What a prune event says was deleted; None for other entries, also for one that is not as fivrec writes it."""
+    """Returns what a prune event says was deleted; None for other entries, and for one that fivrec wouldn't write."""
     if (entry.kind, entry.action) != ("audit", PRUNE):
         return None
     match entry.fields:
@@ -145,13 +145,13 @@ def pruned_until(entry: AuditEntry) -> Head | None:
 
 
 def field_names(entry: AuditEntry) -> tuple[str, ...]:
-    """The fields that an entry tells of. A row that somebody else wrote may hold anything."""
+    """Returns the fields that an entry lists. A row that somebody else wrote may hold anything."""
     items = entry.fields if isinstance(entry.fields, list) else []
     return tuple(str(item.get("field")) for item in items if isinstance(item, dict))
 
 
 def chain(head: Head, context: Context, events: Sequence[Event], sign: Sign | None = None) -> tuple[AuditEntry, ...]:
-    """Append events behind `head`: seq goes on by one, each hash covers the entry and the hash before it."""
+    """Chain events after `head`: seq counts on by one, each hash covers the entry and the hash before it."""
     entries: list[AuditEntry] = []
     seq, prev = head
     for number, event in enumerate(events, start=1):
@@ -184,7 +184,7 @@ _OF_THE_HASH = frozenset({"hash", "signature"})
 
 
 def entry_hash(entry: AuditEntry) -> str:
-    """SHA-256, in hex, over every column but the hash and its signature; times in UTC with microseconds."""
+    """Returns the SHA-256, in hex, of every column but the hash and its signature; times in UTC with microseconds."""
     content = {item.name: getattr(entry, item.name) for item in fields(entry) if item.name not in _OF_THE_HASH}
     content["at"] = entry.at.astimezone(UTC).isoformat(timespec="microseconds")
     return hashlib.sha256(canonical(content).encode()).hexdigest()

@@ -1,6 +1,6 @@
-"""Verify the audit log: whole chain, signatures, and what else the database remembers of it. Pure.
+"""Verify the audit log: the whole chain, its signatures, and other traces of it in the database. Pure.
 
-A run that changes nothing does not import it.
+A run that changes nothing does not import this.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from reconciler.model.types import ErrorInfo, SealedKey
 from reconciler.planning.audit import EMPTY, LOST, AuditEntry, Head, entry_hash, pruned_until
 
 SIGNED_SCHEMA = 9
-"""The schema version from which on a database has a place for signatures."""
+"""The first schema version with a column for signatures."""
 CLOCKS = timedelta(minutes=1)
-"""So far the clock of a run may be ahead of the server's."""
+"""How far the clock of a run may be ahead of the server's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +28,9 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """What a run that appends has to know of the log. `traces`: something was applied to this database before. `owned`:
-    it names its instance, so that a key of another one is not just that of `setup`, which knew no better name. `keyed`:
-    a run with keys wrote to it, and it has a place for signatures."""
+    """What a run that appends must know about the log. `traces`: something was applied to this database before.
+    `owned`: the database names its instance, so another instance's key is not just `setup`'s, which knew no better
+    name. `keyed`: a run with keys wrote to the log, and it has a column for signatures."""
 
     head: Head
     key: SealedKey | None = None
@@ -40,25 +40,25 @@ class Tail:
 
     @property
     def lacks_key(self) -> bool:
-        """Whether there should be an audit key: it was taken away, or the setup script alone migrated an old log."""
+        """Whether the audit key is missing: it was removed, or only the setup script migrated an old log."""
         return self.key is None and self.head != EMPTY and self.keyed
 
     @property
     def is_lost(self) -> bool:
-        """Whether the log is empty although runs came before: retention leaves the newest entry."""
+        """Whether the log is empty although there were runs before: retention keeps the newest entry."""
         return self.head == EMPTY and (self.traces or self.key is not None)
 
 
 @dataclass(frozen=True, slots=True)
 class Signatures:
-    """How signatures are judged: entries from `since` on have one, and `fits(hash, signature)` says whether it is
+    """How to verify signatures: entries from `since` on must have one, and `fits(hash, signature)` says whether it is
     the audit key's. `since` is None if the database has no audit key."""
 
     since: int | None
     fits: Callable[[str, str], bool]
 
     def fault(self, entry: AuditEntry) -> str | None:
-        """What is wrong with an entry's signature."""
+        """Returns what is wrong with an entry's signature, or None."""
         if self.since is None or entry.seq < self.since:
             gone = "is signed by a key that this database does not have any more"
             return gone if entry.signature is not None else None
@@ -69,7 +69,7 @@ class Signatures:
 
 @dataclass(frozen=True, slots=True)
 class Traces:
-    """What else the database tells of runs that wrote to the log. `keyed`: one of them had keys to sign with."""
+    """Other traces in the database of runs that wrote to the log. `keyed`: one of them had keys to sign with."""
 
     words: str
     keyed: bool = False
@@ -77,13 +77,13 @@ class Traces:
 
 @dataclass(slots=True)
 class Chain:
-    """A chain taken in entry by entry, in order of seq, so that memory stays bounded.
+    """A chain that is checked entry by entry, in order of seq, so that memory stays bounded.
 
     `expected_head` is a hash that an apply printed: it must be among the entries, so that a cut tail shows. Entries may
-    be gone from the beginning if a later entry says that retention deleted exactly these: `pruned` is that entry.
-    Without `signatures` those are not checked, and `unchecked` says why. `signed` is the first entry that has one,
-    `unsigned` counts those that have none. `lost` tells that the log was found empty once. `signing`: since
-    when the database has a place for signatures, and the time now; `signs`: entries from here on are of such a time.
+    be missing at the beginning if a later entry says that retention deleted exactly these: `pruned` is that entry.
+    Without `signatures` none are checked, and `unchecked` says why. `signed` is the first entry that has a signature,
+    `unsigned` counts those without. `lost` is an entry saying that the log was found empty. `signing`: since when the
+    database has a column for signatures, and the time now; `signs`: entries from here on were written since then.
     """
 
     expected_head: str | None = None
@@ -102,7 +102,7 @@ class Chain:
     signs: bool = False
 
     def take(self, entry: AuditEntry) -> None:
-        """Check the next entry against what came before it; what is wrong first stays in `finding`."""
+        """Check the next entry against those before it. `finding` keeps the first thing that is wrong."""
         if self.finding is not None:
             return
         if self.count == 0 and entry.seq > 1:
@@ -136,19 +136,19 @@ class Chain:
         return (self.signatures.fault(entry) or self._stripped(entry)) if self.signatures else None
 
     def _stripped(self, entry: AuditEntry) -> str | None:
-        """What is wrong with an entry from before the key, if it can't be. `setup` alone, which has no manifest, writes
-        entries without keys."""
+        """Returns what is wrong with an unsigned entry that should be signed. Only `setup`, which has no manifest,
+        writes entries without keys."""
         if entry.signature is not None:
             return None
         self.signs = self.signs or _begins_signing(entry)
         if self.signing is not None and self.signing[0] + CLOCKS < entry.at <= self.signing[1]:
-            self.signs = True  # a time to come says nothing: whose clock was wrong?
+            self.signs = True  # a time in the future proves nothing: either clock may have been wrong
         if not self.signs or not entry.manifest_digest:
             return None
         return "is not signed, though entries were signed here by then"
 
     def close(self, traces: Traces | None = None) -> None:
-        """No more entries: the expected head must have come by, and what is gone must have been pruned."""
+        """Call after the last entry: the expected head must have been seen, and missing entries must be pruned ones."""
         if self.finding is None:
             self.finding = self._gone(traces)
 
@@ -176,7 +176,7 @@ class Chain:
 
 
 def _begins_signing(entry: AuditEntry) -> bool:
-    """Whether an entry tells that the database has a place for signatures."""
+    """Whether an entry shows that the database has a column for signatures."""
     match entry.kind, entry.name, entry.fields:
         case "audit", "key", _:
             return True

@@ -1,4 +1,4 @@
-"""Why a resource is to change: it is new, its declaration changed (intent), or its row did (drift). Pure."""
+"""Why a resource is to change: it is new, its declaration changed (intent), or its row changed (drift). Pure."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from reconciler.model.types import Applied, Key, Managed, Resource, State, same
 
 AppliedState = Mapping[Key, Applied]
 RENAMED_TO = "renamed_to"
-"""In `Applied.before` of a name that is declared no more: the name that its row was given."""
+"""In `Applied.before` of a name that is no longer declared: the name that its row was given."""
 
 
 def cause_of(
     kind: Kind, desired: Resource, row: Resource, fields: Sequence[FieldChange], applied: AppliedState
 ) -> Cause:
-    """drift if a field that was applied as it is declared now is no longer so; else the declaration changed.
+    """Returns drift if a field was applied as it is declared now, and has changed since; else the declaration changed.
 
-    What was not declared in between is declared again: that is intent, whatever became of it meanwhile.
+    A resource that was not declared in between is intent, whatever happened to its row meanwhile.
     """
     last = last_of(desired, row, applied)
     if last is None:
@@ -33,15 +33,15 @@ def cause_of(
 
 
 def last_of(desired: Resource, row: Resource, applied: AppliedState) -> Applied | None:
-    """What was last applied. The row's own record counts first: a plan of another id may have been applied to it since
-    (matched by name)."""
+    """Returns what was last applied. The row's own record counts first: a plan with another id may have been applied to
+    the row since (matched by name)."""
     if is_renamed_by_hand(desired, row, applied):
         return applied[desired.key]
     return applied.get(row.key) or applied.get(desired.key)
 
 
 def is_renamed_by_hand(desired: Resource, row: Resource, applied: AppliedState) -> bool:
-    """Whether the declared name was applied, and the row bears another one by now that no manifest declared since."""
+    """Whether the declared name was applied, and the row now has another name that no manifest has declared since."""
     if row.key == desired.key:
         return False
     last, other = applied.get(desired.key), applied.get(row.key)
@@ -49,11 +49,11 @@ def is_renamed_by_hand(desired: Resource, row: Resource, applied: AppliedState) 
 
 
 def with_renames_undone(declared: Managed, observed: State, applied: AppliedState) -> Managed:
-    """A name that is declared again, of a row that was renamed since, is its name once more: a revert of the manifest
-    reverts the rename, and what refers to the row stays with it. Of a whole manifest only: a part does not say which
-    of the names are declared no more.
+    """If a name is declared again after its row was renamed, rename the row back: reverting the manifest reverts the
+    rename, and what refers to the row stays with it. Only for a whole manifest: a part does not say which names are no
+    longer declared.
 
-    A `renamed_from` whose row is there counts first; one that was left in says nothing any more.
+    A `renamed_from` whose row exists takes precedence; one that is left over from an earlier rename is ignored.
     """
     lacking = [resource for resource in declared.resources if resource.key not in observed]
     if not lacking:
@@ -88,10 +88,10 @@ def _renamed_to(
 
 
 def _is_gone(last: Applied | None) -> bool:
-    """Whether the row that was renamed went meanwhile: one of its name is somebody else's now."""
+    """Whether the renamed row is gone meanwhile: then a row of that name is somebody else's."""
     return last is not None and last.tenure == "retired" and last.provenance == "adopted"
 
 
 def has_drifted(change: FieldChange, desired: Resource, last: Applied) -> bool:
-    """Whether the field was applied as it is declared now, and is something else by now."""
+    """Whether the field was applied as it is declared now, and has another value by now."""
     return change.field in last.fields and same(desired.fields.get(change.field), last.fields[change.field])

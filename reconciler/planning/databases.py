@@ -1,4 +1,4 @@
-"""What Connect says of an instance's database, beside the one that the manifest names. Pure."""
+"""Compare what Connect says about an instance's database with the one that the manifest names. Pure."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ PROBLEMS = ("unlisted", "status", "backup")
 
 
 def find_problems(name: str, listed: Sequence[Listed], now: datetime) -> dict[str, str]:
-    """What an operator should know of it, in words, by which of PROBLEMS it is: another name, a status that is not
-    active, no backup or an old one. What Connect leaves out is unknown, and no problem."""
+    """Returns what an operator should know, in words, keyed by PROBLEMS: another name, a status that is not active, no
+    backup or an old one. What Connect leaves out is unknown, and not a problem."""
     found = next((item for item in listed if item.database == name), None)
     if found is None:
         named = ", ".join(sorted(item.database for item in listed)) or "none"

@@ -37,11 +37,11 @@ from reconciler.model.types import (
 from reconciler.planning.cause import AppliedState, cause_of
 
 FOUNDATIONS = frozenset({"database", "schema"})
-"""Kinds that everything else stands on."""
+"""Kinds that everything else depends on."""
 
 
 def diff_kind(kind: Kind, managed: Managed, observed: State, applied: AppliedState) -> tuple[Change, ...]:
-    """The changes that bring the observed resources of one kind to what is declared, sorted by name."""
+    """Returns the changes that make the observed resources of one kind match the declared ones, sorted by name."""
     rows = tuple(sorted_resources(observed, kind.name))
     matches = kind.match(managed.resources, rows)
     named = {row.key for row in matches.values()}
@@ -69,7 +69,7 @@ def _create(kind: Kind, desired: Resource, rows: Sequence[Resource], applied: Ap
 
 
 def _had_no_row(kind: Kind, last: Applied, rows: Sequence[Resource], applied: AppliedState) -> bool:
-    """Whether it was applied to a row that has the id of another plan, and is still there: nobody took one away."""
+    """Whether a plan was applied to a row with another plan's id that is still there: then nobody deleted its row."""
     if kind.name != "plan":
         return False
     records = (applied.get(row.key) for row in rows)
@@ -97,7 +97,7 @@ def _update(kind: Kind, desired: Resource, row: Resource, applied: AppliedState)
 
 
 def renamed(kind: Kind, desired: Resource, row: Resource) -> str | None:
-    """The name that the row bears and is to lose: one that was declared before, another spelling, a former owner."""
+    """Returns the name that the row has and is to lose (a former name, another spelling, a former owner), or None."""
     if row.renamed_from is not None:
         return row.renamed_from
     was, names = row.key.name, (desired.key.name, desired.renamed_from)
@@ -106,20 +106,20 @@ def renamed(kind: Kind, desired: Resource, row: Resource) -> str | None:
 
 
 def _field_change(kind: Kind, name: str, before: Value, after: Value) -> FieldChange:
-    """Sensitive by the kind, or because a setting is declared as a secret, or was."""
+    """A field is sensitive by its kind, or because a setting is or was declared as a secret."""
     if name in kind.sensitive or isinstance(before, Secret) or isinstance(after, Secret):
         return FieldChange(name, sensitive=True)
     return FieldChange(name, before, after)
 
 
 def _is_locked(row: Resource, name: str, applied: AppliedState) -> bool:
-    """Whether fivrec locked this account when it was no longer declared: its password is to be set as at creation."""
+    """Whether fivrec locked this account when it was no longer declared: then its password is set as if it were new."""
     last = applied.get(row.key)
     return last is not None and last.tenure == "retired" and is_unusable(row.fields.get(name))
 
 
 def _unnamed(kind: Kind, managed: Managed, row: Resource, applied: AppliedState) -> Change | None:
-    """What becomes of a row that the declaration does not name: by `former` if it is fivrec's own, and by `unmanaged`,
+    """Returns the change for a row that is not declared: by `former` if the row is fivrec's own, and by `unmanaged`,
     whichever goes further."""
     last = applied.get(row.key)
     cause: Cause = "new" if not applied else "intent" if managed.unmanaged_is_new else "drift"
@@ -128,7 +128,7 @@ def _unnamed(kind: Kind, managed: Managed, row: Resource, applied: AppliedState)
     own = last is not None and is_own(kind, row, last)
     if last is not None and own and managed.former in ("demote", "lock"):
         if row.twins:
-            return None  # which of them was fivrec's nobody can tell: it is shown as former
+            return None  # nobody can tell which of them was fivrec's: it is shown as former
         return _taken_back(kind, managed, row, last)
     unmanaged = managed.unmanaged if kind.active is not None or kind.removable else "keep"
     policies = {unmanaged, managed.former if own else "keep"}
@@ -148,8 +148,8 @@ def _is_off(row: Resource, active: str) -> bool:
 
 
 def is_own(kind: Kind, row: Resource, last: Applied) -> bool:
-    """Whether fivrec created or promoted the row, and nobody changed it since. A new password of one's own is no such
-    change."""
+    """Whether fivrec created or promoted the row, and nobody has changed it since. A user's new password doesn't count
+    as a change."""
     if last.provenance == "adopted":
         return False
     compared = [name for name in last.fields if name in kind.fields and name not in kind.sensitive]
@@ -178,7 +178,7 @@ def _taken_back(kind: Kind, managed: Managed, row: Resource, last: Applied) -> U
 
 
 def formers(kind: Kind, managed: Managed | None, observed: State, applied: AppliedState) -> tuple[Former, ...]:
-    """What fivrec applied, that is there and that nothing declares any more, less what is taken back by fivrec."""
+    """Returns what fivrec applied, still exists and is no longer declared, except what fivrec takes back."""
     known = {key for key in applied if key.kind == kind.name}
     if managed is not None:
         known -= {resource.key for resource in managed.resources}
@@ -198,7 +198,7 @@ def formers(kind: Kind, managed: Managed | None, observed: State, applied: Appli
 
 
 def _is_settled(kind: Kind, row: Resource, last: Applied) -> bool:
-    """Taken back, and still as fivrec left it; or a row that was made by others in place of one that is gone."""
+    """Whether the row was taken back and is still as fivrec left it, or others made it in place of one that is gone."""
     if last.tenure == "retired":
         return last.provenance == "adopted" or is_own(kind, row, last)
     return kind.active is not None and _is_off(row, kind.active) and is_own(kind, row, last)
@@ -211,10 +211,9 @@ def ordered(kind: Kind, fields: Mapping[str, Value]) -> Iterable[tuple[str, Valu
 def accept(
     changes: Sequence[Change], ignores: Sequence[Ignore], today: date
 ) -> tuple[tuple[Change, ...], tuple[Accepted, ...]]:
-    """Take out what `ignore` entries accept as of `today`; a change whose fields are all accepted goes.
+    """Take out what `ignore` entries accept as of `today`; a change is dropped if all its fields are accepted.
 
-    A database or a schema that is missing is no drift that could be lived with, and no instance can be in an
-    environment that its manifest does not declare.
+    A missing database or schema can't be accepted, and neither can an environment that the manifest does not declare.
     """
     active = _active(ignores, today)
     if not active:
@@ -230,7 +229,7 @@ def accept(
 
 
 def is_accepted(key: Key, field: str, ignores: Sequence[Ignore], today: date) -> bool:
-    """Whether a difference of this field would be taken out of its change."""
+    """Whether a difference in this field would be accepted."""
     active = _active(ignores, today)
     return any(_matching(key, part, active) is not None for part in ("", field))
 
@@ -272,8 +271,8 @@ def _accept_one(change: Change, ignores: Sequence[Ignore]) -> tuple[Change | Non
 
 
 def _matching(key: Key, field: str, ignores: Sequence[Ignore]) -> Ignore | None:
-    """The first entry that names it, or whose wildcards fit it: a name may look like wildcards, and be spelled in two
-    ways."""
+    """Returns the first entry that names it, or whose wildcards match it: a name may contain wildcard characters, and
+    may be spelled in two ways."""
     if not ignores:
         return None
     folded = BY_NAME[key.kind].folded
@@ -284,7 +283,7 @@ def _matching(key: Key, field: str, ignores: Sequence[Ignore]) -> Ignore | None:
 
 
 def conflicts(expect: Mapping[str, Value], status: InstanceStatus | None, instance: str) -> tuple[Conflict, ...]:
-    """Where Connect says otherwise than the manifest expects. Unknown is no conflict."""
+    """Returns where Connect differs from what the manifest expects. An unknown status is not a conflict."""
     if status is None:
         return ()
     key = Key("status", instance)

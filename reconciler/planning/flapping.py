@@ -1,8 +1,8 @@
-"""Two writers that correct each other for ever: find the field, and leave it alone. Pure.
+"""If two writers keep correcting each other, find the field and leave it alone. Pure.
 
-The lock, what Connect says and row-level security are corrected every time: nobody wins them by writing more often.
-Any other field that we corrected more than 3 times in 10 minutes is a fight. It is then ignored as an `ignore` entry of
-the manifest would have it, so that the one plan shows it as accepted drift and everything else goes on.
+The lock, what Connect says and row-level security are corrected every time: nobody wins by writing more often. Any
+other field that we corrected more than 3 times in 10 minutes is a fight. It is then ignored as if the manifest had an
+`ignore` entry for it: the plan shows it as accepted drift, and everything else goes on.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ NEVER_HELD = frozenset({"environment", "status"})
 
 @dataclass(slots=True)
 class Flapping:
-    """What was corrected in one instance lately, and which fields are left alone. Times are monotonic seconds."""
+    """What was corrected recently in one instance, and which fields are left alone. Times are monotonic seconds."""
 
     _corrected: dict[str, list[float]] = field(default_factory=dict)
     _held: dict[str, float] = field(default_factory=dict)
 
     @property
     def held(self) -> tuple[str, ...]:
-        """The fields left alone, as kind/name/field, or kind/name where the whole row is fought over."""
+        """The fields left alone, as kind/name/field, or kind/name if the whole row is fought over."""
         return tuple(sorted(self._held))
 
     @property
     def memory(self) -> dict[str, dict[str, Value]]:
-        """All that is known, as JSON has it: for a turn that another process gives."""
+        """Everything as JSON, for a turn in another process."""
         return {"corrected": dict(self._corrected), "held": dict(self._held)}
 
     @classmethod
@@ -50,8 +50,8 @@ class Flapping:
         return tuple(Ignore(_escaped(path), reason) for path in self.held)
 
     def corrected(self, plan: Plan, now: float) -> tuple[str, ...]:
-        """Take in a plan that was applied. Returns the fields that are fought over from now on: held, but for those
-        that are `never_held`."""
+        """Record a plan that was applied. Returns the fields that are fought over from now on; they are held, unless
+        `never_held`."""
         found: list[str] = []
         for path in _corrections(plan.changes):
             times = [at for at in self._corrected.get(path, ()) if at > now - WINDOW_S]
@@ -65,7 +65,7 @@ class Flapping:
         return tuple(sorted(found))
 
     def seen(self, plan: Plan, now: float) -> tuple[str, ...]:
-        """Take in a new plan. Returns the fields that agreed for 10 minutes: they are corrected again."""
+        """Record a new plan. Returns the fields that did not differ for 10 minutes: they are corrected again."""
         self._corrected = {path: at for path, at in self._corrected.items() if at[-1] > now - WINDOW_S}
         fought = {str(one.key) if one.field == "*" else f"{one.key}/{one.field}" for one in plan.accepted}
         over: list[str] = []
@@ -78,7 +78,7 @@ class Flapping:
         return tuple(over)
 
     def clear(self) -> None:
-        """A new manifest is a new intent."""
+        """Forget everything: a new manifest is a new intent."""
         self._corrected.clear()
         self._held.clear()
 
@@ -92,7 +92,7 @@ def never_held(path: str) -> bool:
 
 
 def _corrections(changes: Iterable[Change]) -> Iterable[str]:
-    """What a plan takes back of what others did: by field where a field can be left alone, else by row."""
+    """Yields what a plan corrects of others' changes: by field if a field can be left alone, else by row."""
     for change in changes:
         if change.cause != "drift" or change.key.kind in FOUNDATIONS:
             continue
@@ -103,5 +103,5 @@ def _corrections(changes: Iterable[Change]) -> Iterable[str]:
 
 
 def _escaped(path: str) -> str:
-    """A name that holds *, ? or [ stands for itself."""
+    """Escapes *, ? and [, so that a name with them means itself."""
     return re.sub(r"([*?[])", r"[\1]", path)

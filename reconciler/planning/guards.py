@@ -17,7 +17,7 @@ from reconciler.planning.diff import sorted_resources
 from reconciler.planning.plan import Plan
 
 SHARE = 0.2
-"""More than this share of a kind that goes is refused …"""
+"""Losing more than this share of a kind is refused …"""
 COUNT = 1
 """… if it is also more than this many."""
 
@@ -30,9 +30,9 @@ STRONG_LOGIN = (
 
 
 def refusals(plan: Plan, observed: State) -> tuple[str, ...]:
-    """A sentence for each thing that a guard refuses, in the order of the kinds; empty if all is let through.
+    """Returns a sentence for each thing that a guard refuses, in the order of the kinds; empty if nothing is refused.
 
-    Judged by the rows before and after, whatever the cause of a change.
+    Only the rows before and after count, not the cause of a change.
     """
     found: list[str] = []
     for change in plan.changes:
@@ -53,7 +53,7 @@ def refusals(plan: Plan, observed: State) -> tuple[str, ...]:
 
 
 def _removals(kind: Kind, changes: Sequence[Change], managed: Mapping[str, Managed], observed: State) -> list[str]:
-    """Any removal, but those that the manifest consents to by name, and a few rows of fivrec's own."""
+    """Refuses every removal, except those that the manifest consents to by name, and a few of fivrec's own rows."""
     removed = [change for change in changes if isinstance(change, Remove)]
     if not removed or (kind.name in managed and managed[kind.name].consented):
         return []
@@ -91,7 +91,7 @@ def _is_too_many_rows(going: int, total: int) -> bool:
 
 
 def _goes_off(kind: Kind, change: Change) -> bool:
-    """Whether a row that counts before the change does not count after it: by omission or by name."""
+    """Whether a row that counts before the change no longer counts after it, whether it is declared or not."""
     match change:
         case Create():
             return False
@@ -113,7 +113,7 @@ def _is_on(kind: Kind, row: Resource) -> bool:
 
 
 def too_many_instances(names: Sequence[str], total: int, limit: str) -> str | None:
-    """`--max-changed N|N%`: a sentence where more instances than that would change."""
+    """`--max-changed N|N%`: returns a sentence if more instances than that would change."""
     from reconciler.planning.rollout import share
 
     if len(names) <= share(limit, total):

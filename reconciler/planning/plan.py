@@ -35,8 +35,8 @@ from reconciler.planning.diff import (
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """What a plan was made for, beside its changes: a keyed digest of the secrets declared, and digests that name the
-    database and Connect. The last two are empty in a plan that was saved before plans named them."""
+    """What a plan was made for, beside its changes: a keyed digest of the declared secrets, and digests that identify
+    the database and Connect. The last two are empty in a plan that was saved before plans had them."""
 
     secrets: str = ""
     database: str = ""
@@ -48,8 +48,8 @@ UNBOUND: Final = Bound()
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What an apply would do to one instance. `managed` is what was compared, kind by kind; `former` what was applied
-    once, is there, and is left as it is."""
+    """What an apply would do to one instance. `managed` is what was compared, by kind; `former` was applied once, still
+    exists, and is left as it is."""
 
     instance: str
     environment: str
@@ -60,16 +60,16 @@ class Plan:
     managed: Mapping[str, Managed] = field(default_factory=dict)
 
     def digest(self, bound: Bound = UNBOUND) -> str:
-        """16 hex digits that name exactly these changes but Connect's word, made for what `bound` names."""
+        """Returns 16 hex digits that identify these changes, except Connect's, and what `bound` ties them to."""
         return compute_digest(
             self.instance, self.environment, [change_as_json(change) for change in self.changes], bound
         )
 
 
 def compute_digest(instance: str, environment: str, changes: Sequence[Mapping[str, Value]], bound: Bound) -> str:
-    """The digest of a plan whose changes are given as they are shown.
+    """Returns the digest of a plan whose changes are given as they are shown.
 
-    Connect's word and its lock are no part of it: no guard asks about them, and a run that is refused follows them.
+    What Connect says, and the lock, are left out: no guard asks about them, and even a refused run applies them.
     """
     named = [change for change in changes if is_reviewed(change)]
     content = {"instance": instance, "environment": environment, "changes": named, "secrets": bound.secrets}
@@ -79,7 +79,7 @@ def compute_digest(instance: str, environment: str, changes: Sequence[Mapping[st
 
 
 def is_reviewed(change: Mapping[str, Value]) -> bool:
-    """Whether a change, as it is shown, is what somebody has to agree with: all but Connect's word."""
+    """Whether somebody has to agree to a change, given as it is shown. What Connect says needs no agreement."""
     return bool(change["kind"] != "status")
 
 
@@ -88,7 +88,7 @@ def short_digest(content: Value) -> str:
 
 
 def change_as_json(change: Change) -> dict[str, Value]:
-    """A change as reports, saved plans and pages hold it (schemas/report.v1)."""
+    """Returns a change as reports, saved plans and pages hold it (schemas/report.v1)."""
     return {
         "kind": change.key.kind,
         "name": change.key.name,
@@ -100,7 +100,7 @@ def change_as_json(change: Change) -> dict[str, Value]:
 
 
 def managed_kinds(desired: Desired, view: ConnectView) -> dict[str, Managed]:
-    """What is declared of each kind, by the manifest or by Connect; a kind that is not there is left alone."""
+    """Returns what the manifest or Connect declares, by kind. A kind that is missing is left alone."""
     managed = dict(desired.managed)
     for kind in KINDS:
         if kind.name == "plan" and not desired.plans_from_connect:
@@ -143,12 +143,11 @@ def build_plan(desired: Desired, view: ConnectView, snapshot: Snapshot, *, schem
 
 
 UNMANAGED: Final = "unmanaged"
-"""Among the fields that are remembered of an environment: what became of undeclared rows, of each kind that has a word
-for them but keep."""
+"""A field in the record of an environment: the policy for undeclared rows, by kind, if it is not keep."""
 
 
 def build_policies(desired: Desired) -> dict[str, Value]:
-    """What `UNMANAGED` is to hold after an apply of this manifest."""
+    """Returns what `UNMANAGED` should hold after an apply of this manifest."""
     found: dict[str, Value] = {name: managed.unmanaged for name, managed in desired.managed.items()}
     if desired.plans_from_connect:
         found["plan"] = desired.plans_unmanaged
@@ -156,10 +155,10 @@ def build_policies(desired: Desired) -> dict[str, Value]:
 
 
 def _with_new_policies(managed: Mapping[str, Managed], desired: Desired, snapshot: Snapshot) -> dict[str, Managed]:
-    """Each kind with whether its word for undeclared rows is another one than at the last apply."""
+    """Adds to each kind whether its policy for undeclared rows has changed since the last apply."""
     last = snapshot.applied.get(Key("environment", desired.instance))
     before = last.fields.get(UNMANAGED) if last else None
-    if before is None:  # nothing was applied, or by a version that did not remember it
+    if before is None:  # nothing was applied, or by a version that did not record it
         return dict(managed)
     return {
         name: replace(one, unmanaged_is_new=one.unmanaged != before.get(name, "keep")) for name, one in managed.items()
@@ -167,9 +166,9 @@ def _with_new_policies(managed: Mapping[str, Managed], desired: Desired, snapsho
 
 
 def applied_until_now(desired: Desired, snapshot: Snapshot) -> Mapping[Key, Applied]:
-    """What was last applied. An environment that comes back finds records of its last time, and what differs from them
-    was changed by the environment in between: none of its own rows counts as declared until now. What both share, and
-    the administrator who comes along, was declared all the time."""
+    """Returns what was last applied. If the instance goes back to an environment, there are records from last time, and
+    the other environment may have changed things in between: the environment's own rows don't count as declared until
+    now. What both share, and the administrator who moves along, was declared all the time."""
     rows = (row for key, row in snapshot.state.items() if key.kind == "environment")
     if all(row.fields.get("name") == desired.environment.name for row in rows):
         return snapshot.applied
@@ -185,7 +184,7 @@ def _is_back(key: Key, snapshot: Snapshot) -> bool:
 
 
 def judged_kinds(desired: Desired, managed: Mapping[str, Managed]) -> tuple[Kind, ...]:
-    """The kinds of which all that is declared is known: by a whole manifest, and by a Connect that answered."""
+    """Returns the kinds whose declared resources are all known: the manifest is whole, and Connect has answered."""
     if not desired.whole:
         return ()
     unknown = {"plan"} if desired.plans_from_connect and "plan" not in managed else set()
@@ -193,7 +192,7 @@ def judged_kinds(desired: Desired, managed: Mapping[str, Managed]) -> tuple[Kind
 
 
 def only_drift(plan: Plan, snapshot: Snapshot) -> Plan:
-    """What others changed, without what is declared and not yet applied, field by field."""
+    """Returns the plan with only what others changed, by field, without what is declared and not yet applied."""
     changes: list[Change] = []
     for change in plan.changes:
         if change.cause != "drift":
@@ -211,7 +210,7 @@ def only_drift(plan: Plan, snapshot: Snapshot) -> Plan:
 
 
 def only_status(plan: Plan) -> Plan:
-    """Connect's word and the lock that follows from it."""
+    """Returns the plan with only what Connect says and the lock that follows from it."""
     return replace(
         plan,
         changes=tuple(change for change in plan.changes if change.key.kind == "status"),
@@ -220,7 +219,7 @@ def only_status(plan: Plan) -> Plan:
 
 
 def applied_after(plan: Plan) -> dict[Key, Resource]:
-    """The resources whose last applied state this plan sets: what it writes, and what it finds as declared."""
+    """Returns the resources whose last applied state this plan sets: what it writes, and what it finds as declared."""
     return {resource.key: resource for managed in plan.managed.values() for resource in managed.resources}
 
 

@@ -1,4 +1,4 @@
-"""The checks of a production test: one plan and one reading, judged. Pure."""
+"""The checks of a production test: judge one plan and one reading. Pure."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the test saw beside the plan. `login` says whether the declared password is the stored one, None where
-    there is none declared; `in_the_open` names users whose password stands in clear text; `databases` are notes on what
-    Connect lists; `troubles` maps a check to the error that kept its part from being read."""
+    """What the test found beside the plan. `login` says whether the declared password is the stored one, None if none
+    is declared; `in_the_open` names users whose password is stored in clear text; `databases` are notes on what Connect
+    lists; `troubles` maps a check to the error that kept its part from being read."""
 
     leaks: tuple[str, ...] = ()
     login: bool | None = None
@@ -37,7 +37,7 @@ class Found:
 def judge_production(
     desired: Desired, view: ConnectView, snapshot: Snapshot, plan: Plan, found: Found | None, *, allow_embedded: bool
 ) -> tuple[Check, ...]:
-    """Every check, in the order in which they are shown; that of the schema alone where no other could be made."""
+    """Returns every check, in display order; only that of the schema if no other could be made."""
     if found is None:
         return (_schema(snapshot, plan),)
     checks = (
@@ -56,7 +56,7 @@ def judge_production(
 
 
 def is_readable(snapshot: Snapshot, schema_version: int) -> bool:
-    """Whether there is enough to look at: every table and column as this fivrec has them."""
+    """Whether the database can be checked: it has every table and column of this fivrec."""
     return snapshot.schema_version == schema_version and all(": " in name for name in snapshot.missing)
 
 
@@ -95,7 +95,7 @@ def _kind(name: str, kind: str, plan: Plan, words: str) -> Check:
 def _schema(snapshot: Snapshot, plan: Plan) -> Check:
     changes = _changes(plan, "database", "schema")
     if changes:
-        # What a reading without --deep does not see, an apply without it does not mend.
+        # Without --deep, an apply does not repair what only a deep reading sees.
         mending = "fivrec apply --deep" if snapshot.missing else "fivrec apply"
         return _bad("schema", f"{'; '.join(changes)}: run `{mending}` once")
     note = f"; {STRONG_LOGIN}" if snapshot.strong_login else ""

@@ -1,6 +1,6 @@
-"""What a manifest has to say so that the drift found is what it declares. Pure.
+"""How to change a manifest so that it declares the drift that was found. Pure.
 
-Each drifting field becomes an edit of the normalised document, or a reason why no key can say it.
+Each drifting field becomes an edit of the normalised document, or a reason why no key can declare it.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _ITEMS: Mapping[str, Path] = {
     kind.name: (kind.section.key, "items") for kind in KINDS if kind.section is not None and kind.export_item
 }
 _UNSET = frozenset({"description", "stripe_product_id", "stripe_price_id"})
-"""Fields that are nothing where their key is left out."""
+"""Fields that have no value if their key is left out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """One change of the normalised document: `value` is what the manifest is to say, with templates' marks escaped;
+    """One change of the normalised document: `value` is what the manifest should say, with template marks escaped;
     `live` is what the database holds. An `add` appends to the list at `path`."""
 
     key: Key
@@ -51,7 +51,7 @@ Drift: TypeAlias = tuple[tuple[Edit, ...], tuple[Left, ...]]
 
 
 def find_drift(desired: Desired, plan: Plan, snapshot: Snapshot) -> Drift:
-    """What of a plan is drift, as edits of the manifest, and what no key of it can say."""
+    """Returns a plan's drift as edits of the manifest, and the drift that no key can declare."""
     edits: list[Edit] = []
     left: list[Left] = []
     for change in plan.changes:
@@ -75,7 +75,7 @@ def _of_change(desired: Desired, change: Change, snapshot: Snapshot) -> list[Edi
 
 
 def _deleted(desired: Desired, key: Key) -> Edit | Left:
-    """A row that is no longer there: its entry is taken out."""
+    """The row no longer exists: take its entry out."""
     places = BY_NAME[key.kind].places(desired.document, key.name)
     if key.kind == "setting":
         return Edit(key, "*", steps(places["value"]), "remove")
@@ -114,7 +114,7 @@ def _set(key: Key, name: str, path: Path, live: Value) -> Edit:
 
 
 def _not_declared(key: Key, row: Resource) -> Edit | Left:
-    """A row that the section would switch off or remove, as somebody added it."""
+    """Somebody added a row that the section would deactivate or remove: declare it."""
     export_item = BY_NAME[key.kind].export_item
     if export_item is None or key.kind not in _ITEMS:
         return Left(key, "*", "no key of the manifest declares it")
@@ -122,7 +122,7 @@ def _not_declared(key: Key, row: Resource) -> Edit | Left:
 
 
 def steps(path: str) -> Path:
-    """A path of the normalised document (RFC 6901 without the first slash) as steps; numbers are places in lists."""
+    """Returns a path of the normalised document (RFC 6901 without the first slash) as steps; numbers index lists."""
     parts = [unescape(part) for part in path.split("/")]
     if tuple(parts[:2]) in _ITEMS.values():
         head, rest = parts[:2], parts[2:]
@@ -131,7 +131,7 @@ def steps(path: str) -> Path:
 
 
 def expected(managed: Mapping[Key, Mapping[str, Value]], edits: tuple[Edit, ...]) -> dict[Key, Mapping[str, Value]]:
-    """The resources that a manifest declares once the edits are made."""
+    """Returns the resources that a manifest declares after the edits."""
     found = dict(managed)
     for edit in edits:
         if edit.field != "*":

@@ -26,8 +26,8 @@ DONE, FAILED, CHANGES, REFUSED, BUSY, PARTLY = 0, 1, 2, 3, 4, 5
 
 @dataclass(frozen=True, slots=True)
 class CycleResult:
-    """What a turn of `watch` leaves for the next: the check it recorded or the age of the one that another watch
-    recorded just now, what is known of the instance, and the alerts that were due."""
+    """What a turn of `watch` leaves for the next: the check it recorded, or the age of the one that another watch has
+    just recorded; what is known about the instance; and the alerts that were due."""
 
     standing: KnownStatus
     check_id: str | None = None
@@ -38,12 +38,12 @@ class CycleResult:
 
 @dataclass(frozen=True, slots=True)
 class InstanceReport:
-    """How one instance ended. `resources` counts what is in order; `exit_code` is its own end.
+    """How one instance ended. `resources` counts those that are in order; `exit_code` is the instance's own.
 
-    `digest` names its plan; `audit_head` is the hash of the newest audit entry after an apply. `attempted` is false
-    where it was left alone: it counts neither as done nor as failed. `since`: when a recording run first saw drift that
-    is still there. `left`: the changes were found and not made (suspended, reported only, refused). `alerts` are those
-    of a failure, which are not logged yet. `row`: the instance's line in a fleet's CSV file.
+    `digest` identifies its plan; `audit_head` is the hash of the newest audit entry after an apply. `attempted` is
+    false if the instance was left alone: it counts neither as done nor as failed. `since`: when a recording run first
+    saw drift that is still there. `left`: changes were found but not made (suspended, reported only, refused). `alerts`
+    are those of a failure, not logged yet. `row`: the instance's line in a fleet's CSV file.
     """
 
     instance: str
@@ -88,9 +88,9 @@ class InstanceReport:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How a run ended. `error` is that of the whole run, before any instance was tried; `problems` its places,
-    `lacking` those of what is missing, which `error` names in one paragraph. `digest` names the plans of all instances
-    that a dry run would change."""
+    """How a run ended. `error` is the error of the whole run, before any instance was tried; `problems` are its places,
+    `lacking` the places of what is missing, which `error` lists in one paragraph. `digest` identifies the plans of all
+    instances that a dry run would change."""
 
     command: str
     run_id: str
@@ -104,7 +104,7 @@ class Report:
 
 
 def as_json(report: Report) -> dict[str, Value]:
-    """The report as schemas/report.v1.schema.json defines it."""
+    """Returns the report as schemas/report.v1.schema.json defines it."""
     return {
         "version": 1,
         "command": report.command,
@@ -119,7 +119,7 @@ def as_json(report: Report) -> dict[str, Value]:
 
 
 def exit_code(instances: Sequence[InstanceReport], *, diff: bool = False, strict: bool = False) -> int:
-    """The run's exit code (docs/reference/exit-codes.md). `strict` makes a conflict, or what is former, a failure."""
+    """Returns the run's exit code (docs/reference/exit-codes.md). `strict`: conflicts and former resources fail it."""
     codes = [_own_code(item, diff=diff, strict=strict) for item in instances if item.attempted]
     if diff:
         return _diff_code(codes)
@@ -174,7 +174,7 @@ def _summary(instances: Sequence[InstanceReport]) -> dict[str, Value]:
 
 
 def shown_former(item: Former) -> dict[str, Value]:
-    """As reports, the last run and pages hold it."""
+    """Returns a former resource as reports, the last run and pages show it."""
     return {"kind": item.key.kind, "name": item.key.name, "run_id": item.run_id, "at": rfc3339(item.at)}
 
 

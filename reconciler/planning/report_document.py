@@ -1,6 +1,6 @@
-"""An instance's report as one document, and back: how a worker tells it to `fivrec fleet apply`. Pure.
+"""An instance's report as one document, and back: how a worker sends it to `fivrec fleet apply`. Pure.
 
-The document holds what reports show, so a sensitive field has no value in it.
+The document holds what reports show, so sensitive fields have no value in it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from reconciler.planning.report import InstanceReport, instance_as_json
 
 
 def as_document(report: InstanceReport) -> dict[str, Value]:
-    """As in schemas/report.v1, with what only the exit code and the recap need."""
+    """Returns the report as in schemas/report.v1, and what only the exit code and the recap need."""
     beside = {"exit_code": report.exit_code, "resources": report.resources, "attempted": report.attempted}
     return {**instance_as_json(report), **beside}
 

@@ -12,16 +12,16 @@ from reconciler.planning.report import DONE, InstanceReport
 T = TypeVar("T")
 
 WELL = frozenset({"in_sync", "changed", "skipped"})
-"""Outcomes that are no failure; a degraded instance may be what a bad manifest makes of it."""
+"""Outcomes that are not failures. A degraded one counts as a failure: a bad manifest may be the cause."""
 
 AMOUNT = re.compile(r"[0-9]{1,9}|[0-9]{1,3}(\.[0-9]{1,6})?%")
 
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """`canary` instances that have something to change first, then `serial` (N or N%) at a time. It stops if more than
-    `max_fail` (N or N%) failed, without it if any did, and at any failure among the canary; with nothing set it never
-    does. Shares are of all instances of the run."""
+    """First `canary` instances that have something to change, then `serial` (N or N%) at a time. It stops if more than
+    `max_fail` (N or N%, 0 by default) failed, and at any failure of the canary; if nothing is set, it never stops.
+    Percentages are of all instances of the run."""
 
     canary: int = 0
     serial: str | None = None
@@ -33,22 +33,22 @@ class Rollout:
 
 
 def is_amount(text: str) -> bool:
-    """N, or N% up to 100%."""
+    """Whether the text is N, or N% up to 100%."""
     return AMOUNT.fullmatch(text) is not None and (not text.endswith("%") or float(text[:-1]) <= 100)  # noqa: PLR2004
 
 
 def share(amount: str, total: int) -> int:
-    """The number that N or N% of `total` stands for; a share is rounded down."""
+    """Returns the number for N, or for N% of `total`, rounded down."""
     if amount.endswith("%"):
         return int(round(total * float(amount[:-1]) / 100, 9))
     return int(amount)
 
 
 def waves(items: Sequence[T], rollout: Rollout, proven: Callable[[], int] | None = None) -> Iterator[tuple[T, ...]]:
-    """The canary, then waves of `serial`, at least one at a time; without `serial` all the rest at once.
+    """Yields the canary, then waves of `serial`, at least one at a time; without `serial` all the rest at once.
 
-    `proven` returns how many of the canary have changed well so far: as long as they are too few, the next ones of the
-    list are the canary. An instance that had nothing to do proves nothing.
+    `proven` returns how many of the canary have changed well so far: while they are too few, the next in the list join
+    the canary. An instance that had nothing to do proves nothing.
     """
     total, start, missing = len(items), 0, rollout.canary
     while missing > 0 and start < total:
@@ -66,8 +66,8 @@ def wave_size(total: int, rollout: Rollout) -> int:
 
 
 def proves(report: InstanceReport) -> bool:
-    """Whether it shows that the change does no harm: it was made, and it converged. Connect's word alone is no change
-    of a manifest."""
+    """Whether it shows that the change does no harm: it was made, and it converged. What Connect says is no change of
+    the manifest."""
     made = any(change.key.kind != "status" for change in report.changes)
     return report.outcome == "changed" and report.exit_code == DONE and made
 
@@ -77,10 +77,10 @@ def failed(report: InstanceReport) -> bool:
 
 
 def stop_reason(failures: int, total: int, rollout: Rollout, *, canary: bool) -> str | None:
-    """Why nothing more is begun, in words; None if the rollout goes on. `canary`: it is the canary's failures."""
+    """Returns why the rollout stops, in words, or None if it goes on. `canary`: the failures are the canary's."""
     if failures and canary:
         return f"{failures} of {min(rollout.canary, total)} canary instances failed"
-    if not rollout.staged:  # nobody asked for a rollout that stops: as `fivrec apply` does, all have their go
+    if not rollout.staged:  # nobody asked for a rollout that stops: try all, as `fivrec apply` does
         return None
     limit = rollout.max_fail or "0"
     if failures > share(limit, total):

@@ -1,7 +1,7 @@
-"""Saved plans: what `diff --out` keeps of each instance's plan, and whether the plan is still that one. Pure.
+"""Saved plans: what `diff --out` keeps of each instance's plan, and whether the plan is still the same. Pure.
 
 A saved plan is never carried out: it is compared with the plan that is computed under the lock. So it needs no
-signature, and one that was edited is refused as a stale one is.
+signature, and an edited one is refused like a stale one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from reconciler.model.types import Value, rfc3339, same
 from reconciler.planning.plan import Bound, Plan, change_as_json, compute_digest, is_reviewed, short_digest
 
 Shown = Mapping[str, Value]
-"""A change as reports hold it."""
+"""A change as reports show it."""
 
 LONGEST, LONGEST_SENTENCE = 60, 300
 
@@ -25,7 +25,7 @@ LONGEST, LONGEST_SENTENCE = 60, 300
 @dataclass(frozen=True, slots=True)
 class SavedInstance:
     """One instance's plan. `manifest` is the digest of its rendered manifest, `digest` that of the plan with the
-    declared secrets; `database` and `connect` name where it leads, empty in a file from before they were kept."""
+    declared secrets; `database` and `connect` identify its targets, and are empty in older files."""
 
     instance: str
     environment: str
@@ -38,7 +38,7 @@ class SavedInstance:
 
 @dataclass(frozen=True, slots=True)
 class SavedPlan:
-    """The plans of one `diff`; `commit` is what the manifests stood at, where they stood in git."""
+    """The plans of one `diff`; `commit` is that of the manifests, if they are in git."""
 
     run_id: str
     created_at: datetime
@@ -53,9 +53,9 @@ def save(plan: Plan, *, manifest: str, bound: Bound) -> SavedInstance:
 
 
 def staleness(saved: SavedInstance, plan: Plan, *, manifest: str, bound: Bound) -> tuple[str, ...]:
-    """A sentence for each thing that is not as it was planned; empty if the plan is the saved one.
+    """Returns a sentence for each thing that is not as it was planned; empty if the plan is the saved one.
 
-    An older file names no target, and holds for any; to take the names out of a newer one changes its digest."""
+    An older file names no target, and is valid for any; removing the names from a newer file changes its digest."""
     then = replace(bound, database=saved.database, connect=saved.connect)
     if not saved.database and not saved.connect:
         bound = then
@@ -129,13 +129,13 @@ def _show(value: Value) -> str:
 
 
 def _plain(sentence: str) -> str:
-    """Names and values may come from an edited file: nothing that a terminal or a text column can't take."""
+    """Escapes what a terminal or a text column can't take: names and values may come from an edited file."""
     short = cut(sentence, LONGEST_SENTENCE)
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in short)
 
 
 def as_document(plan: SavedPlan) -> dict[str, Value]:
-    """As schemas/plan.v1.schema.json defines it."""
+    """Returns the plan as schemas/plan.v1.schema.json defines it."""
     return {
         "version": 1,
         "run_id": plan.run_id,
@@ -162,7 +162,7 @@ def _target(item: SavedInstance) -> dict[str, Value]:
 
 
 def from_document(document: Mapping[str, Value]) -> SavedPlan:
-    """`document` is valid by the schema."""
+    """`document` must be valid by the schema."""
     return SavedPlan(
         run_id=document["run_id"],
         created_at=datetime.fromisoformat(document["created_at"]),
@@ -184,6 +184,6 @@ def from_document(document: Mapping[str, Value]) -> SavedPlan:
 
 
 def run_digest(instances: Sequence[SavedInstance]) -> str:
-    """16 hex digits that name the plans of a whole run: those of the instances that would change."""
+    """Returns 16 hex digits that identify a run's plans: those of the instances that would change."""
     content = {item.instance: item.digest for item in instances if any(map(is_reviewed, item.changes))}
     return short_digest(content)

@@ -1,7 +1,7 @@
-"""When instances are due in `watch`: spread slots, retries, a queue. Pure: clocks and chance come in as numbers.
+"""When instances are due in `watch`: spread slots, retries, a queue. Pure: times and randomness come in as numbers.
 
-Times are seconds of a monotonic clock. A slot that was missed is not made up for: after a pause each instance is due
-once, not as often as it would have been.
+Times are seconds of a monotonic clock. Missed slots are not made up for: after a pause each instance is due once, not
+once per missed slot.
 """
 
 from __future__ import annotations
@@ -17,30 +17,31 @@ _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 def phase(position: int) -> float:
-    """Where in its first interval the instance at this position has its slot, in (0, 1].
+    """Returns where in its first interval the instance at this position has its slot, in (0, 1].
 
-    Multiples of the golden ratio fill the interval evenly for any count, also one that grows while we run; chance
-    would put 17 of 200 into one second of a minute where 3 belong.
+    Multiples of the golden ratio fill the interval evenly for any count, even one that grows while we run; random slots
+    would put 17 of 200 into one second of a minute that should have 3.
     """
     return 1 - position * _GOLDEN % 1
 
 
 def next_slot(first: float, interval: float, now: float) -> float:
-    """The first slot after `now` of an instance whose slots are first, first + interval, …"""
+    """Returns the first slot after `now` of an instance whose slots are first, first + interval, …"""
     if now < first:
         return first
     return first + interval * (math.floor((now - first) / interval) + 1)
 
 
 def retry_delay(failures: int, chance: float) -> float:
-    """Seconds to wait after so many failures in a row: 1 to 2, 2 to 4, … up to 5 minutes. `chance` is in [0, 1)."""
+    """Returns the seconds to wait after this many failures in a row: 1 to 2, 2 to 4, … up to 5 minutes. `chance` is in
+    [0, 1)."""
     spread = min(LAST_RETRY_S / 2, math.ldexp(FIRST_RETRY_S, min(failures - 1, 16)))
     return spread * (1 + chance)
 
 
 @dataclass(slots=True)
 class Spread:
-    """Each name's position among those of its interval: 0 to n-1, whatever came and went, so that slots stay even."""
+    """Each name's position among those of its interval: 0 to n-1, whatever comes and goes, so that slots stay even."""
 
     _names: dict[float, list[str]] = field(default_factory=dict)
     _places: dict[str, tuple[float, int]] = field(default_factory=dict)
@@ -52,7 +53,7 @@ class Spread:
         return len(names) - 1
 
     def remove(self, name: str) -> tuple[str, int] | None:
-        """Returns who takes over the position, if somebody has to."""
+        """Returns the name that takes over the position, if one has to, and the position."""
         interval, position = self._places.pop(name)
         last = self._names[interval].pop()
         if not self._names[interval]:
@@ -66,7 +67,7 @@ class Spread:
 
 @dataclass(slots=True)
 class DueQueue:
-    """Who is due when. Each name is in it once: a new time replaces the old one."""
+    """Which name is due when. Each name is in it once: a new time replaces the old one."""
 
     _heap: list[tuple[float, int, str]] = field(default_factory=list)
     _turns: dict[str, int] = field(default_factory=dict)
@@ -84,13 +85,13 @@ class DueQueue:
         self._turns.pop(name, None)
 
     def next_due(self) -> float | None:
-        """The earliest time; None if nobody waits."""
+        """Returns the earliest due time, or None if the queue is empty."""
         while self._heap and self._turns.get(self._heap[0][2]) != self._heap[0][1]:
-            heapq.heappop(self._heap)  # removed, or due at another time by now
+            heapq.heappop(self._heap)  # it was removed, or has another due time by now
         return self._heap[0][0] if self._heap else None
 
     def pop_due(self, now: float) -> str | None:
-        """Take out the one that has been due for the longest time; None if none is."""
+        """Take out the name that has been due for the longest time, or return None if none is due."""
         due = self.next_due()
         if due is None or due > now:
             return None
@@ -99,5 +100,5 @@ class DueQueue:
         return name
 
     def waiting(self, now: float) -> int:
-        """How many are due already."""
+        """Returns how many are due already."""
         return sum(1 for due, turn, name in self._heap if due <= now and self._turns.get(name) == turn)

@@ -1,4 +1,4 @@
-"""Connect's answer judged: a status check's result, and the alerts that a change of it means. Pure."""
+"""Judge Connect's answer: the result of a status check, and the alerts for what has changed. Pure."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ AlertName: TypeAlias = Literal[
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """One status check, as status_check_logs holds it. `response_time_ms` in milliseconds."""
+    """One status check, as status_check_logs stores it."""
 
     check_type: CheckType
     success: bool
@@ -38,7 +38,7 @@ class CheckResult:
 
 
 def judge(view: ConnectView, check_type: CheckType) -> CheckResult:
-    """A check succeeds where the status is known; what was received is kept even where it is not."""
+    """A check succeeds if the status is known; what was received is kept even if it isn't."""
     received = view.status.status if view.status else view.received
     return CheckResult(check_type, view.status is not None, received, view.status_error, view.response_time_ms)
 
@@ -46,8 +46,8 @@ def judge(view: ConnectView, check_type: CheckType) -> CheckResult:
 def is_repeat(last: LastCheck | None, check_type: CheckType, own: str | None, fresh_s: float) -> bool:
     """Whether a check would repeat one that another watch recorded less than `fresh_s` ago.
 
-    A start is a start: only another startup check makes it a repeat. A failed check makes nothing a repeat, nor does
-    one from the future: the database's clock was put back since, and may be behind it for days.
+    A startup check only repeats another startup check. No check repeats a failed one, or one from the future: the
+    database's clock was set back since, and may be behind it for days.
     """
     if last is None or not last.success or last.id == own or not 0 <= last.age_s < fresh_s:
         return False
@@ -55,23 +55,23 @@ def is_repeat(last: LastCheck | None, check_type: CheckType, own: str | None, fr
 
 
 def is_made(last: LastCheck | None, own: str | None, slot_age_s: float) -> bool:
-    """Whether a slot's failed check is on record already, by a turn that was lost before it could say so."""
+    """Whether a slot's failed check was already recorded by a turn that was lost before it could report it."""
     return last is not None and not last.success and last.id != own and is_of_slot(last, slot_age_s)
 
 
 def is_of_slot(last: LastCheck, slot_age_s: float) -> bool:
-    """Whether the check was recorded since the slot came, by a turn of this slot."""
+    """Whether the check was recorded since the slot began, by a turn of this slot."""
     return 0 <= last.age_s < slot_age_s
 
 
 def problem(view: ConnectView) -> ErrorInfo | None:
-    """What of Connect's part is missing: the status first, then the plans."""
+    """Returns why something from Connect is missing, or None: the status comes first, then the plans."""
     return view.status_error or view.plans_error
 
 
 @dataclass(frozen=True, slots=True)
 class KnownStatus:
-    """What is known of an instance between two checks; None where Connect was never heard."""
+    """What is known about an instance between two checks; the fields are None if Connect has never answered."""
 
     status: str | None = None
     billing_status: str | None = None
@@ -80,7 +80,7 @@ class KnownStatus:
 
 
 def known_status(state: State, *, heard: bool, reachable: bool = True) -> KnownStatus:
-    """The standing that the database holds."""
+    """Returns the status that the database holds."""
     row = next((resource for key, resource in state.items() if key.kind == "status"), None)
     if row is None or not heard:
         return KnownStatus(reachable=reachable)
@@ -89,7 +89,7 @@ def known_status(state: State, *, heard: bool, reachable: bool = True) -> KnownS
 
 
 def status_after(before: KnownStatus, view: ConnectView) -> KnownStatus:
-    """The standing that this answer leads to. Unknown is not absent: a failed check changes nothing but reachable."""
+    """Returns the status after this answer. Unknown is not absent: a failed check changes only `reachable`."""
     if view.status is None:
         return KnownStatus(before.status, before.billing_status, before.locked, reachable=False)
     word = is_locked_by(view.status)
@@ -98,7 +98,7 @@ def status_after(before: KnownStatus, view: ConnectView) -> KnownStatus:
 
 
 def alerts(before: KnownStatus, after: KnownStatus) -> tuple[AlertName, ...]:
-    """Alerts for transitions only, the gravest first; recovered where Connect answers again or all is well."""
+    """Returns alerts for transitions only, the gravest first; recovered if Connect answers again or all is well."""
     found: list[AlertName] = []
     if after.status == "suspended" and before.status != "suspended":
         found.append("suspended")
@@ -114,7 +114,7 @@ def alerts(before: KnownStatus, after: KnownStatus) -> tuple[AlertName, ...]:
 
 
 def recovery(before: KnownStatus, after: KnownStatus) -> str:
-    """What is well again, in words; "" where nothing came to be."""
+    """Returns what is well again, in words, or "" if nothing is."""
     found = []
     if after.reachable and not before.reachable:
         found.append("Fi.V Connect answers again")

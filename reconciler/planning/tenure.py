@@ -1,4 +1,4 @@
-"""How long a resource is fivrec's: what is remembered of it when it is declared, left alone or taken back. Pure."""
+"""How long a resource is fivrec's: what is recorded when it is declared, left alone or taken back. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from reconciler.planning.plan import Plan, judged_kinds
 
 
 def provenance_after(change: Change | None, last: Applied | None) -> tuple[Provenance, Mapping[str, Value]]:
-    """How a declared resource became fivrec's, and the fields from before its promotion."""
+    """Returns how a declared resource became fivrec's, and its fields from before its promotion."""
     match change:
         case Create():
             return "created", {}
@@ -28,7 +28,7 @@ def provenance_after(change: Change | None, last: Applied | None) -> tuple[Prove
 
 
 def records_after(plan: Plan, desired: Desired, snapshot: Snapshot) -> dict[Key, Applied]:
-    """The records of what is no longer declared, as far as this plan changes them."""
+    """Returns the records of what is no longer declared, if this plan changes them."""
     declared = {resource.key for managed in plan.managed.values() for resource in managed.resources}
     found = dict(_taken_back(plan, declared, snapshot))
     known = declared | found.keys() | {item.key for item in plan.accepted}
@@ -39,14 +39,14 @@ def records_after(plan: Plan, desired: Desired, snapshot: Snapshot) -> dict[Key,
         for key, last in snapshot.applied.items():
             if key.kind == kind.name and key not in known and key not in matched:
                 newer = _newer_name(kind, managed, key.name)
-                # No longer an administrator, a user is not read, and may be there all the same.
+                # A user who is no longer an administrator is not read, but may still exist.
                 live = key in snapshot.state or (last.tenure == "retired" and kind.active is None)
                 found[key] = _left_alone(last, kept=key in kept, live=live, renamed_to=newer)
     return {key: record for key, record in found.items() if record != snapshot.applied[key]}
 
 
 def _newer_name(kind: Kind, managed: Managed | None, name: str) -> str | None:
-    """The name that a former one was given, by the manifest's word."""
+    """Returns the new name that the manifest gives to a former name (`renamed_from`), or None."""
     former = kind.folded(name)
     resources = managed.resources if managed is not None else ()
     named = (one for one in resources if one.renamed_from is not None and kind.folded(one.renamed_from) == former)
@@ -54,7 +54,7 @@ def _newer_name(kind: Kind, managed: Managed | None, name: str) -> str | None:
 
 
 def _left_alone(last: Applied, *, kept: bool, live: bool, renamed_to: str | None) -> Applied:
-    """A row that is gone is no longer fivrec's, also if somebody makes another one of its name. One that somebody
+    """A row that is gone is no longer fivrec's, even if somebody makes another row of its name. A row that somebody
     renamed before the manifest did is known by its newer name."""
     if kept:
         tenure: Tenure = "retired" if last.tenure == "retired" else "former"
@@ -65,7 +65,7 @@ def _left_alone(last: Applied, *, kept: bool, live: bool, renamed_to: str | None
 
 
 def _taken_back(plan: Plan, declared: set[Key], snapshot: Snapshot) -> Iterator[tuple[Key, Applied]]:
-    """Of what the plan removes, deactivates, demotes or renames."""
+    """Yields the records of what the plan removes, deactivates, demotes or renames."""
     for change in plan.changes:
         if isinstance(change, Create):
             continue

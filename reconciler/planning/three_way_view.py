@@ -1,4 +1,4 @@
-"""The three-way view of one resource: what is declared and where, what was last applied, what is there. Pure."""
+"""The three-way view of one resource: what is declared and where, what was last applied, what exists. Pure."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ FIVREC = "fivrec itself"
 
 @dataclass(frozen=True, slots=True)
 class ExplainedField:
-    """One field. None stands for no value; of a sensitive field no value is kept at all. `origin` says where the
-    declared value comes from, "" where none is declared. `differs`: the live value is not the declared one."""
+    """One field. None means no value; a sensitive field keeps no value at all. `origin` says where the declared value
+    comes from, "" if none is declared. `differs`: the live value is not the declared one."""
 
     field: str
     declared: Value
@@ -33,10 +33,10 @@ class ExplainedField:
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """One resource. `declared_by` is None if nothing declares it, `applied_*` where fivrec never applied it;
-    `action` and `cause` are those of the change that an apply would make; `accepted` the reason of an ignore entry.
-    `provenance`: if nothing declares it any more, how it became fivrec's, and why it is left alone, or whose row it is
-    from now on."""
+    """One resource. `declared_by` is None if nothing declares it, `applied_*` if fivrec never applied it; `action` and
+    `cause` are those of the change that an apply would make; `accepted` is the reason of an ignore entry. `provenance`,
+    if nothing declares it any more: how it became fivrec's, and why it is left alone, or whose row it is from now on.
+    """
 
     key: Key
     declared_by: Source | None
@@ -51,7 +51,7 @@ class Explained:
 
 
 def explain(key: Key, desired: Desired, plan: Plan, snapshot: Snapshot) -> Explained:
-    """`snapshot` is settled: a stored secret that is the declared one compares equal to it."""
+    """In `snapshot` secrets must be matched: a stored secret that is the declared one compares equal to it."""
     key = _as_known(key, plan, snapshot)
     change = next((item for item in plan.changes if item.key == key), None) or _renaming(key, plan)
     declared, row = _sides(key, desired, plan, snapshot, change)
@@ -74,7 +74,7 @@ def explain(key: Key, desired: Desired, plan: Plan, snapshot: Snapshot) -> Expla
 
 
 def _as_known(key: Key, plan: Plan, snapshot: Snapshot) -> Key:
-    """The key as it is declared, or else as its row or the last apply has it: who asks may spell it in another way."""
+    """Returns the key as declared, or else as in its row or the last apply: the user may spell it in another way."""
     managed = plan.managed.get(key.kind)
     declared = [item.key for item in managed.resources] if managed else []
     known = [one for one in (*declared, *snapshot.state, *snapshot.applied) if one.kind == key.kind]
@@ -83,14 +83,14 @@ def _as_known(key: Key, plan: Plan, snapshot: Snapshot) -> Key:
 
 
 def _renaming(key: Key, plan: Plan) -> Update | None:
-    """The change that takes this name from its row."""
+    """Returns the change that takes this name from its row, or None."""
     kind = BY_NAME[key.kind]
     changes = (item for item in plan.changes if isinstance(item, Update) and item.observed.key == key)
     return next((item for item in changes if renamed(kind, item.desired, item.observed) is not None), None)
 
 
 def _provenance(key: Key, last: Applied, plan: Plan, row: Resource | None, change: Change | None) -> str:
-    """Of what nothing declares."""
+    """Returns the provenance of a resource that nothing declares."""
     before = last.before.get("role")
     began = {
         "created": "created by fivrec",
@@ -116,7 +116,7 @@ def _provenance(key: Key, last: Applied, plan: Plan, row: Resource | None, chang
 def _sides(
     key: Key, desired: Desired, plan: Plan, snapshot: Snapshot, change: Change | None
 ) -> tuple[Resource | None, Resource | None]:
-    """What is declared, and the row that it was matched with."""
+    """Returns what is declared, and the row that it matches."""
     if key.kind == "database":
         found = Resource(key, {"name": key.name}) if key.name == desired.database_name else None
         return found, found if snapshot.database_exists else None
@@ -164,7 +164,7 @@ def _origin_of_field(key: Key, name: str, desired: Desired, declared: Resource |
 
 
 def find_origin(path: str, document: Mapping[str, Value], origin: Origin) -> str:
-    """`manifests/a.yaml:12:5 (variable company)`; `default` for what the schema fills in."""
+    """Returns `manifests/a.yaml:12:5 (variable company)`, or `default` for what the schema fills in."""
     words = origin.origins.get(path, "")
     exact = origin.places.get(path)
     if words == "default" and exact is None:
@@ -212,7 +212,7 @@ def _reference(value: Value) -> str:
 
 
 def as_json(item: Explained) -> dict[str, Value]:
-    """As schemas/report.v1 has it."""
+    """Returns the item as in schemas/report.v1."""
     at = rfc3339(item.applied_at) if item.applied_at else None
     return {
         "kind": item.key.kind,
