@@ -1,4 +1,4 @@
-"""What a plan consists of: changes to resources, and conflicts that nobody here can settle. Pure."""
+"""What a plan consists of: changes to resources, and conflicts that fivrec can't settle. Pure."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from reconciler.model.records import dataclass
 from reconciler.model.types import Key, Resource, Source, Value
 
 Cause: TypeAlias = Literal["new", "intent", "drift"]
-"""new: never applied before; intent: the manifest or Connect changed; drift: the database was changed by others."""
+"""new: never applied before; intent: the manifest or Connect changed; drift: others changed the database."""
 
 
 @dataclass(frozen=True, slots=True)
 class FieldChange:
-    """One field, before and after. A sensitive one keeps neither: not even a report may hold it."""
+    """One field, before and after. A sensitive field keeps neither value: not even a report may hold them."""
 
     field: str
     before: Value = None
@@ -22,7 +22,7 @@ class FieldChange:
     sensitive: bool = False
 
     def shown(self) -> dict[str, Value]:
-        """As reports and audit rows hold it."""
+        """Returns the change as reports and audit rows show it."""
         if self.sensitive:
             return {"field": self.field, "sensitive": True}
         return {"field": self.field, "before": self.before, "after": self.after}
@@ -61,7 +61,7 @@ class Deactivate:
 
 @dataclass(frozen=True, slots=True)
 class Remove:
-    """`own`: fivrec created the row, and nobody changed it since."""
+    """`own`: fivrec created the row, and nobody has changed it since."""
 
     action: ClassVar[Literal["remove"]] = "remove"
     key: Key
@@ -77,7 +77,7 @@ Change: TypeAlias = Create | Update | Deactivate | Remove
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """What the manifest expects of Connect and Connect says otherwise: shown, never "fixed"."""
+    """Connect says something else than the manifest expects: shown, never "fixed"."""
 
     key: Key
     field: str
@@ -97,7 +97,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Former:
-    """What fivrec applied, that is still there and that nothing declares any more: shown, and left as it is."""
+    """What fivrec applied, still exists, and is no longer declared: shown, and left as it is."""
 
     key: Key
     run_id: str

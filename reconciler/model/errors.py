@@ -13,7 +13,7 @@ from reconciler.model.records import dataclass
 
 
 class FivrecError(Exception):
-    """An end that was foreseen: shown as a message and a hint, never as a traceback."""
+    """A foreseen error: shown as a message and a hint, never as a traceback."""
 
     exit_code = 1
     code = "failed"
@@ -27,7 +27,7 @@ class FivrecError(Exception):
 
 
 class UsageError(FivrecError):
-    """The command line does not fit."""
+    """The command line is wrong."""
 
     exit_code = 64
     code = "usage"
@@ -35,8 +35,8 @@ class UsageError(FivrecError):
 
 @dataclass(frozen=True, slots=True, order=True)
 class ManifestProblem:
-    """One thing wrong in a manifest. `line` and `column` count from 1; 0 if there is no place. `row` is the line of
-    a fleet's CSV file, as `clients.csv:22`; `value` what does not fit, as JSON and cut, never a secret's."""
+    """One thing that is wrong in a manifest. `line` and `column` count from 1; 0 if there is no place. `row` is the
+    line of a fleet's CSV file, like `clients.csv:22`; `value` is the wrong value as JSON, cut, and never a secret."""
 
     path: str
     line: int
@@ -55,14 +55,14 @@ class ManifestProblem:
         return f"{self.path}:{self.line}:{self.column}" if self.line else self.path
 
     def words(self) -> str:
-        """All but the place."""
+        """Returns everything but the place."""
         row = f"({self.row})" if self.row and not self._is_at_its_row() else ""
         who = " ".join(filter(None, (self.instance, row)))
         said = f"{who}: {self.message}" if who else self.message
         return said + (f": {self.value}" if self.value else "") + (f" ({self.hint})" if self.hint else "")
 
     def kind(self) -> tuple[str, int, int, str, str]:
-        """What the same problem of several instances has in common."""
+        """Returns what the same problem has in common in several instances."""
         place = (0, 0) if self._is_at_its_row() else (self.line, self.column)
         return (self.path, *place, self.message, self.hint)
 
@@ -74,7 +74,7 @@ MAX_LISTED = 20
 
 
 def extra_hint(*names: str) -> str:
-    """How to get a missing extra. It names no command, because a bare name takes whatever an index has under it."""
+    """Returns how to get a missing extra. Names no command: a bare name may install something else from an index."""
     extras = " and ".join(names)
     return (
         f"install fivrec with the extra{'s' if len(names) > 1 else ''} {extras}: fivrec docs recipes/README#installing"
@@ -82,7 +82,7 @@ def extra_hint(*names: str) -> str:
 
 
 def group_problems(problems: Iterable[ManifestProblem]) -> tuple[tuple[ManifestProblem, ...], ...]:
-    """The same problem of several instances together, in the order of their first ones."""
+    """Groups the same problem in several instances, ordered by the first of each group."""
     groups: dict[object, list[ManifestProblem]] = {}
     for number, problem in enumerate(problems):
         shared = problem.instance or problem.row
@@ -91,7 +91,7 @@ def group_problems(problems: Iterable[ManifestProblem]) -> tuple[tuple[ManifestP
 
 
 def merge_problems(group: Sequence[ManifestProblem]) -> ManifestProblem:
-    """A group as one problem, which counts and lists the instances, their rows and values."""
+    """Returns a group as one problem, which counts and lists the instances, their rows and values."""
     first = group[0]
     if len(group) == 1:
         return first
@@ -103,7 +103,7 @@ def merge_problems(group: Sequence[ManifestProblem]) -> ManifestProblem:
 
 
 class ManifestError(FivrecError):
-    """Manifests are invalid; `problems` holds all of them, of all files, sorted by place."""
+    """Manifests are invalid; `problems` holds all problems of all files, sorted by place."""
 
     exit_code = 65
     code = "manifest_invalid"
@@ -120,8 +120,8 @@ def _by_place(problem: ManifestProblem) -> tuple[object, ...]:
 
 
 class MissingSetting(FivrecError):
-    """A setting or secret that the run needs is missing or does not fit; nothing was written. `places`: where the
-    manifests name what is missing."""
+    """A setting or secret that the run needs is missing or wrong; nothing was written. `places`: where the manifests
+    name what is missing."""
 
     exit_code = 78
     code = "missing_setting"
@@ -129,33 +129,33 @@ class MissingSetting(FivrecError):
 
 
 class Refused(FivrecError):
-    """A safety guard, or a saved plan that no longer fits; nothing was written."""
+    """Refused by a safety guard, or because a saved plan is stale; nothing was written."""
 
     exit_code = 3
     code = "refused"
 
 
 class Busy(FivrecError):
-    """Another run holds the instance."""
+    """Another run holds the instance's lock."""
 
     exit_code = 4
     code = "busy"
 
 
 class ConnectError(FivrecError):
-    """Fi.V Connect could not be asked, or its answer can't be used."""
+    """Fi.V Connect could not be reached, or its answer can't be used."""
 
     code = "connect_unreachable"
 
 
 class DatabaseError(FivrecError):
-    """PostgreSQL could not be reached, or refused."""
+    """PostgreSQL could not be reached, or refused something."""
 
     code = "database_error"
 
 
 class NotConverged(FivrecError):
-    """A difference was left of what apply wrote, so it was rolled back. `written`: of a resource that it wrote."""
+    """What apply wrote still differed afterwards, so it was rolled back. `written`: in a resource that it wrote."""
 
     code = "not_converged"
 
@@ -172,7 +172,7 @@ _LACKS = {
     errno.EDQUOT: ("the disk quota is used up", "make room, then run again"),
     errno.ENOMEM: ("no memory is left", "give it more memory, or work on fewer instances at once (--forks)"),
 }
-"""What is no fault of fivrec's, wherever it shows first."""
+"""What is not fivrec's fault, wherever it shows first."""
 _CUT_OFF = (
     "a compiled file of Python is cut off",
     "it was written to a full disk perhaps: remove the folders __pycache__ of this Python's packages, then run again",
@@ -183,11 +183,11 @@ _LOADER = {
     "Cannot allocate memory": errno.ENOMEM,
     "Too many open files": errno.EMFILE,
 }
-"""What the dynamic loader says of a library: it has words alone."""
+"""What the dynamic loader says about a library: it has only words, no errno."""
 
 
 def _lack(exc: BaseException) -> tuple[str, str] | None:
-    """What was lacking, and what to do."""
+    """Returns what was lacking and what to do, or None if it is fivrec's fault."""
     match exc:
         case OSError():
             return _LACKS.get(exc.errno or 0)
@@ -202,7 +202,7 @@ def _lack(exc: BaseException) -> tuple[str, str] | None:
 
 
 class Unforeseen(FivrecError):
-    """A fault of fivrec: its type and place. Its text could hold anything, so it is not shown."""
+    """A bug in fivrec: shows its type and place, but not its text, which could hold anything."""
 
     code = "internal"
 
@@ -221,12 +221,12 @@ class Unforeseen(FivrecError):
 
 
 def as_error(exc: Exception) -> FivrecError:
-    """The error itself, or Unforeseen for what nobody foresaw."""
+    """Returns the error itself, or an Unforeseen for any that fivrec does not know."""
     return exc if isinstance(exc, FivrecError) else Unforeseen.of(exc)
 
 
 class Interrupted(FivrecError):
-    """Stopped by a signal after rolling back; exit code 128 + the signal's number."""
+    """Stopped by a signal, after rolling back; the exit code is 128 + the signal's number."""
 
     code = "interrupted"
 
@@ -236,8 +236,8 @@ class Interrupted(FivrecError):
 
 
 class SourceError(Exception):
-    """A source that is there but does not fit, or one that is not allowed. `misplaced`: the manifest itself is
-    wrong (65), not what surrounds it (78)."""
+    """A source that exists but is wrong, or is not allowed. `misplaced`: the manifest itself is wrong (65), not its
+    surroundings (78)."""
 
     def __init__(self, message: str, hint: str, *, misplaced: bool = False) -> None:
         super().__init__(message)

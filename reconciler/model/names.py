@@ -1,4 +1,4 @@
-"""When two names are one, what in a name the eye does not see, and how much of names and texts is shown. Pure."""
+"""When two names are the same, what is invisible in a name, and how much of names and texts is shown. Pure."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from collections.abc import Sequence
 from typing import Final
 
 _FILLERS: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
-"""Characters that Unicode counts as letters, marks or symbols, and that show nothing."""
+"""Characters that Unicode counts as letters, marks or symbols, but that show nothing."""
 _SELECTORS: Final = re.compile("[\ufe00-\ufe0f\u180b-\u180d\U000e0100-\U000e01ef]")
 _WORD: Final = re.compile(r"[^\W\d_]+")
 _SCRIPTS: Final = frozenset(
     {"LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "GEORGIAN", "CHEROKEE", "COPTIC", "FULLWIDTH", "MATHEMATICAL", "LISU"}
 )
-"""Those whose letters look like one another's. Japanese mixes three others, and is not meant."""
+"""Scripts with letters that look like each other's. Japanese mixes three others, which is fine."""
 
 
 def same_name(name: str) -> str:
-    """What is equal of two names that are one: é may be one character or two (Unicode's NFC)."""
+    """Returns a form that is equal for two spellings of one name: é may be one character or two (Unicode's NFC)."""
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def is_invisible(char: str, before: str = "") -> bool:
-    """Whether a character shows nothing, `before` being the one before it: in an emoji it has its place."""
+    """Whether a character shows nothing. `before` is the character before it: within an emoji it is allowed."""
     if char.isascii():
         return False
     if char == "\u200d" or _SELECTORS.match(char):
@@ -32,7 +32,7 @@ def is_invisible(char: str, before: str = "") -> bool:
 
 
 def invisible_characters(text: str) -> tuple[str, ...]:
-    """As U+200B, each once."""
+    """Returns the invisible characters as U+200B, each once."""
     if text.isascii():
         return ()
     pairs = zip(text, " " + text, strict=False)
@@ -40,7 +40,7 @@ def invisible_characters(text: str) -> tuple[str, ...]:
 
 
 def printable(text: str) -> str:
-    """The text in one line; what cannot be printed or seen shows as its escape (\\n, \\x1b, \\u202e, \\u3164)."""
+    """Returns the text in one line, with escapes for what can't be printed or seen (\\n, \\x1b, \\u202e, \\u3164)."""
     if text.isascii() and text.isprintable():
         return text
     pairs = zip(text, " " + text, strict=False)
@@ -54,7 +54,7 @@ def _is_seen(char: str, before: str) -> bool:
 
 
 def mixed_scripts(text: str) -> tuple[str, ...]:
-    """The scripts of the first word that mixes some which look alike; none if no word does."""
+    """Returns the scripts of the first word that mixes similar-looking ones; none if no word does."""
     if text.isascii():
         return ()
     for word in _WORD.findall(text):
@@ -69,6 +69,6 @@ def cut(text: str, longest: int) -> str:
 
 
 def first_of(names: Sequence[str], most: int) -> str:
-    """`a, b and 3 more`: the first of them, and how many are left."""
+    """Returns the first names and how many are left: `a, b and 3 more`."""
     shown = ", ".join(names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

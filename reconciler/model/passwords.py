@@ -8,14 +8,14 @@ from reconciler.model.secret import Secret
 from reconciler.model.types import SURROGATES
 
 MAX_BYTES = 72
-"""What bcrypt reads of a password; a longer one is refused, never cut."""
+"""How much bcrypt reads of a password; a longer one is refused, never cut."""
 
 MIN_LENGTH = 8
 """Of a new administrator's password, in characters."""
 
 
 def unusable(password: Secret) -> str | None:
-    """Why bcrypt can't take this password, in words that do not hold it; None if it can."""
+    """Returns why bcrypt can't take this password, without quoting it; None if it can."""
     value = password.reveal()
     if not value:
         return "the password is empty"
@@ -29,7 +29,8 @@ def unusable(password: Secret) -> str | None:
 
 
 def unfit(password: Secret) -> str | None:
-    """Why this must not become an administrator's password: nobody could type it, or anybody guess it."""
+    """Returns why this must not become an administrator's password (nobody could type it, or anybody guess it), or
+    None."""
     value = password.reveal()
     if reason := unusable(password):
         return reason
@@ -43,5 +44,5 @@ def unfit(password: Secret) -> str | None:
 
 
 def holds_control(text: str) -> bool:
-    """Control characters, and the separators of lines and paragraphs."""
+    """Whether the text has control characters, or separators of lines or paragraphs."""
     return any(unicodedata.category(char) in ("Cc", "Zl", "Zp") for char in text)

@@ -1,9 +1,9 @@
-"""`dataclass` as the standard library has it, made in a tenth of the time.
+"""`dataclass` like the standard library's, made in a tenth of the time.
 
 Python compiles up to six methods for each dataclass and matches the text of every annotation. A no-op apply defines a
-hundred of them, an eighth of its CPU time (docs/benchmarks.md). Here equality, hash, repr and what refuses changes are
-shared functions over the same fields, and __init__ is compiled for those classes alone of which many instances are
-made. What is not plain (_is_plain) the standard library makes. Type checkers see its decorator.
+hundred of them, an eighth of its CPU time (docs/benchmarks.md). Here equality, hash, repr and the refusal of changes
+are shared functions over the same fields, and __init__ is compiled only for classes with many instances. The standard
+library makes classes that are not plain (_is_plain). Type checkers see its decorator.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 else:
 
     def dataclass(cls: type | None = None, /, **options: bool) -> Any:
-        """As `dataclasses.dataclass`: the same options, fields, equality, hash and repr."""
+        """Like `dataclasses.dataclass`: the same options, fields, equality, hash and repr."""
         if cls is None:
             return lambda made: dataclass(made, **options)
         if options not in ({"frozen": True, "slots": True}, {"slots": True}) or not _is_plain(cls):
@@ -30,21 +30,21 @@ else:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Frozen:
-    """What the library gives to every class that is frozen."""
+    """Has what the library adds to every frozen class."""
 
     field: int
 
 
 @dataclasses.dataclass(slots=True)
 class _Open:
-    """What it gives to every other one."""
+    """Has what the library adds to every other class."""
 
     field: int
 
 
 def _is_plain(cls: type) -> bool:
-    """Whether it has nothing but fields that are given to __init__, in their order, and no method that is made here but
-    its own __repr__."""
+    """Whether all fields are parameters of __init__, in their order, and the class defines none of the methods that are
+    made here, except __repr__."""
     own, said = cls.__dict__, _said(cls)
     given = [own[name] for name in said if name in own]
     return (
@@ -58,7 +58,7 @@ def _is_plain(cls: type) -> bool:
 
 
 def _said(cls: type) -> dict[str, Any]:
-    """The annotations of its fields."""
+    """Returns the annotations of its fields."""
     return {name: said for name, said in cls.__annotations__.items() if "ClassVar" not in str(said)}
 
 
@@ -83,7 +83,7 @@ _MADE = {
 
 
 def _make(cls: type, *, frozen: bool) -> type:
-    """The class with __slots__, which only a new one can have, and all that the library would give it."""
+    """Returns a new class, as only that can have __slots__, with everything that the library would add."""
     fields = _fields(cls)
     like: Any = _Frozen if frozen else _Open
     left_out = {"__dict__", "__weakref__", *fields}
@@ -123,7 +123,7 @@ def _fields(cls: type) -> dict[str, dataclasses.Field[Any]]:
 
 
 def _values(names: list[str]) -> Any:
-    """A function that gives these fields of an instance, to be compared or hashed as one."""
+    """Returns a function that returns these fields of an instance as one value, to compare or hash."""
     return attrgetter(*names) if names else lambda _: ()
 
 
@@ -150,10 +150,10 @@ def _repr(names: list[str]) -> Any:
 
 
 def _first_init(cls: Any, fields: list[dataclasses.Field[Any]]) -> Any:
-    """An __init__ with the class's parameters that was never compiled: the code of `_of_any` takes any number of them.
+    """Returns an __init__ with the class's parameters, without compiling: it reuses the code of `_of_any`.
 
-    It is slower than a compiled one, which replaces it when the class turns out to be used often: most have few
-    instances or none in a run.
+    It is slower than a compiled one, which replaces it if the class is used often: most have few instances or none in a
+    run.
     """
     code = _of_any.__code__.replace(
         co_argcount=len(fields) + 1,
@@ -183,7 +183,7 @@ def _first_init(cls: Any, fields: list[dataclasses.Field[Any]]) -> Any:
 
 
 _SELDOM = 16
-"""Instances of a class that are made before its __init__ is compiled, which costs as much as forty of them."""
+"""How many instances of a class are made before its __init__ is compiled, which costs as much as making forty."""
 
 
 def _of_any(self: object) -> None:
@@ -217,7 +217,7 @@ def _described(init: Any, fields: list[dataclasses.Field[Any]]) -> Any:
 
 
 _ABSENT = object()
-"""Stands for a value that a factory makes."""
+"""The default of a field whose value a factory makes."""
 
 
 def _set(_self: object, name: str, _value: object) -> None:

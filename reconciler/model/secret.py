@@ -1,4 +1,4 @@
-"""A secret's own type: whatever prints it, prints (sensitive). Pure."""
+"""A type for secrets: whatever prints one, prints (sensitive). Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ MASK = "(sensitive)"
 
 
 class Secret:
-    """A text that must not leave the process. Only `reveal()` gives it, at the place that uses it."""
+    """A text that must not leave the process. Only `reveal()` returns it; call that only where the text is used."""
 
     __slots__ = ("_value",)
 
@@ -43,8 +43,8 @@ class Secret:
 
 
 class Unencrypted(Secret):
-    """A stored text that is no declared secret as it stands, equal to none: a key found in the open where it must be
-    encrypted, so that it is written again; what stands in the place of a password's hash, until bcrypt knows it."""
+    """A stored text that never equals a declared secret: a key in clear text that must be encrypted, so that it is
+    written again; or what is stored as a password's hash, until bcrypt has verified it."""
 
     __slots__ = ()
 
@@ -55,14 +55,14 @@ class Unencrypted(Secret):
 
 
 def cost_of(hashed: str) -> int | None:
-    """The cost that a bcrypt hash was made with; None of what is no bcrypt hash."""
+    """Returns the cost of a bcrypt hash, or None if it isn't a bcrypt hash."""
     parts = hashed.split("$")
     known = len(parts) == 4 and parts[1] in ("2a", "2b", "2y") and parts[2].isdecimal()  # noqa: PLR2004
     return int(parts[2]) if known else None
 
 
 class Unusable(Secret):
-    """What is stored in place of a password's hash so that nobody can log in: no bcrypt hash begins like that."""
+    """Stored in place of a password's hash so that nobody can log in: no bcrypt hash begins like that."""
 
     __slots__ = ()
 
@@ -71,10 +71,10 @@ class Unusable(Secret):
 
 
 def is_unusable(stored: object) -> bool:
-    """Whether a stored password is the one that fivrec puts there to lock an account."""
+    """Whether a stored password is the one that fivrec stores to lock an account."""
     return isinstance(stored, Secret) and stored.reveal() == Unusable().reveal()
 
 
 def _as_bytes(value: str) -> bytes:
-    """Bytes that are no UTF-8 come from the environment as lone surrogates: they compare as well."""
+    """Bytes from the environment that aren't UTF-8 are lone surrogates in a str: these must compare too."""
     return value.encode("utf-8", "surrogatepass")

@@ -1,6 +1,6 @@
-"""The terms every layer shares: resources, desired and observed state, what Connect said. Pure values.
+"""The terms that every layer shares: resources, desired and observed state, what Connect said. Pure values.
 
-Values inside resources are JSON-shaped (None, bool, int, float, str, list, dict) or a `Secret`; nobody changes them
+Values inside resources are JSON-shaped (None, bool, int, float, str, list, dict) or a `Secret`; nothing changes them
 in place. Times are aware datetimes in UTC.
 """
 
@@ -19,14 +19,14 @@ from reconciler.model.secret import Secret
 
 
 class JsonText(str):
-    """A JSON value of the app's that not every reader takes (1e999, "\\u0000", half a surrogate pair, a repeated
-    key, 1,200 levels), kept as the text that stands in its column. Equal to no other value, and shown as text."""
+    """A JSON value of the app's that not every reader accepts (1e999, "\\u0000", half a surrogate pair, a repeated
+    key, 1,200 levels), kept as the text in its column. Equal to no other value, and shown as text."""
 
     __slots__ = ()
 
 
 MAX_DEPTH = 100
-"""As deep as a manifest may nest: what is deeper can't be declared, and is nobody's but the app's."""
+"""How deep a manifest may nest: what is deeper can't be declared, and belongs to the app."""
 
 SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -34,13 +34,13 @@ Value: TypeAlias = Any
 """None, bool, int, float, str, Secret, or lists and string-keyed dicts of these."""
 
 EMBEDDED = "embedded:"
-"""Begins the address of a PostgreSQL or Connect that fivrec brings along; a path may follow."""
+"""The beginning of the address of a PostgreSQL or Connect that fivrec brings along; a path may follow."""
 
 BCRYPT_COST = 12
-"""The least cost of a stored password's hash; a manifest may raise it."""
+"""The minimum cost of a stored password's hash; a manifest may raise it."""
 
 BCRYPT_MOST_COST = 14
-"""Stored hashes of more are not tried: each step doubles the time, and one of cost 31 takes days."""
+"""Stored hashes with a higher cost are not tried: each step doubles the time, and one of cost 31 takes days."""
 
 EnvironmentName: TypeAlias = Literal["production", "development"]
 OTHER_ENVIRONMENT: Final[Mapping[EnvironmentName, EnvironmentName]] = {
@@ -51,22 +51,22 @@ Isolation: TypeAlias = Literal["constraints", "enforced"]
 Unmanaged: TypeAlias = Literal["keep", "deactivate", "remove"]
 FormerPolicy: TypeAlias = Literal["keep", "deactivate", "remove", "demote", "lock"]
 Provenance: TypeAlias = Literal["created", "promoted", "adopted"]
-"""How a resource became fivrec's: it made the row, gave it the role that is declared, or found it."""
+"""How a resource became fivrec's: fivrec made the row, gave it the declared role, or found it."""
 
 Tenure: TypeAlias = Literal["declared", "former", "retired"]
-"""What the last apply made of a resource: declared it, left it alone as no longer declared, or took it back."""
+"""What the last apply did with a resource: declared it, left it alone as no longer declared, or took it back."""
 
 Source: TypeAlias = Literal["manifest", "connect"]
 CheckType: TypeAlias = Literal["startup", "scheduled", "manual"]
 
 
 def rfc3339(at: datetime, timespec: str = "seconds") -> str:
-    """A moment as every document and table of fivrec's has it: in UTC, ends with Z."""
+    """Returns a time as in all of fivrec's documents and tables: in UTC, ending with Z."""
     return at.astimezone(UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
 
 
 def canonical(value: Value) -> str:
-    """JSON with sorted keys and no spaces: equal values give equal text. TypeError on a Secret."""
+    """Returns JSON with sorted keys and no spaces: equal values have equal text. Raises TypeError on a Secret."""
     text = _CANONICAL.encode(value)
     return encodable(_CANONICAL.encode(_numbers(value)) if _MAYBE_FLOAT.search(text) else text)
 
@@ -76,12 +76,12 @@ _MAYBE_FLOAT = re.compile(r"[0-9][.e]")
 
 
 def encodable(document: str) -> str:
-    """JSON whose lone surrogates, which a json column may hold and UTF-8 may not, stand as escapes."""
+    """Returns the JSON with lone surrogates escaped: a json column may hold them, UTF-8 may not."""
     return SURROGATES.sub(lambda found: f"\\u{ord(found[0]):04x}", document)
 
 
 def is_plain(value: Value) -> bool:
-    """Whether every reader of JSON takes it: no NUL, no half of a surrogate pair, no more than MAX_DEPTH levels."""
+    """Whether every JSON reader accepts it: no NUL, no half of a surrogate pair, no more than MAX_DEPTH levels."""
     waiting = [(value, 1)]
     while waiting:
         item, depth = waiting.pop()
@@ -100,18 +100,18 @@ def is_plain(value: Value) -> bool:
 
 
 def same(one: Value, other: Value) -> bool:
-    """Equality as JSON has it: True is not 1, 1.0 is, the order of keys does not count."""
+    """Whether two values are equal as JSON: True is not 1, but 1.0 is; the order of keys does not count."""
     if type(one) is type(other) and isinstance(one, str | int | None):
-        return bool(one == other)  # nearly all values; the rest is compared by its JSON
+        return bool(one == other)  # nearly all values; the rest are compared as JSON
     if isinstance(one, JsonText) or isinstance(other, JsonText):
-        return False  # text is one thing, a value that can only be shown as text another
+        return False  # text never equals a value that can only be shown as text
     if isinstance(one, Secret) or isinstance(other, Secret):
         return isinstance(one, Secret) and isinstance(other, Secret) and one == other
     return canonical(one) == canonical(other)
 
 
 def _numbers(value: Value) -> Value:
-    """Whole floats as ints: PostgreSQL and Connect may write 29, 29.0 or 2.9e1 for one number."""
+    """Turns whole floats into ints: PostgreSQL and Connect may write 29, 29.0 or 2.9e1 for one number."""
     match value:
         case float() if value.is_integer():
             from decimal import Decimal
@@ -130,7 +130,7 @@ def is_embedded(url: str) -> bool:
 
 
 class Key(NamedTuple):
-    """A resource's identity: kind and name, shown as kind/name. A tuple: states are looked up and sorted by it."""
+    """A resource's identity: kind and name, shown as kind/name. A tuple, for fast lookups and sorting."""
 
     kind: str
     name: str
@@ -144,10 +144,9 @@ class Resource:
     """One thing that can be declared or observed.
 
     `on_create` names fields that count only when the resource is created (a password under update_password:
-    on_create). `renamed_from` of an observed row is its former owner.
-    `row_id` is the primary key of an observed row. `referenced`: other rows point at an observed row.
-    `moves_from` is the environment that an observed row is still in, if it comes along into this one. `twins` are the
-    fields of further rows of its key, which are written with it: the app's table lets there be several.
+    on_create). Of an observed row, `renamed_from` is its former owner, `row_id` its primary key, and `moves_from` the
+    environment that it is still in, if it moves to this one; `referenced`: other rows refer to it. `twins` are the
+    fields of further rows with its key, which are written with it: the app's table may have several.
     """
 
     key: Key
@@ -163,10 +162,10 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class Managed:
-    """What one source declares of one kind. `unmanaged` says what becomes of rows that it does not name, `former` what
-    becomes of those among them that fivrec itself created or promoted and that nobody changed since. `consented`: the
-    manifest asks for the removals by name, so no guard counts them. `unmanaged_is_new`: the last apply had another word
-    for such rows, so what becomes of them now is the manifest's intent and nobody's drift."""
+    """What one source declares of one kind. `unmanaged` is the policy for rows that it does not name, `former` the one
+    for those among them that fivrec created or promoted and nobody has changed since. `consented`: the manifest asks
+    for the removals by name, so no guard counts them. `unmanaged_is_new`: the last apply had another policy for such
+    rows, so changes to them now are the manifest's intent, not drift."""
 
     resources: tuple[Resource, ...]
     unmanaged: Unmanaged = "keep"
@@ -183,7 +182,7 @@ State: TypeAlias = Mapping[Key, Resource]
 class Applied:
     """What fivrec last applied to one resource (fivrec.applied). A sensitive field holds a keyed fingerprint.
 
-    `before` has the fields that a promotion replaced, as they were: {"role": "agent"}."""
+    `before` has the former values of fields that a promotion replaced: {"role": "agent"}."""
 
     fields: Mapping[str, Value]
     run_id: str
@@ -203,9 +202,9 @@ class OpenDrift:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a manifest came from. `places` maps a path like `queues/0/name` to (line, column), counting from 1;
+    """Where a manifest comes from. `places` maps a path like `queues/0/name` to (line, column), counting from 1;
     `origins` maps the same paths to words like `default`, `variable company`, `clients.csv:3`. `row` is the line of
-    the CSV file that names the instance, if one does."""
+    the CSV file that names the instance, if there is one."""
 
     path: str
     line: int
@@ -216,7 +215,7 @@ class Origin:
 
     @property
     def declared_at(self) -> tuple[str, int]:
-        """The file and line that are the instance's own: its row in a CSV file, if it has one."""
+        """The instance's own file and line: its row in a CSV file, if it has one."""
         path, _, line = self.row.rpartition(":")
         return (path, int(line)) if path and line.isdigit() else (self.path, self.line)
 
@@ -245,9 +244,9 @@ class EnvironmentSpec:
 
 @dataclass(frozen=True, slots=True)
 class DatabaseSpec:
-    """`url` is a PostgreSQL URL, or `embedded:` / `embedded:PATH`; `embedded` is the latter where `url` is the server's
-    own by now, whose port is another one each time that it starts. `schema` holds the app's tables. `provision_url`
-    makes the database if it is missing, and is used for nothing else."""
+    """`url` is a PostgreSQL URL, or `embedded:` / `embedded:PATH`; once `url` is the running server's own, whose port
+    changes with each start, `embedded` keeps the latter. `schema` holds the app's tables. `provision_url` is used only
+    to create the database if it is missing."""
 
     url: Secret
     create: bool = True
@@ -258,7 +257,7 @@ class DatabaseSpec:
 
 @dataclass(frozen=True, slots=True)
 class ConnectTarget:
-    """Where Connect answers. `instance_key` is None if the embedded emulator is to issue one."""
+    """Where to reach Connect. `instance_key` is None if the embedded emulator is to issue one."""
 
     api_url: str
     instance_key: Secret | None
@@ -268,13 +267,13 @@ class ConnectTarget:
 class Desired:
     """One instance's manifest after rendering and resolution.
 
-    `managed` maps a kind to what the manifest declares of it; a kind that is not there is not managed by it.
+    `managed` maps a kind to what the manifest declares of it; a missing kind is not managed by the manifest.
     `document` is the rendered manifest with references in place of secrets.
-    `generated` names the file a generated admin password is kept in, `generated_new` that it is not there yet.
-    `issued_new`: the embedded Connect issued the instance key just now, in a dry run for that run alone.
+    `generated` names the file that keeps a generated admin password; `generated_new`: the file does not exist yet.
+    `issued_new`: the embedded Connect has just issued the instance key, in a dry run only for that run.
     `whole`: this is all that the manifest declares. Only then is what it does not name former.
-    `moves_admin`: the administrator's row comes along from the other environment, whatever was last applied.
-    `lacks`: why it can't be reconciled. What is known of it is enough for a check, and for the record of the failure.
+    `moves_admin`: the administrator's row moves here from the other environment, whatever was last applied.
+    `lacks`: why it can't be reconciled. The rest is enough for a check, and to record the failure.
     """
 
     instance: str
@@ -301,7 +300,7 @@ class Desired:
     lacks: FivrecError | None = None
 
     def without_declarations(self) -> Desired:
-        """What a status check reads of a manifest: nothing that it declares counts, and Connect's word alone does."""
+        """Returns what a status check uses of a manifest: only what Connect says counts, nothing that is declared."""
         return replace(self, managed={}, plans_from_connect=False, whole=False)
 
 
@@ -327,20 +326,21 @@ class SealedKey:
 class Snapshot:
     """One consistent reading of an instance's database.
 
-    `schema_version` is the last migration that is there, None where fivrec's schema is missing. `missing` names tables
-    and columns (`users.environment`) that a deep reading did not find; `doubles`: queues of which there are several
-    rows of one name; `empty`: no table of the app or of fivrec was there. `owner` is instance_config.instance_id,
-    `config_id` its row's id; None if there is no row. `heard`: Connect has answered at least once. `audit_head` is
-    (seq, hash) of the newest audit row, `audit_key` the key that signs them, sealed. `hashes` keeps the stored form of
-    a sensitive field whose value in `state` was found to be the declared one. `last_check` is read for `watch` alone,
-    `last_heard` (the status of the newest successful check) where what Connect says may not be written; so is
-    `told_billing`, the billing that the newest alert had. `unheard`: the last run may have done without Connect's word.
-    `untold`: a turn of `watch` finds the row as Connect says, otherwise than its last turn heard, and no alert told it:
-    the app asked first. `reachable`: not if a run by hand looked, and found that the newest check had failed.
-    `open_drift`, what the last recording run left, is read in dry runs. `unfinished`: an adoption has left indexes and
-    constraints of big tables for later transactions. `strong_login`: a deep reading found that the login can do more
-    than own this database.
-    `lock`: id and is_locked of the row of instance_config, as PostgreSQL writes their types.
+    `schema_version` is the last migration in the database, None if fivrec's schema is missing. `missing` names tables
+    and columns (`users.environment`) that a deep reading did not find; `doubles`: queue names that several rows have;
+    `empty`: there was no table of the app or of fivrec. `owner` is instance_config.instance_id, `config_id` its row's
+    id; None if there is no row. `audit_head` is (seq, hash) of the newest audit row, `audit_key` the sealed key that
+    signs them. `hashes` keeps the stored form of a sensitive field whose value in `state` was found to be the declared
+    one. `unfinished`: an adoption has left indexes and constraints of big tables for later transactions.
+    `strong_login`: a deep reading found that the login can do more than own this database. `lock`: id and is_locked of
+    the row of instance_config, as PostgreSQL writes their types.
+
+    `heard`: Connect has answered at least once. `last_check` is read only for `watch`; `last_heard` (the status of the
+    newest successful check) and `told_billing` (the billing status in the newest alert) only if what Connect says may
+    not be written. `unheard`: the last run may have had no answer from Connect. `untold`: in a turn of `watch` the row
+    already has Connect's new status, and no alert reported it, because the app asked Connect first. `reachable` is
+    false if a run by hand found that the newest check had failed. `open_drift`, what the last recording run left, is
+    read in dry runs.
     """
 
     schema_version: int | None
@@ -399,7 +399,7 @@ class ConnectPlan:
 
 @dataclass(frozen=True, slots=True)
 class ErrorInfo:
-    """An error as reports show it: a stable code, a message, what to do. Never a secret."""
+    """An error as reports show it: a stable code, a message, what to do. Never holds a secret."""
 
     code: str
     message: str
@@ -410,15 +410,15 @@ class ErrorInfo:
         return cls(exc.code, exc.message, exc.hint)
 
     def as_json(self) -> dict[str, str]:
-        """As every JSON answer of a command has it; `docs` is where the code is explained."""
+        """Returns the error as in every JSON answer of a command; `docs` is where the code is explained."""
         return {"code": self.code, "message": self.message, "hint": self.hint, "docs": f"docs/errors.md#{self.code}"}
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectView:
-    """What one asking of Connect gave. `status`/`plans` are None if they were not asked or could not be used;
-    `status_error`/`plans_error` say why. `received` is the raw status word, even when it is not one we know.
-    `response_time_ms` is that of the status request; `retry_after_s` how long Connect asked to be left alone."""
+    """What Connect answered. `status`/`plans` are None if they were not requested or could not be used;
+    `status_error`/`plans_error` say why. `received` is the raw status, even if it is not one we know.
+    `response_time_ms` is that of the status request; `retry_after_s` is how long Connect asked us to wait."""
 
     status: InstanceStatus | None = None
     plans: tuple[ConnectPlan, ...] | None = None

@@ -38,29 +38,29 @@ KINDS: tuple[Kind, ...] = tuple(
 BY_NAME = {kind.name: kind for kind in KINDS}
 
 PER_ENVIRONMENT = tuple(kind.name for kind in KINDS if kind.per_environment)
-"""The kinds whose rows are of one environment; the others are the instance's."""
+"""The kinds whose rows belong to one environment; the others belong to the instance."""
 
 SECTIONS = {kind.section.key: kind.section for kind in KINDS if kind.section is not None}
 """The sections of a manifest that declare one kind each, by their keys."""
 
 
 def folded_key(key: Key) -> Key:
-    """What is equal of the keys of one resource: a name may be spelled in two ways."""
+    """Returns a key that is equal for all spellings of a resource's name."""
     return Key(key.kind, BY_NAME[key.kind].folded(key.name))
 
 
 def is_short(key: str) -> bool:
-    """Whether a list alone may stand for the section."""
+    """Whether the section may be written as just a list."""
     return key in SECTIONS and SECTIONS[key].short
 
 
 def long_path(path: str) -> str:
-    """`queues/0/name` as `queues/items/0/name`; any other path as it is."""
+    """Returns `queues/items/0/name` for `queues/0/name`; any other path as it is."""
     key, _, rest = path.partition("/")
     return f"{key}/items/{rest}" if is_short(key) and rest[:1].isdigit() else path
 
 
 def short_path(path: str) -> str:
-    """`queues/items/0/name` as `queues/0/name`; any other path as it is."""
+    """Returns `queues/0/name` for `queues/items/0/name`; any other path as it is."""
     key, _, rest = path.partition("/")
     return f"{key}/{rest.removeprefix('items/')}" if is_short(key) else path

@@ -26,7 +26,7 @@ def from_manifest(document: Document) -> Managed | None:
 
 
 def take_back(row: Resource, last: Applied, policy: FormerPolicy) -> Mapping[str, Value]:  # noqa: ARG001
-    """The role from before the promotion; an administrator that fivrec created becomes an agent."""
+    """Restores the role from before the promotion; an administrator that fivrec created becomes an agent."""
     role = last.before.get("role", "agent")
     return {"role": role, "password": Unusable()} if policy == "lock" else {"role": role}
 
@@ -36,12 +36,12 @@ def places(document: Document, name: str) -> Mapping[str, str]:  # noqa: ARG001 
 
 
 def folded(email: str) -> str:
-    """As people mean it: no two of them differ by case alone."""
+    """Returns the email in lower case, as people mean it: two that differ only in case are the same."""
     return same_name(email).lower()
 
 
 def match(desired: Sequence[Resource], observed: Sequence[Resource]) -> Matches:
-    """By the email; `ambiguous` too if several rows have it to the letter, which no unique index keeps away then."""
+    """Match by email. Also raises `ambiguous` if several rows have exactly that email (its unique index is missing)."""
     matches = _match(desired, observed)
     for key, row in matches.items():
         if row.twins:
@@ -70,8 +70,7 @@ def names(document: Document) -> Iterator[tuple[str, str]]:
 
 
 def export(rows: Sequence[Resource], about: ExportSpec) -> dict[str, Value]:
-    """Of several administrators the one that was declared, else the one that fivrec would find first; others are the
-    app's."""
+    """Exports one administrator: the one that was declared, else the one that fivrec finds first."""
     for row in sorted(rows, key=lambda row: row.key not in about.declared):
         if row.fields.get("role") == "admin" and not row.fields.get("other_environment"):
             return {

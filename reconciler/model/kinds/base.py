@@ -1,4 +1,4 @@
-"""What a kind of resource has to say of itself, and what several of them share. Pure."""
+"""What a kind of resource has to define, and what several kinds share. Pure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Document: TypeAlias = Mapping[str, Any]
 """A manifest after rendering, defaults and resolution: the schema's keys, secrets as `Secret`."""
 
 Matches: TypeAlias = Mapping[Key, Resource]
-"""The observed resource of each desired key that has one."""
+"""Maps each desired key to its observed resource, if it has one."""
 
 Seal: TypeAlias = Literal["bcrypt", "aes-gcm"]
 """How a sensitive field is stored."""
@@ -51,12 +51,12 @@ YES_NO: Final = (
     ("sim", "não"),
     ("Sim", "Não"),
 )
-"""The words for yes and no that apps keep in a column of `yes_no_fields`. A row's own word decides which are written; a
-column that has none, or refuses them, gets the first that it takes."""
+"""The words for yes and no that apps store in a column of `yes_no_fields`. A row's own word decides which pair is
+written; a column without a word, or which refuses them, gets the first pair that it accepts."""
 
 
 class Breach(NamedTuple):
-    """What is wrong at a path of a normalised manifest, for all that the schema accepts it."""
+    """What is wrong at a path of a normalised manifest although the schema accepts it."""
 
     path: str
     message: str
@@ -66,7 +66,7 @@ class Breach(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Section:
     """The top-level key of a manifest that declares a kind. `part` and `item` name the parts of the schema ($defs)
-    that hold the defaults of the section and of one of its `items`. `short`: a list alone stands for {items: list}."""
+    that hold the defaults of the section and of one of its `items`. `short`: just a list means {items: list}."""
 
     key: str
     part: str
@@ -76,7 +76,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class ExportSpec:
-    """What an exported manifest is about. `suffix` goes behind the names of the variables that secrets come from.
+    """What an exported manifest is about. `suffix` is appended to the names of the variables that secrets come from.
     `declared` are the resources that the last apply declared."""
 
     instance: str
@@ -91,11 +91,11 @@ class ExportSpec:
 
 
 def matching_by(folded: Callable[[str], str]) -> Callable[[Sequence[Resource], Sequence[Resource]], Matches]:
-    """Match by name: the exact one, else the only one that is the same when both are `folded`. A resource that is not
-    there under its name is looked for under `renamed_from`, by the same rules.
+    """Match by name: the exact one, else the only one that is equal when both are `folded`. A resource that is not
+    found under its name is looked for under `renamed_from`, by the same rules.
 
-    Each observed row goes to one resource at most, and to the one that bears its name before all others. DatabaseError
-    `ambiguous`, naming them, if several rows are the same name.
+    Each observed row goes to one resource at most, and first to the one with its exact name. Raises DatabaseError
+    `ambiguous`, naming the rows, if several match a name.
     """
 
     def match(desired: Sequence[Resource], observed: Sequence[Resource]) -> Matches:
@@ -132,7 +132,7 @@ match_by_key = matching_by(same_name)
 
 
 def not_managed(*_: object) -> None:
-    """For a kind that this side says nothing of."""
+    """For a kind that this source does not declare."""
 
 
 def no_fields(*_: object) -> Mapping[str, Any]:
@@ -144,12 +144,12 @@ def nothing(*_: object) -> tuple[()]:
 
 
 def declared_items(document: Document, section: str) -> Sequence[Mapping[str, Any]]:
-    """The items of a section; none if it is not declared, or keeps none."""
+    """Returns the items of a section; none if it is not declared, or has none."""
     return (document.get(section) or {}).get("items") or ()
 
 
 def check_twice(path: str, key: str, names: Sequence[str | None], what: str) -> Iterator[Breach]:
-    """One breach per item whose name an earlier one has already."""
+    """Yields one breach per item whose name an earlier item has already."""
     first: dict[str, int] = {}
     for index, name in enumerate(names):
         if name is None:
@@ -163,24 +163,24 @@ def check_twice(path: str, key: str, names: Sequence[str | None], what: str) -> 
 class Kind:
     """One kind of resource: its fields in the order shown, where it is declared, how it is matched.
 
-    In a database: `table` holds its rows, of which `json_fields` are columns of JSON, and `yes_no_fields` are yes or
-    no, in whatever type the app has them; a kind that has no rows of its own is read from those of the kind
-    `shares_rows_of`. `sql/kinds/<name>.sql` has its statements: `read`, `adopt` (the
-    same where columns may be missing), `create`, `update`, `deactivate`, `remove`.
+    In a database: `table` holds its rows; of their columns `json_fields` are JSON and `yes_no_fields` are yes or no, in
+    whatever type the app has them. A kind without rows of its own is read from those of the kind `shares_rows_of`.
+    `sql/kinds/<name>.sql` has its statements: `read`, `adopt` (the same if columns may be missing), `create`, `update`,
+    `deactivate`, `remove`.
 
-    In a manifest: `section` declares it, `breaches` finds what the schema can't say, `names` are its names with their
-    paths, for lint, and `names_of` says what they name if they should differ in more than case. `export` turns rows
-    into the part of a manifest that declares them, `export_item` one row into an item of the section.
-    `connect_request` is what Connect was asked for it.
+    In a manifest: `section` declares it, `breaches` finds what the schema can't express, `names` are its names with
+    their paths, for lint, and `names_of` says what they name if they should differ in more than case. `export` turns
+    rows into the part of a manifest that declares them, `export_item` one row into an item of the section.
+    `connect_request` is the request to Connect for it.
 
-    `order` is the place among the writes. `sensitive` maps a field to how it is stored. `renamed_field` is what a
-    rename shows as; names that are the same when `folded` are renamed too. `active` is the field that deactivation sets
-    to false; only rows that have one, or are `removable`, may go. `per_environment`: its rows are of one environment;
-    all else is the instance's, and what was applied of it counts in both. A kind that gives None from both sources is
-    not managed in this run. `places` gives, of a declared resource's name, the path in the manifest of each field
-    (`queues/items/0/description`). `equal` compares fields of which several spellings mean the same. `remembered`: what
-    is no longer declared of it is former. `take_back` returns the fields that a former row gets, for a kind whose
-    former rows are neither deactivated nor removed.
+    `order` is its place among the writes. `sensitive` maps a field to how it is stored. `renamed_field` is the field
+    that a rename is shown as, even between names that are equal when `folded`. `active` is the field that deactivation
+    sets to false; only rows of a kind that has one, or is `removable`, may go. `per_environment`: its rows belong to
+    one environment; all else belongs to the instance, and what was applied of that counts in both. A kind that returns
+    None for both sources is not managed in this run. `places` returns, for a declared resource's name, the path in the
+    manifest of each field (`queues/items/0/description`). `equal` compares fields in which several spellings mean the
+    same. `remembered`: what is no longer declared is former. `take_back` returns the fields that a former row gets, for
+    a kind whose former rows are neither deactivated nor removed.
     """
 
     name: str
@@ -217,7 +217,7 @@ class Kind:
 
 
 def literal(value: Value) -> Value:
-    """Text that a template would take for its own is written so that it renders to itself."""
+    """Escapes text that a template would interpret, so that it renders to itself."""
     match value:
         case JsonText():
             return value  # left out when the document is written: no manifest can hold it
@@ -235,12 +235,12 @@ def _literal_text(text: str) -> str:
     if not any(mark in text for mark in ("{{", "{%", "{#")):
         return text
     quoted = text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n")
-    # The marks are split over two strings, so that none stands whole in the document.
+    # Each mark is split over two strings, so that none is whole in the document.
     for mark in ("{{", "{%", "{#", "}}", "%}", "#}"):
         quoted = quoted.replace(mark, f"{mark[0]}' ~ '{mark[1]}")
     return "{{ '" + quoted + "' }}"
 
 
 def variable_suffix(instance: str) -> str:
-    """What sets one instance's variables apart from the others': `_CLIENT_ABC_123`."""
+    """Returns a suffix that tells one instance's variables from the others': `_CLIENT_ABC_123`."""
     return "_" + "".join(char if char.isalnum() and char.isascii() else "_" for char in instance).upper()

@@ -25,7 +25,7 @@ def places(document: Document, name: str) -> Mapping[str, str]:  # noqa: ARG001 
 
 
 def canonical_url(url: str) -> str:
-    """One spelling of an https:// or http:// address: https://H:443/ is https://h. What is none stays as it is."""
+    """Returns one spelling of an https:// or http:// address: https://H:443/ is https://h. Other text stays as is."""
     try:
         parts = urlsplit(url)
         port = parts.port

@@ -1,4 +1,4 @@
-"""kind database: the PostgreSQL database itself. It is created before the transaction and never changed or dropped."""
+"""kind database: the PostgreSQL database itself, created before the transaction, never changed or dropped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""kind test_data: development rows in a production instance's database, counted by table. Declared is that none are."""
+"""kind test_data: development rows in a production instance's database, counted by table. Desired: none."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from reconciler.model.types import Managed
 NAME = "test_data"
 NONE_OF_IT = Managed((), "remove")
 CONSENTED = Managed((), "remove", consented=True)
-"""`purge_development_data: true` is the consent to the removal of its own rows."""
+"""`purge_development_data: true` is the consent to removing these rows."""
 
 
 def from_manifest(document: Document) -> Managed | None:
-    """Never the other way round: a development instance removes nothing by itself, and no production row ever goes."""
+    """Only in production: a development instance removes nothing by itself, and no production row is ever removed."""
     declared = document["environment"]
     wanted = declared["name"] == "production" and declared.get("purge_development_data", False)
     return CONSENTED if wanted else None

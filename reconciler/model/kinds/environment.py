@@ -1,4 +1,4 @@
-"""kind environment: which environment an instance is, and how its rows are kept from the other's."""
+"""kind environment: which environment an instance is in, and how its rows are isolated from the other's."""
 
 from __future__ import annotations
 

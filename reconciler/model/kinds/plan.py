@@ -56,7 +56,7 @@ def from_manifest(document: Document) -> Managed | None:
 
 
 def from_connect(view: ConnectView, unmanaged: Unmanaged) -> Managed | None:
-    """None where Connect did not say: unknown is not absent."""
+    """Returns None if Connect did not say: unknown is not absent."""
     return None if view.plans is None else managed(view.plans, unmanaged, "connect")
 
 
@@ -69,11 +69,11 @@ def managed(plans: Sequence[ConnectPlan], unmanaged: Unmanaged, source: Source) 
 
 
 def match(desired: Sequence[Resource], observed: Sequence[Resource]) -> Matches:
-    """Each observed row goes to one desired plan at most; a better kind of match goes first.
+    """Each observed row goes to one desired plan at most; better kinds of match come first.
 
-    Two prices of one product, or two plans of one name, must not swap their rows: what refers to a row would
-    get the other plan. So what is the same in every field, and then in its price, comes before the product alone.
-    Of rows that are equally like the plan an active one stands for it: the others are its retired doubles.
+    Two prices of one product, or two plans with one name, must not swap their rows: what refers to a row would get the
+    other plan. So a match in every field, and then one in the price, comes before one in the product alone. Of rows
+    that match a plan equally well, an active one is used: the others are its retired doubles.
     """
     free = {row.key: row for row in sorted(observed, key=lambda row: not row.fields.get("is_active"))}
     matches: dict[Key, Resource] = {}
@@ -119,7 +119,7 @@ def _name(resource: Resource) -> str:
 
 
 def _resource(plan: ConnectPlan, source: Source) -> Resource:
-    # asdict() copies deeply, plan by plan, at every turn of a watch: a tenth of its time.
+    # Not asdict(), which makes deep copies: for each plan in every turn of a watch, a tenth of its time.
     fields = {name: getattr(plan, name) for name in FIELDS}
     fields["features"] = list(plan.features)
     return Resource(Key("plan", plan.id), fields, source=source)
@@ -155,7 +155,7 @@ def export(rows: Sequence[Resource], about: ExportSpec) -> dict[str, Value]:
 KIND = Kind(
     name="plan",
     order=7,
-    folded=str,  # an id is no name: a row keeps its own
+    folded=str,  # an id is not a name: a row keeps its own
     fields=FIELDS,
     active="is_active",
     from_manifest=from_manifest,

@@ -1,4 +1,4 @@
-"""kind schema: the tables, by the number of the last migration. Desired is what this fivrec ships."""
+"""kind schema: the tables, by the number of the last migration. Desired: what this fivrec ships."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NAME = "fivrec"
 
 
 def schema_change(snapshot: Snapshot, version: int) -> Change | None:
-    """The change that brings the schema to `version` and puts back what a deep reading missed."""
+    """Returns the change that brings the schema to `version` and restores what a deep reading missed, or None."""
     key = Key(KIND.name, NAME)
     desired = Resource(key, {"version": version})
     lost = tuple(FieldChange(name, "missing", "present") for name in snapshot.missing)

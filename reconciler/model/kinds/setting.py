@@ -1,7 +1,8 @@
 """kind setting: rows of the settings table: company_name, and whatever config.settings adds.
 
-A value that the manifest declares as `{secret: REFERENCE}` is a Secret. The row holds it in the open, as the app reads
-it, so what was applied remembers which settings are secret (`SENSITIVE`): also when the manifest says so no more.
+A value that the manifest declares as `{secret: REFERENCE}` is a Secret. The row holds it in clear text, as the app
+reads it. So the record of what was applied says which settings are secret (`SENSITIVE`), even after the manifest no
+longer does.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from reconciler.model.secret import Secret, Unencrypted
 from reconciler.model.types import Applied, JsonText, Key, Managed, Resource, Value, canonical
 
 SENSITIVE = "sensitive"
-"""Beside `value` in what fivrec.applied keeps of a secret setting."""
+"""A field beside `value` in fivrec.applied's record of a secret setting."""
 
 _SECRET_NAME = re.compile("passw|senha|secret|segredo|token|credential|(api|private|access)[_-]?key", re.IGNORECASE)
 _URL_WITH_PASSWORD = re.compile(r"://[^/\s:@]*:[^/\s@]+@")
@@ -41,7 +42,7 @@ def places(document: Document, name: str) -> Mapping[str, str]:
 
 
 def reference_of(value: Value) -> Mapping[str, Value] | None:
-    """The reference of a setting that is declared as a secret."""
+    """Returns the reference of a setting that is declared as a secret, else None."""
     match value:
         case {"secret": dict(reference)} if len(value) == 1:
             return reference
@@ -55,12 +56,12 @@ def is_secret(applied: Applied | None) -> bool:
 
 
 def looks_secret(name: str, value: Value) -> bool:
-    """Whether it is text that not everybody who reads a manifest may know, by its name or as a URL with a password."""
+    """Whether the value looks like a secret: by its name, or as a URL with a password."""
     return isinstance(value, str) and bool((value and _SECRET_NAME.search(name)) or _URL_WITH_PASSWORD.search(value))
 
 
 def as_secret(row: Resource) -> Resource:
-    """The row with its value as a Secret. What is no text equals no declared one."""
+    """Returns the row with its value as a Secret. A value that isn't text equals no declared one."""
     twins = tuple({"value": _as_secret(twin.get("value"))} for twin in row.twins)
     return replace(row, fields={"value": _as_secret(row.fields.get("value"))}, twins=twins)
 

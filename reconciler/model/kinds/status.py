@@ -1,4 +1,4 @@
-"""kind status: what Connect says of the instance, and the lock that follows from it, in instance_config.
+"""kind status: what Connect says about the instance, and the lock that follows from it, in instance_config.
 
 suspended locks, active unlocks; pending_payment leaves the lock as it is (seed: Estados da Instância).
 """
@@ -10,7 +10,7 @@ from reconciler.model.types import ConnectView, InstanceStatus, Key, Managed, Re
 
 
 def is_locked_by(answer: InstanceStatus) -> bool | None:
-    """Whether Connect's word locks the instance; None if the lock stays as it is."""
+    """Whether Connect's answer locks the instance; None if the lock stays as it is."""
     match answer.status:
         case "suspended":
             return True
