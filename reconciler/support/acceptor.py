@@ -1,6 +1,6 @@
-"""Takes connections from a listening socket, so many at most, also when the process runs out of files.
+"""Accepts connections from a listening socket, up to a limit, even when the process runs out of files.
 
-asyncio's own way writes a traceback for each connection that it can't take, 2,000 times a second.
+asyncio itself writes a traceback for each connection that it can't accept, 2,000 times a second.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _MOST = 1024
 _LEAST = 8
 _PAUSE_S = 0.05
 PATIENCE_S = 0.5
-"""So long a client may take to send its head, or to greet in TLS, before it can lose its place to a new one."""
+"""How long a client may take to send a head, or for the TLS handshake, before it can lose its place to a new one."""
 _FILES = Path("/dev/fd")
 
 
 def connection_limit() -> int:
-    """Half of the files that the process may still open: the other half is for databases and Connect."""
+    """Returns half of the number of files that the process may still open: the rest is for databases and Connect."""
     try:
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft == resource.RLIM_INFINITY:
@@ -37,8 +37,8 @@ def connection_limit() -> int:
 
 
 class Acceptor:
-    """`protocol` makes a connection's protocol; `secure` gives the TLS context of now, None for plain HTTP; `said` is
-    called with what an operator should know."""
+    """`protocol` makes a connection's protocol; `secure` returns the current TLS context, None for plain HTTP; `said`
+    is called with what an operator should know."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Acceptor:
         self._handshakes: dict[asyncio.Task[None], tuple[socket.socket, float]] = {}
 
     async def run(self, bound: socket.socket) -> None:
-        """Until it is cancelled."""
+        """Accept connections until cancelled."""
         loop = asyncio.get_running_loop()
         bound.settimeout(0)
         try:
@@ -62,7 +62,7 @@ class Acceptor:
                 try:
                     taken, _ = await loop.sock_accept(bound)
                 except OSError as error:
-                    if not isinstance(error, ConnectionError):  # else it was gone before it was taken
+                    if not isinstance(error, ConnectionError):  # else the client was gone before it was accepted
                         self._said(f"no connection can be taken: {(error.strerror or type(error).__name__).lower()}")
                         self._evict()
                         await asyncio.sleep(_PAUSE_S)
@@ -73,9 +73,9 @@ class Acceptor:
                 task.cancel()
 
     async def _make_room(self) -> bool:
-        """Wait until there is a place, for the slowest client to lose its own if need be. True if all others are
-        busy, and the place is a spare one."""
-        await asyncio.sleep(0)  # connections that came at once are begun before the next is taken
+        """Wait until there is a place; the slowest client loses its own if need be. Returns True if all others are busy
+        and the place is a spare one."""
+        await asyncio.sleep(0)  # first begin the connections that were accepted already
         while (held := self._held()) >= self._limit:
             self._said("as many connections are open as the limit allows: the slowest are closed for new ones")
             if self._evict():
@@ -102,15 +102,14 @@ class Acceptor:
         times = {"ssl_handshake_timeout": HEAD_S, "ssl_shutdown_timeout": 1.0} if context else {}
         try:
             await loop.connect_accepted_socket(lambda: protocol, taken, ssl=context, **times)
-        except (OSError, asyncio.CancelledError):  # a handshake that failed or took too long is the client's affair
+        except (OSError, asyncio.CancelledError):  # a handshake that failed or took too long is the client's problem
             taken.close()
             return
         if not protocol.transport.is_closing():
             self._open.add(protocol)
 
     def _evict(self) -> bool:
-        """Close the connection that has waited the longest for its client to say something. False if none has waited
-        long enough."""
+        """Close the connection that has waited longest for its client. Returns False if none has waited long enough."""
         before = asyncio.get_running_loop().time() - PATIENCE_S
         since, slowest = min(
             ((one.waiting_since, one) for one in self._open if one.waiting_since is not None),

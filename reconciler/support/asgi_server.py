@@ -62,8 +62,8 @@ def listen_from_text(
     proxies: tuple[str, ...] = (),
     what: str | None = "instance keys",
 ) -> Listen:
-    """HOST:PORT, an IPv6 host in brackets. Refuses plain HTTP for anything but loopback, where no proxy stands before
-    it: `what` travels on it, None if that is nobody's secret."""
+    """Parses HOST:PORT, with an IPv6 host in brackets. Refuses plain HTTP on anything but loopback, unless there is a
+    proxy in front: it would expose `what` (None if nothing is secret)."""
     host, colon, port = text.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
@@ -83,7 +83,7 @@ def listen_from_text(
 
 
 class AppServer(uvicorn.Server):
-    """uvicorn with signals and readiness of our own; `url` is known once it is bound."""
+    """uvicorn with our own handling of signals and readiness; `url` is known once the socket is bound."""
 
     def __init__(
         self,
@@ -116,7 +116,7 @@ class AppServer(uvicorn.Server):
             await super()._serve(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002 (uvicorn's signature)
-        """In place of uvicorn's: our acceptor takes the connections."""
+        """Replaces uvicorn's: our acceptor accepts the connections."""
         await self.lifespan.startup()
         if self.lifespan.should_exit:
             raise FivrecError("the server could not be started", hint="-vv says more", code="listen_failed")
@@ -131,20 +131,20 @@ class AppServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         if self._on_stop is not None:
-            self._on_stop()  # streams that would go on for ever end themselves
+            self._on_stop()  # lets endless streams end themselves
         self._accepting.cancel()
         await asyncio.wait([self._accepting])
         await super().shutdown(sockets)
-        if self.force_exit:  # uvicorn leaves the application's end to be cancelled, which prints a traceback
+        if self.force_exit:  # else the application's lifespan task would be cancelled, which prints a traceback
             await self.lifespan.shutdown()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """None: `run_until_signal` has them, and a thread can't."""
+        """Captures none: `run_until_signal` handles them, and a thread can't."""
         yield
 
     async def run_until_signal(self, on_hup: Callable[[], None] = lambda: None) -> int:
-        """SIGINT and SIGTERM end it; SIGHUP calls `on_hup` and ends nothing."""
+        """Serve until SIGINT or SIGTERM, and return its number. SIGHUP only calls `on_hup`."""
         loop = asyncio.get_running_loop()
         received: list[int] = []
 
@@ -161,7 +161,7 @@ class AppServer(uvicorn.Server):
 
 
 def load_certificate(cert: Path, key: Path) -> ssl.SSLContext:
-    """MissingSetting if the two can't be used, or don't belong together."""
+    """Raises MissingSetting if the files can't be used, or don't belong together."""
     try:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(cert, key, password="")  # an encrypted key is refused, not asked for
@@ -189,21 +189,22 @@ def bound_socket(listen: Listen) -> Iterator[socket.socket]:
             hint="choose another --listen; port 0 takes a free one",
             code="listen_failed",
         ) from error
-    # Accepted sockets inherit it. asyncio sets it only where the socket names its protocol, which this one does not:
-    # without it the body waits for the acknowledgement of the headers, which takes 40 ms.
+    # Accepted sockets inherit it. asyncio sets it only if the socket names its protocol, which this one does not.
+    # Without it the body waits for the acknowledgement of the headers, which takes 40 ms.
     bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     with bound:
         yield bound
 
 
 def _reason(error: OSError) -> str:
-    """The system's words for its number: Python's add the address once more. A name that is not found has none."""
+    """Returns the system's words for the errno: Python's words repeat the address. A name that is not found has no
+    errno."""
     if not error.errno or error.errno < 0:  # `create_server` makes a plain OSError of the resolver's
         return "the host's name can't be resolved"
     return os.strerror(error.errno).lower()
 
 
 def is_loopback(host: str) -> bool:
-    """By its words: a name that leads there is not looked up."""
+    """Whether the text means loopback: other names that lead there are not looked up."""
     address = parse_address(host)
     return address.is_loopback if address else host == "localhost"

@@ -1,5 +1,5 @@
-"""Work that is not broken off halfway: a COMMIT that was sent is waited for, also by a run that is being stopped; and
-a signal that asks for something does not end it."""
+"""Work that must not be interrupted: even a run that is being stopped waits for a COMMIT that was sent; and SIGHUP,
+which only asks for something, does not end the process."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ GRACE_S = 4.0
 async def finish_despite_cancel(
     work: Coroutine[None, None, None], cut: Callable[[], None], *, grace_s: float = GRACE_S
 ) -> None:
-    """Run `work` to its end. Cancelled meanwhile, it has `grace_s` more; then `cut` makes it fail.
+    """Run `work` to its end. If this is cancelled meanwhile, `work` has `grace_s` more; then `cut` makes it fail.
 
-    Its own end counts, whether it was cancelled or not: `is_being_stopped` tells who goes on from there.
+    Returns or raises what `work` does, cancelled or not: ask `is_being_stopped` before going on.
     """
     task = asyncio.create_task(work)
     until: float | None = None
@@ -35,7 +35,7 @@ async def finish_despite_cancel(
 
 
 async def end_task(task: asyncio.Task[None]) -> None:
-    """Cancel it, and wait until it has ended."""
+    """Cancel the task, and wait until it has ended."""
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
@@ -48,8 +48,8 @@ def is_being_stopped() -> bool:
 
 
 def on_hangup(heard: Callable[[], None]) -> None:
-    """SIGHUP calls `heard` in this loop, and ends nothing, however late it comes: a handler of the loop's would leave
-    the signal's default behind, which ends the process while it is stopping."""
+    """Make SIGHUP call `heard` in this loop, and never end the process, however late it comes: the loop's own handlers
+    would restore the default at the end, which kills a process that is stopping."""
     loop = asyncio.get_running_loop()
 
     def pass_on(*_: object) -> None:

@@ -1,7 +1,7 @@
-"""What to connect to PostgreSQL with: the URL's parameters, and those that fivrec adds. Makes no connection.
+"""The parameters for connecting to PostgreSQL: the URL's, and those that fivrec adds. Makes no connection.
 
-Off loopback TLS is a must: sslmode is raised to require if the URL or PGSSLMODE leave it to chance, and `disable`
-is refused. What libpq would take from PG* variables and service files counts as well.
+TLS is required except on loopback: sslmode is raised to require if the URL or PGSSLMODE leave it open, and `disable` is
+refused. What libpq would take from PG* variables and service files counts too.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from reconciler.support.postgres_url import database_identity, database_of, own_
 
 _CHANCE = ("allow", "prefer", "")
 _LEAST_S: Final = 2
-"""psycopg gives no attempt less."""
+"""psycopg's minimum per attempt."""
 
 
 def effective(url: Secret) -> dict[str, str]:
-    """The URL's parameters over those that libpq takes from service files, the environment and its own defaults.
+    """Returns the URL's parameters over those that libpq takes from service files, the environment and its defaults.
 
-    MissingSetting `database_url` if no connection could be made with them; its words hold no part of a secret.
+    Raises MissingSetting `database_url`, without any part of a secret, if no connection could be made with them.
     """
     try:
         return usable(url.reveal())
@@ -34,12 +34,12 @@ def effective(url: Secret) -> dict[str, str]:
 
 
 def secrets_of(url: Secret) -> tuple[str, ...]:
-    """What no message may repeat of a URL and of the variables beside it."""
+    """Returns what no message may repeat of a URL and the variables beside it."""
     return secrets_in(effective(url))
 
 
 def server_identity(url: Secret) -> tuple[str, str, str]:
-    """(host, port, database) that the URL leads to, in text; several hosts and ports with commas."""
+    """Returns (host, port, database) that the URL leads to, as text; several hosts and ports with commas."""
     found = database_identity(url.reveal())
     if found is None:
         effective(url)  # says why
@@ -66,12 +66,12 @@ def _is_local_host(host: str) -> bool:
 
 
 def parameters(url: Secret, *, connect_s: int, application_name: str, dbname: str | None = None) -> dict[str, Any]:
-    """What to connect with. Settings of the URL stand, but for a TLS mode that is too weak for where it leads."""
+    """Returns what to connect with. The URL's settings win, except a TLS mode that is too weak for its host."""
     known = effective(url)
     chosen: dict[str, Any] = own_parameters(url.reveal())
     if not is_local(known):
         chosen["sslmode"] = _sslmode(known.get("sslmode", ""))
-        if known.get("sslrootcert") == "system":  # libpq takes no weaker mode with it
+        if known.get("sslrootcert") == "system":  # libpq accepts no weaker mode with it
             chosen["sslmode"] = "verify-full"
     fallbacks = {
         "connect_timeout": known.get("connect_timeout") or str(connect_s),
@@ -95,8 +95,8 @@ def parameters(url: Secret, *, connect_s: int, application_name: str, dbname: st
 
 
 def spread(chosen: Mapping[str, Any], places: Sequence[Mapping[str, Any]], seconds: float | None) -> dict[str, Any]:
-    """The parameters for attempts at these places (psycopg's, host names resolved). They share `seconds`, if given:
-    else the first that is silent takes the time of the others."""
+    """Returns the parameters for attempts at these places (psycopg's, with host names resolved). The attempts share
+    `seconds`, if given: otherwise a silent first one would use up the time of the others."""
     found = dict(chosen)
     if all(place.get("hostaddr") for place in places):
         for key in ("host", "hostaddr", "port"):
@@ -110,7 +110,7 @@ def spread(chosen: Mapping[str, Any], places: Sequence[Mapping[str, Any]], secon
 
 
 def attempts_s(chosen: Mapping[str, Any], places: int) -> float:
-    """How long all attempts may take, one after the other; a second more than they take by themselves."""
+    """Returns how long all attempts may take, one after the other, plus a second."""
     return max(places, 1) * timeout_from_conninfo(dict(chosen)) + 1.0
 
 

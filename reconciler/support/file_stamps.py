@@ -1,4 +1,4 @@
-"""Files that are read again when they change. That they did is seen without reading them."""
+"""Files that are read again when they change. Changes are detected without reading them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ T = TypeVar("T")
 
 
 def stamps(paths: Iterable[str | Path]) -> tuple[object, ...]:
-    """One value per path, links followed; None for a file that is not there. Equal as long as nothing changed."""
+    """Returns one value per path, following links; None for a missing file. Equal as long as nothing changed."""
     return tuple(_stamp(path) for path in paths)
 
 
 def refuse_streams(paths: Iterable[str | Path]) -> None:
-    """MissingSetting if one is a pipe, socket or device by now: who opens that may wait for ever."""
+    """Raises MissingSetting if one is a pipe, socket or device by now: opening that may block for ever."""
     for path in paths:
         with suppress(OSError, ValueError):
             mode = os.stat(path).st_mode  # noqa: PTH116 (a str as well)
@@ -29,9 +29,9 @@ def refuse_streams(paths: Iterable[str | Path]) -> None:
 
 
 class Reread(Generic[T]):
-    """What `load` makes of `files`, loaded again when they changed. A pipe is read once.
+    """What `load` makes of `files`, loaded again when they have changed. A pipe is read once.
 
-    If it can't be loaded any more, the last good value stays, and `said` is called with the reason.
+    If loading fails later, the last good value stays, and `said` is called with the reason.
     """
 
     def __init__(self, files: Iterable[str | Path], load: Callable[[], T], said: Callable[[str], None]) -> None:
@@ -42,7 +42,7 @@ class Reread(Generic[T]):
         self._value = load()
 
     def value(self) -> T:
-        """As the files say now: a look takes 2 microseconds per file."""
+        """Returns the current value. Looking for changes takes 2 microseconds per file."""
         seen = stamps(self._files)
         if seen != self._seen:
             self._seen = seen
@@ -60,5 +60,5 @@ def _stamp(path: str | Path) -> tuple[int, int, int, int] | None:
     except (OSError, ValueError):  # ValueError: a NUL in its name
         return None
     if stat.S_ISFIFO(found.st_mode):
-        return 0, 0, 0, found.st_ino  # its times tell what was written to it and read
+        return 0, 0, 0, found.st_ino  # its times change whenever somebody writes to it or reads it
     return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino

@@ -1,4 +1,4 @@
-"""Write files whole or not at all, private ones too; read files that must stay below given folders."""
+"""Write files whole or not at all, private ones too; read files that must be below given folders."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from reconciler.model.errors import FivrecError
 
 
 def make_parent_folder(path: str) -> None:
-    """The folder that the file is to stand in, with those above it. FivrecError if it can't be made."""
+    """Make the file's folder and those above it. Raises FivrecError if that fails."""
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
@@ -23,12 +23,13 @@ def make_parent_folder(path: str) -> None:
 
 
 def replace_text(path: str, text: str, *, exclusive: bool = False) -> None:
-    """In UTF-8. `exclusive`: FileExistsError if there is a file already. FivrecError if it can't be written."""
+    """Write text in UTF-8. Raises FivrecError if it can't be written; with `exclusive`, FileExistsError if the file
+    exists."""
     replace_bytes(path, text.encode(), exclusive=exclusive)
 
 
 def replace_bytes(path: str, content: bytes, *, exclusive: bool = False) -> None:
-    """The same of what is encoded already."""
+    """Like `replace_text`, for bytes."""
     target = Path(os.path.realpath(path))
     draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
@@ -57,9 +58,9 @@ def replace_bytes(path: str, content: bytes, *, exclusive: bool = False) -> None
 
 
 def write_private(path: Path, text: str, *, exclusive: bool = False) -> None:
-    """Mode 0600, whole or not at all, on the disk before this returns.
+    """Write text with mode 0600, whole or not at all; it is on the disk before this returns.
 
-    OSError if it can't be written; with `exclusive`, FileExistsError if there is a file already.
+    Raises OSError if it can't be written; with `exclusive`, FileExistsError if the file exists.
     """
     draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
@@ -97,7 +98,7 @@ _FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
 class ConfinedFileError(Exception):
-    """Why a file was not read, in words that follow its name; never its contents. `missing`: it is not there."""
+    """Says why a file was not read, in words that follow its name; never its contents. `missing`: it does not exist."""
 
     def __init__(self, reason: str, hint: str, *, missing: bool = False) -> None:
         super().__init__(reason)
@@ -107,8 +108,8 @@ class ConfinedFileError(Exception):
 
 
 def read_confined(name: str, folders: Sequence[Path], limit: int) -> bytes:
-    """A regular file of at most `limit` bytes, in one of `folders` after all links; the first folder is the one that
-    relative names start from. ConfinedFileError says why not."""
+    """Returns a regular file of at most `limit` bytes that is in one of `folders` after following all links. Relative
+    names start from the first folder. Raises ConfinedFileError, which says why not."""
     path = Path(name)
     inside = "put it into the manifest's folder"
     if ".." in path.parts or "\x00" in name:
@@ -116,7 +117,7 @@ def read_confined(name: str, folders: Sequence[Path], limit: int) -> bytes:
     roots = [Path(os.path.realpath(folder)) for folder in folders]
     if path.is_absolute() and not any(_is_below(path, root) for root in (*roots[1:], *folders[1:])):
         raise ConfinedFileError("has an absolute path", inside + ", or name its folder by --secrets-dir")
-    # The path is opened as it was checked: with all links resolved, and none followed at its end.
+    # Open the path exactly as checked: with all links resolved, and without following one at its end.
     real = Path(os.path.realpath(folders[0] / path))
     if not any(_is_below(real, root) for root in roots):
         raise ConfinedFileError("leads out of the folder", inside + ", or name its folder by --secrets-dir")
@@ -128,8 +129,8 @@ def _is_below(path: Path, folder: Path) -> bool:
 
 
 def read_regular(path: str | Path, limit: int, *, follow: bool = True) -> bytes:
-    """Up to `limit` + 1 bytes of a regular file: what has none to give, such as a FIFO, is not waited for. OSError
-    as the system has it, ConfinedFileError for what is no regular file."""
+    """Returns up to `limit` + 1 bytes of a regular file; never waits, not even for a FIFO. Raises the system's OSError,
+    or ConfinedFileError if it is not a regular file."""
     try:
         descriptor = os.open(path, _FLAGS if follow else _FLAGS | os.O_NOFOLLOW)
     except OSError as exc:
@@ -140,7 +141,7 @@ def read_regular(path: str | Path, limit: int, *, follow: bool = True) -> bytes:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise _irregular()
         with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read(limit + 1) or b""  # None: it would have to be waited for
+            return file.read(limit + 1) or b""  # None: reading would block
     finally:
         os.close(descriptor)
 

@@ -1,4 +1,4 @@
-"""One HTTP connection with limits on time: a request's head, its body, an answer that nobody reads. Over uvicorn's h11.
+"""One HTTP connection with time limits: for a request's head, its body, and an unread answer. Over uvicorn's h11.
 
 uvicorn limits none of these: a client that sends half a head keeps a connection, and with it a file, for ever.
 """
@@ -19,9 +19,9 @@ _TIMED_OUT = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Leng
 
 
 class LimitedProtocol(H11Protocol):
-    """`waiting_since`: from when on nothing but the client was waited for; None while a request is answered.
+    """`waiting_since`: since when we have been waiting only for the client; None while a request is answered.
 
-    A connection beyond the server's limit is answered for /healthz alone (`set_spare`).
+    A connection beyond the server's limit gets an answer only for /healthz (`set_spare`).
     """
 
     waiting_since: float | None = None
@@ -72,7 +72,7 @@ class LimitedProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def _look(self) -> None:
-        """What of a request is still to come, by h11's states."""
+        """Set the limit for the part of the request that is still to come, by h11's states."""
         match self.conn.their_state:
             case h11.IDLE:
                 begun = self.timeout_keep_alive_task is None
@@ -85,7 +85,8 @@ class LimitedProtocol(H11Protocol):
                 self._limit("", 0)
 
     def _limit(self, part: str, seconds: float) -> None:
-        """A part that is already being waited for keeps its time: a byte now and then does not lengthen it."""
+        """Set the limit for a part. One that we are already waiting for keeps its limit: a byte now and then does not
+        extend it."""
         if part == self._part:
             return
         if self._timer is not None:
@@ -101,8 +102,8 @@ class LimitedProtocol(H11Protocol):
 
 
 def _with_one_length(app: Any) -> Any:
-    """Refuse a request that states its length in two ways, and end its connection: a proxy before this server may take
-    another end for its end, and somebody else's request for the rest (RFC 9112, 6.1)."""
+    """Refuse a request that states its length in two ways, and end its connection: a proxy in front may see its end
+    somewhere else, and take the rest for somebody else's request (RFC 9112, 6.1)."""
 
     async def checked(scope: Any, receive: Any, send: Any) -> None:
         names = {name for name, _ in scope.get("headers", ())}
@@ -116,7 +117,7 @@ async def refuse_length(scope: Any, receive: Any, send: Any) -> None:  # noqa: A
 
 
 async def only_health(scope: Any, receive: Any, send: Any) -> None:  # noqa: ARG001 (ASGI's signature)
-    """For all else on a spare connection."""
+    """Answers all other requests on a spare connection."""
     await _end(send, 503, (b"retry-after", b"5"))
 
 

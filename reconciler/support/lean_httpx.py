@@ -1,6 +1,6 @@
-"""Imports httpx without its command line (click, rich, pygments), which takes 40 ms where those are installed.
+"""Imports httpx without its command line (click, rich, pygments), which takes 40 ms if those are installed.
 
-httpx foresees that this import fails, and goes on without it. Whatever in fivrec needs httpx imports it from here.
+httpx expects that this import may fail, and goes on without it. All of fivrec imports httpx from here.
 """
 
 from __future__ import annotations

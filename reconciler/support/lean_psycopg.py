@@ -1,9 +1,9 @@
-"""Lets psycopg be imported without what only its version needs; that is a twentieth of a no-op apply.
+"""Makes importing psycopg faster, without what only its version needs: a twentieth of a no-op apply.
 
 psycopg asks importlib.metadata for its version, which imports email, zipfile and csv; the name of the installed folder
 says the same. It imports ctypes.util, and with it shutil and tempfile, to look for a libpq, which psycopg-binary brings
-along: that module is imported when something of it is asked for. psycopg itself is imported by those who need it;
-`reconciler.database` imports this before them.
+along: so that module is imported only when something of it is used. This module does not import psycopg itself;
+`reconciler.database` imports it before all that do.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 
 class _Late(ModuleType):
-    """Stands where an import finds it, until something of the module is asked for."""
+    """A placeholder in sys.modules until something of the module is used."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -29,7 +29,7 @@ class _Late(ModuleType):
 
 
 def _put_version(package: str) -> None:
-    """Give `package` its module `version`. Where no folder says it (not installed by pip), the package's own stays."""
+    """Give `package` its module `version`. If no folder says it (not installed by pip), the package's own stays."""
     spec = PathFinder.find_spec(package)
     if spec is None or spec.origin is None:
         return

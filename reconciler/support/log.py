@@ -1,4 +1,4 @@
-"""Events on stderr, one a line: console style with the seed's emoji, or JSON. Never a secret: callers pass none."""
+"""Events on stderr, one per line: console style with the seed's emoji, or JSON. No secrets: callers pass none."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ def utc_now() -> datetime:
 
 
 def counted(number: int, noun: str) -> str:
-    """`1 change`, `2 changes`: what a person reads."""
+    """Returns `1 change` or `2 changes`, for people."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 WAIT_S, HURRY_S = 1.0, 60.0
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
-"""What a file may say that takes no more now, and may later."""
+"""Errors of a file that can't be written to now, but perhaps later."""
 PIECE = 1024
-"""Characters, at most 4 KiB: a pipe that takes anything takes so much."""
+"""In characters, at most 4 KiB: a pipe that is ready to be written takes this much."""
 
 
 @dataclass(slots=True)
 class Patience:
     """How long a service waits for the reader of its log: a full pipe or a stopped terminal must not stop the loop.
-    `lost` lines were not written, for the reason `why`; `torn`: the last one only in part."""
+    `lost` counts lines that were not written, for the reason `why`; `torn`: the last was written only in part."""
 
     clock: Callable[[], float] = monotonic
     lost: int = 0
@@ -57,12 +57,12 @@ class Patience:
     _hurries_until: float = 0.0
 
     def is_read(self, stream: TextIO) -> bool:
-        """Whether the stream takes a piece of a line; if it does not, lines are lost without a wait for a while."""
+        """Whether the stream takes a piece of a line; if not, lines are dropped for a while without waiting."""
         now = self.clock()
         try:
             taken = select.select((), (stream,), (), 0.0 if now < self._hurries_until else WAIT_S)[1]
         except (OSError, ValueError):
-            return True  # it is closed, or no file: writing shows it
+            return True  # it is closed, or not a file: writing will show that
         if not taken:
             self._hurries_until = now + HURRY_S
         return bool(taken)
@@ -70,8 +70,8 @@ class Patience:
 
 @dataclass(slots=True)
 class EventLog:
-    """Writes events at or above `level`, each after `lead`. `now` gives the timestamps. A closed stream is no error.
-    Without `patience` it waits for as long as nobody reads the stream."""
+    """Writes events at or above `level`, each after `lead`. `now` returns the timestamps. A closed stream is not an
+    error. Without `patience` it waits for as long as nobody reads the stream."""
 
     stream: TextIO
     format: Format = "console"
@@ -83,13 +83,13 @@ class EventLog:
     patience: Patience | None = None
 
     def bind(self, **common: Value) -> Self:
-        """The same log, whose events all have these fields: run_id, commit."""
+        """Returns the same log with these fields in all its events: run_id, commit."""
         return replace(self, common={**self.common, **common})
 
     def event(
         self, level: Level, operation: str, message: str, *, instance: str | None = None, **fields: Value
     ) -> None:
-        """One event. `message` is the console's line; `fields` are success, response_time_ms, received, error …"""
+        """Write an event. `message` is the console's line; `fields` are success, response_time_ms, received, error …"""
         record = self.record(level, operation, message, instance=instance, **fields)
         for listener in self.listeners:
             listener(record)
@@ -99,7 +99,7 @@ class EventLog:
     def record(
         self, level: Level, operation: str, message: str, *, instance: str | None = None, **fields: Value
     ) -> dict[str, Value]:
-        """An event as listeners get it and as the JSON format writes it."""
+        """Returns an event as listeners get it and as the JSON format writes it."""
         return {
             "timestamp": rfc3339(self.now(), "milliseconds"),
             "level": level.name.lower(),
@@ -136,7 +136,7 @@ class EventLog:
             patience.lost += 1
 
     def _put(self, record: dict[str, Value]) -> bool:
-        """Whether the line was written as a whole."""
+        """Returns whether the line needs no further attempt: it was written whole, or the stream is gone."""
         line = _json_line(record) if self.format == "json" else _console_line(record)
         text, patience = f"{self.lead}{line}\n", self.patience
         try:
@@ -157,7 +157,7 @@ class EventLog:
         return True
 
     def _put_piece(self, text: str, patience: Patience) -> bool:
-        """Whether the stream took it, or is gone for good. A full disk may have taken the beginning."""
+        """Returns whether the stream took it, or is gone for good. A full disk may have taken the beginning."""
         number = 0
         try:
             self.stream.write(text)
@@ -180,7 +180,7 @@ TIMES = frozenset({"response_time_ms", "duration_ms"})
 
 
 def _json_line(record: dict[str, Value]) -> str:
-    """What every event has is null where it has none; of the rest what is there."""
+    """Fields that every event has are null if they have no value; others are left out then."""
     kept = {key: value for key, value in record.items() if value is not None or key in OF_EVERY_EVENT}
     kept |= dict.fromkeys(name for name in OF_EVERY_EVENT if name not in kept)
     if TIMES.isdisjoint(kept):
@@ -210,16 +210,16 @@ class _Said:
 
 @dataclass(slots=True)
 class QuietLog(EventLog):
-    """Warnings and errors of one operation, instance and error code (of `notify`, also receiver and reason) come once
-    in 5 minutes. Alerts, which tell of transitions, always come, and so does what is one as well: the first failed
-    check. Listeners hear everything."""
+    """Writes warnings and errors of one operation, instance and error code (for `notify`, also receiver and reason)
+    once in 5 minutes. Alerts, which report transitions, are always written, and so is an event that is an alert too:
+    the first failed check. Listeners get everything."""
 
     clock: Callable[[], float] = monotonic
     _said: dict[tuple[str | None, ...], _Said] = field(default_factory=dict)
 
     @classmethod
     def over(cls, log: EventLog) -> QuietLog:
-        """With the stream, format and level of another log: that of a service, which does not wait for its readers."""
+        """Returns one with the stream, format and level of another log, for a service: it does not wait long."""
         return cls(log.stream, log.format, log.level, patience=log.patience or Patience())
 
     def event(
@@ -229,7 +229,7 @@ class QuietLog(EventLog):
             more = (str(fields[name]) for name in ("receiver", "reason") if name in fields)
             key = (operation, instance, str(fields.get("error") or message), *more)
             if fields.get("alert") is not None:
-                self._said.pop(key, None)  # what was said before is of a trouble that is over
+                self._said.pop(key, None)  # what was written before is about a trouble that is over
             repeats = self._repeats(key)
             if repeats is None:
                 for listener in self.listeners:
@@ -242,7 +242,7 @@ class QuietLog(EventLog):
         EventLog.event(self, level, operation, message, instance=instance, **fields)
 
     def _repeats(self, key: tuple[str | None, ...]) -> int | None:
-        """How often it was held back since it was last written; None if it is held back now."""
+        """Returns how often the event was held back since it was last written; None if it is held back now."""
         now = self.clock()
         said = self._said.get(key)
         if said is not None and now - said.at < QUIET_S:

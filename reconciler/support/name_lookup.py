@@ -1,4 +1,4 @@
-"""What addresses a host name leads to."""
+"""Look up the addresses of a host name."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from contextlib import suppress
 
 
 async def resolve_host(host: str, port: int | None = None) -> tuple[str, ...]:
-    """Each address once, in the resolver's order. OSError if the name has none.
+    """Returns each address once, in the resolver's order. Raises OSError if the name has none.
 
-    A thread of our own, not the loop's: at exit the loop would wait for a name server that hangs.
+    Uses its own thread, not the loop's: at exit the loop would wait for a name server that hangs.
     """
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[list[str]] = loop.create_future()
@@ -33,7 +33,7 @@ async def resolve_host(host: str, port: int | None = None) -> tuple[str, ...]:
             found = error
         except UnicodeError:
             found = socket.gaierror(socket.EAI_NONAME, "the name is not one that DNS can hold")
-        with suppress(RuntimeError):  # the loop has ended: nobody waits any more
+        with suppress(RuntimeError):  # the loop has ended: nobody is waiting any more
             loop.call_soon_threadsafe(settle, found)
 
     threading.Thread(target=ask, daemon=True, name="fivrec-resolve").start()

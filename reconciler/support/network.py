@@ -1,7 +1,7 @@
 """Which URLs and network addresses Fi.V Connect may have. Pure: nothing is resolved here.
 
-A manifest must not be able to point fivrec, which carries instance keys, at a cloud's metadata service or at a
-neighbour on the link. Private addresses are allowed: panels are often run inside a company's own network.
+A manifest must not be able to point fivrec, which sends instance keys, at a cloud's metadata service or at a neighbour
+on the link. Private addresses are allowed: panels often run inside a company's own network.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Endpoint:
 
 @lru_cache(maxsize=64)  # the instances of a fleet name one or a few
 def url_problem(url: str, *, production: bool) -> str | None:
-    """What is wrong with a Connect URL, or None. The words never repeat the URL: it may hold a password."""
+    """Returns what is wrong with a Connect URL, or None. Never repeats the URL: it may hold a password."""
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -49,7 +49,7 @@ def url_problem(url: str, *, production: bool) -> str | None:
 
 
 def url_hint(url: str) -> str | None:
-    """How a URL's host is written in ASCII, if that is what is wrong with it. Shows nothing of the URL but its host."""
+    """Returns how to write a URL's host in ASCII, if that is what is wrong with it. Shows only the URL's host."""
     host = urlsplit(url).hostname if "@" not in url and "\\" not in url else None
     if not host or host.isascii():
         return None
@@ -62,7 +62,7 @@ def url_hint(url: str) -> str | None:
 
 
 def endpoint_of(url: str) -> Endpoint | None:
-    """Where a URL leads; None if it is not an https:// or http:// URL with a host and nothing but a path."""
+    """Returns where a URL leads; None if it is not an https:// or http:// URL with a host and at most a path."""
     try:
         parts = urlsplit(url)
         port, host = parts.port, parts.hostname
@@ -94,7 +94,7 @@ def parse_address(text: str) -> IPv4Address | IPv6Address | None:
 
 
 def address_problem(address: IPv4Address | IPv6Address) -> str | None:
-    """Why a resolved address is refused, in words that follow "resolves to", or None."""
+    """Returns why a resolved address is refused, in words that follow "resolves to", or None."""
     inner = _inner(address)
     if str(inner) in METADATA_ADDRESSES:
         return "a metadata service"
@@ -114,7 +114,7 @@ def is_loopback(address: IPv4Address | IPv6Address) -> bool:
 
 
 def _inner(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
-    """The IPv4 address inside an IPv6 one (mapped, 6to4, NAT64), else the address without its zone."""
+    """Returns the IPv4 address inside an IPv6 one (mapped, 6to4, NAT64), else the address without its zone."""
     if isinstance(address, IPv4Address):
         return address
     if address in _NAT64:

@@ -1,6 +1,6 @@
-"""Find the files that travel with the package: schemas/ and sql/. Reads nothing else.
+"""Find the files that come with the package: schemas/ and sql/. Reads nothing else.
 
-In the wheel they stand inside the package, in a checkout beside it.
+In the wheel they are inside the package, in a checkout beside it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 
 @cache
 def resource_path(name: str) -> Path:
-    """The path of `schemas/report.v1.schema.json`, `sql/kinds` and the like. FileNotFoundError if it is not there."""
+    """Returns the path of `schemas/report.v1.schema.json`, `sql/kinds` and the like. Raises FileNotFoundError."""
     for folder in (_PACKAGE, _PACKAGE.parent):
         path = folder / name
         if path.exists():

@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 @contextmanager
 def held_place(places: asyncio.Semaphore, patience_s: float) -> Iterator[None]:
-    """Give back a place that was taken, within `patience_s`: work that hangs does not hold up the others."""
+    """Release an acquired place at the end, or after `patience_s`: work that hangs does not hold up the others."""
     given_back = False
 
     def give_back() -> None:
@@ -31,7 +31,7 @@ def held_place(places: asyncio.Semaphore, patience_s: float) -> Iterator[None]:
 
 
 async def ask_each(items: Iterable[A], ask: Callable[[A], Awaitable[T]], at_once: int) -> list[T]:
-    """Ask about each item, at most `at_once` at a time. Answers are in the order given; the first error is raised."""
+    """Call `ask` for each item, at most `at_once` at a time. Returns the answers in order; raises the first error."""
     places = asyncio.Semaphore(at_once)
 
     async def one(item: A) -> T:

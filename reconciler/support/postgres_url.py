@@ -1,5 +1,5 @@
 """What a database URL says, without connecting: whether it can be used, whether it holds a secret, which database it
-means. libpq's own parser reads it, with libpq's defaults (PG* variables, service files). Words never repeat a secret.
+means. libpq's own parser reads it, with libpq's defaults (PG* variables, service files). No message repeats a secret.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from reconciler.model.types import SURROGATES, is_embedded
 from reconciler.support.network import parse_address
 
 NOT_AN_INSTANCES: Final = frozenset({"postgres", "template0", "template1"})
-"""The maintenance database and the templates: what is in a template would be in every database made later."""
+"""The maintenance database and the templates: what is in a template is copied into every database made later."""
 
 _URL: Final = re.compile("postgres(?:ql)?://(.*)", re.DOTALL)
 _CONTROL = re.compile("[\x00-\x1f\x7f]")
@@ -30,15 +30,15 @@ _SHOWN = re.compile(
     "TLSv?[0-9.]*|SSLv?[0-9.]*|[0-9.]{1,6}",
     re.IGNORECASE,
 )
-"""Wrong values that may be repeated: a URL is a secret, and any other value may be a piece of a password."""
+"""Wrong values that may be repeated: a URL is a secret, and any other value may be part of a password."""
 
 MOST_BYTES: Final = 63
-"""Of a name. PostgreSQL cuts what is longer, so that two names may mean one thing."""
+"""The longest name. PostgreSQL cuts longer ones, so that two names may mean the same thing."""
 
 _NUMBER = re.compile(r"\s*[+-]?[0-9]{1,9}\s*")
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _DERIVED: Final = frozenset({"scram_client_key", "scram_server_key"})
-"""As good as the password, though libpq does not mark them as secret."""
+"""As good as the password, although libpq does not mark them as secret."""
 
 _MODES = "disable", "prefer", "require"
 _TLS_VERSIONS = "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"
@@ -77,7 +77,7 @@ _OF_OTHERS: Final[Mapping[str, str]] = {
 """Parameters of Prisma, SQLAlchemy, asyncpg, node-postgres, JDBC and Go's drivers, with what to do instead."""
 
 _PGSERVICE = threading.Lock()
-"""Held by the thread that changes that variable."""
+"""Held by the thread that changes the variable PGSERVICE."""
 
 
 _held: ContextVar[list[Mapping[str, str]] | None] = ContextVar("libpq's defaults, once asked for", default=None)
@@ -85,7 +85,7 @@ _held: ContextVar[list[Mapping[str, str]] | None] = ContextVar("libpq's defaults
 
 @contextmanager
 def one_environment() -> Iterator[None]:
-    """Within it libpq's defaults are asked for once: thousands of URLs are looked at, and all in the same way."""
+    """Within it libpq is asked for its defaults only once: thousands of URLs are read, all with the same defaults."""
     token = _held.set([])
     try:
         yield
@@ -94,7 +94,7 @@ def one_environment() -> Iterator[None]:
 
 
 class Identity(NamedTuple):
-    """Which database a URL leads to: equal for two URLs of one database, as far as text and environment can tell."""
+    """Which database a URL leads to: equal for two URLs of one database, as far as text and environment show."""
 
     hosts: tuple[str, ...]
     ports: tuple[str, ...]
@@ -102,7 +102,7 @@ class Identity(NamedTuple):
 
 
 def form_problem(url: str) -> str | None:
-    """Why a text can't be used as a database URL, in words that follow "the database URL", or None."""
+    """Returns why a text can't be used as a database URL, in words that follow "the database URL", or None."""
     if is_embedded(url):
         return "holds a NUL character" if "\x00" in url else None
     return _text_problem(url) or _misleading(url) or _reading_problem(url)
@@ -133,7 +133,7 @@ def is_cut(name: str) -> bool:
 
 
 def instance_problem(url: str) -> str | None:
-    """As `form_problem`, of a URL that is to be an instance's own database."""
+    """Like `form_problem`, for a URL of an instance's own database."""
     if is_embedded(url):
         return form_problem(url)
     try:
@@ -147,7 +147,7 @@ def instance_problem(url: str) -> str | None:
 
 
 def environment_problem(url: str) -> str | None:
-    """What is wrong with the settings that libpq takes from PG* variables or a service for this URL, or None."""
+    """Returns what is wrong with the settings that PG* variables or a service add to this URL, or None."""
     if is_embedded(url):
         return None
     known = effective(url)
@@ -155,7 +155,7 @@ def environment_problem(url: str) -> str | None:
 
 
 def usable(url: str) -> dict[str, str]:
-    """As `effective`, of a URL that a connection can be made with. ValueError, in words for people, of another."""
+    """Like `effective`, but raises ValueError, in words for people, if no connection can be made with the URL."""
     if is_embedded(url):
         return {}
     own = None if _text_problem(url) or _misleading(url) else _read(url)
@@ -186,26 +186,26 @@ def is_patient(url: str) -> bool:
 
 
 def holds_password(url: str) -> bool:
-    """Whether a URL has a secret in it: a password, a key's passphrase, an OAuth client's secret."""
+    """Whether a URL contains a secret: a password, a key's passphrase, an OAuth client's secret."""
     return not is_embedded(url) and any(secrets_in(_read(url) or {}))
 
 
 def secrets_in(settings: Mapping[str, str]) -> tuple[str, ...]:
-    """The values that must not be shown."""
+    """Returns the values that must not be shown."""
     secret = secret_parameters()
     return tuple(value for key, value in settings.items() if value and key in secret)
 
 
 @cache
 def secret_parameters() -> frozenset[str]:
-    """The parameters whose values must not be shown, by what the installed libpq says of them."""
+    """Returns the parameters whose values must not be shown, according to the installed libpq."""
     from psycopg import pq
 
     return _DERIVED | {item.keyword.decode() for item in pq.Conninfo.get_defaults() if item.dispchar == b"*"}
 
 
 def database_identity(url: str) -> Identity | None:
-    """None for the embedded server, which keeps a database per instance, and for what can't be read."""
+    """Returns None for the embedded server, which has a database per instance, and for a URL that can't be read."""
     own = None if is_embedded(url) or _misleading(url) else _read(url)
     if not own:
         return None
@@ -217,7 +217,7 @@ def database_identity(url: str) -> Identity | None:
 
 
 def effective(url: str) -> dict[str, str]:
-    """The URL's parameters over those that libpq takes from service files, the environment and its own defaults."""
+    """Returns the URL's parameters over those that libpq takes from service files, the environment and its defaults."""
     return _with_defaults(_read(url) or {})
 
 
@@ -226,23 +226,23 @@ def _with_defaults(own: Mapping[str, str]) -> dict[str, str]:
 
 
 def database_of(known: Mapping[str, str]) -> str:
-    """The database's name among effective parameters: libpq takes the user's where there is none."""
+    """Returns the database's name from effective parameters: libpq uses the user's name if there is none."""
     return known.get("dbname") or known.get("user") or ""
 
 
 def name_in(url: str) -> str:
-    """The database's name as the URL alone has it; empty if it has none, or can't be read."""
+    """Returns the database's name in the URL alone; "" if it has none, or can't be read."""
     return (_read(url) or {}).get("dbname", "")
 
 
 def own_parameters(url: str) -> dict[str, str]:
-    """The URL's own parameters as libpq reads them; none if it can't."""
+    """Returns the URL's own parameters as libpq reads them; none if it can't."""
     return dict(_read(url) or {})
 
 
 @lru_cache(maxsize=512)
 def _read(url: str) -> Mapping[str, str] | None:
-    """The URL's own parameters as libpq reads them; None if it can't."""
+    """Returns the URL's own parameters as libpq reads them, or None if it can't."""
     from psycopg import Error, pq
 
     try:
@@ -254,7 +254,7 @@ def _read(url: str) -> Mapping[str, str] | None:
 
 
 def _defaults() -> Mapping[str, str]:
-    """What libpq takes if a URL says nothing, with what PGSERVICE stands for."""
+    """Returns what libpq uses if a URL says nothing, including the service of PGSERVICE."""
     held = _held.get()
     if held is None:
         return _defaults_now()
@@ -265,19 +265,19 @@ def _defaults() -> Mapping[str, str]:
 
 def _defaults_now() -> Mapping[str, str]:
     if os.environ.get("PGSERVICE"):
-        return _ask_defaults()  # a file says it, and files change
+        return _ask_defaults()  # they come from a file, and files change
     return _known_defaults(tuple(os.environ.get(name) for name in _environment()))
 
 
 @lru_cache(maxsize=8)
 def _known_defaults(_: tuple[str | None, ...]) -> Mapping[str, str]:
-    """Those that variables with these values make."""
+    """Returns the defaults for variables with these values."""
     return _ask_defaults()
 
 
 @cache
 def _environment() -> tuple[str, ...]:
-    """The variables that the defaults depend on."""
+    """Returns the variables that the defaults depend on."""
     return ("PGREQUIRESSL", *_variables().values())
 
 
@@ -299,7 +299,7 @@ def _variables() -> dict[str, str]:
 
 
 def _defaults_with(service: str) -> Mapping[str, str]:
-    """As `_defaults`, for a service that the URL names: libpq tells what one stands for by PGSERVICE alone."""
+    """Like `_defaults`, for a service that the URL names: libpq resolves a service only through PGSERVICE."""
     with _PGSERVICE:
         before = os.environ.get("PGSERVICE")
         os.environ["PGSERVICE"] = service
@@ -312,8 +312,9 @@ def _defaults_with(service: str) -> Mapping[str, str]:
 
 
 def _misleading(url: str) -> str | None:
-    """Of a URL that libpq reads otherwise than it looks: it ends the user part at the first @, and none begins after
-    a slash. What was meant as a password would become a host, a port or a database, and be shown as such."""
+    """Returns what is wrong with a URL that libpq reads differently than it looks: for libpq the user part ends at the
+    first @ and contains no slash. What was meant as a password would become a host, a port or a database, and be shown.
+    """
     found = _URL.match(url)
     if found is None:
         return None
@@ -342,26 +343,26 @@ def _unreadable(url: str) -> str:
     known = _parameters()
     unknown = [name[:100] for name in names if name not in known][:10]
     close = [found for name in unknown for found in difflib.get_close_matches(name, known, 1)]
-    # A name that is none of those known is not repeated: it may be a piece of a password.
+    # An unknown name is not repeated: it may be part of a password.
     guess = f" (did you mean {close[0]}?)" if close else ""
     return f"can't be read: it has a parameter that PostgreSQL does not know{guess}, or a stray character"
 
 
 @cache
 def _parameters() -> frozenset[str]:
-    """Those of the installed libpq."""
+    """Returns the parameters of the installed libpq."""
     from psycopg import pq
 
     return frozenset(item.keyword.decode() for item in pq.Conninfo.get_defaults())
 
 
 def _quotable(url: str) -> bool:
-    """Whether what libpq takes for a port is certain to be one: without an @, it may be a password."""
+    """Whether what libpq reads as a port certainly is one: without an @, it may be a password."""
     return not _URL.match(url) or "@" in url
 
 
 def _wrong_values(settings: Mapping[str, str], *, quotable: bool = True) -> Iterator[str]:
-    """Words on each setting that libpq would refuse, which begin with its name."""
+    """Yields words about each setting that libpq would refuse, which begin with its name."""
     for name, allowed in _ONE_OF.items():
         value = settings.get(name)
         if value is None or value in allowed or (not value and name in _MAY_BE_EMPTY):
@@ -405,7 +406,7 @@ def _quoted(value: str) -> str:
 
 
 def _plain_host(host: str) -> str:
-    """A host in one spelling: loopback is one, whatever its name; the root's dot and a socket's links don't count."""
+    """Returns a host in one spelling: all names of loopback are one; a final dot and a socket's links don't count."""
     if host.startswith("/"):
         return os.path.realpath(host)
     bare = host.strip("[]").lower().removesuffix(".")

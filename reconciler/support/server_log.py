@@ -1,6 +1,6 @@
-"""What uvicorn and asyncio log, as events of the log: each kind once in a while, without tracebacks.
+"""Turns what uvicorn and asyncio log into events of our log: each kind only once in a while, without tracebacks.
 
-What a client on the network can cause must not fill a disk.
+Clients on the network must not be able to fill a disk.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from reconciler.support.log import EventLog, QuietLog
 
 _LOGGERS = ("uvicorn.error", "asyncio")
 _UNSAID = ("WebSocket", "timeout graceful shutdown exceeded")
-"""How to install what this server has no use for, because a client asked; and that calls were cut off at the end, each
-of which is in the access log."""
+"""Not logged: advice to install what this server doesn't need, because a client asked for it; and that calls were cut
+off at the end, as each of them is in the access log."""
 
 
 class _Handler(logging.Handler):
@@ -28,7 +28,7 @@ class _Handler(logging.Handler):
             return
         error, place = record.exc_info[1] if record.exc_info else None, ""
         if error is not None:
-            # The type and the place: the text could hold anything.
+            # Only the type and the place: the text could hold anything.
             frame = traceback.extract_tb(error.__traceback__)[-1:]
             place = f": {type(error).__name__}" + "".join(f" at {one.filename}:{one.lineno}" for one in frame)
         words = str(record.msg).strip().partition("\n")[0]

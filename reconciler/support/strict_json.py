@@ -1,4 +1,4 @@
-"""Hooks for Python's reader of JSON: it takes what is none (NaN), makes infinity of 1e999, and drops repeated keys."""
+"""Hooks for Python's JSON reader, which accepts NaN, turns 1e999 into infinity, and drops repeated keys."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 
 class RepeatedKeyError(ValueError):
-    """Readers differ on which of the two counts."""
+    """JSON readers differ on which of the two values counts."""
 
 
 def refuse_constant(word: str) -> NoReturn:

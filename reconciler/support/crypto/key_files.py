@@ -38,13 +38,13 @@ class EncryptionKey:
         return f"EncryptionKey({self.id})"
 
     def subkey(self, purpose: str) -> bytes:
-        """HKDF-SHA256 (RFC 5869) without salt, one block: keys for different purposes tell nothing of each other."""
+        """HKDF-SHA256 (RFC 5869) without salt, one block: keys for different purposes reveal nothing of each other."""
         extracted = hmac.digest(bytes(hashlib.sha256().digest_size), self.material, "sha256")
         return hmac.digest(extracted, f"fivrec {purpose}".encode() + b"\x01", "sha256")
 
 
 def generate_key() -> str:
-    """A new key as the variables take it: base64url of 32 random bytes."""
+    """Returns a new key in the variables' format: base64url of 32 random bytes."""
     return base64.urlsafe_b64encode(os.urandom(KEY_BYTES)).decode()
 
 
@@ -54,7 +54,7 @@ def is_set(environ: Mapping[str, str]) -> bool:
 
 
 def load_keys(environ: Mapping[str, str], embedded_dir: Path | None) -> tuple[tuple[EncryptionKey, ...], Path | None]:
-    """The keys named, those of the variable before those of the files, and the path of one made just now."""
+    """Returns the named keys, the variable's before the files', and the path of a key that was just made, if any."""
     keys = list(_parse(environ.get(VARIABLE, ""), VARIABLE))
     for path in named_files(environ):
         found = _parse(_read(path), f"{FILE_VARIABLE}, {path}")
@@ -69,18 +69,18 @@ def load_keys(environ: Mapping[str, str], embedded_dir: Path | None) -> tuple[tu
 
 
 def exposed_files(environ: Mapping[str, str]) -> tuple[Path, ...]:
-    """The key files named that the group or others may read, each once. What is no regular file is the caller's own
-    affair: a pipe of the shell's has the mode that it has."""
+    """Returns the named key files that the group or others may read, each once. Only regular files count: a pipe of the
+    shell's has the mode that it has."""
     return tuple(path for path in dict.fromkeys(named_files(environ)) if _is_exposed(path))
 
 
 def named_files(environ: Mapping[str, str], variable: str = FILE_VARIABLE) -> list[Path]:
-    """The files that a variable names, separated by commas."""
+    """Returns the files that a variable names, separated by commas."""
     return [Path(name.strip()) for name in environ.get(variable, "").split(",") if name.strip()]
 
 
 def split_keys(text: str) -> list[str]:
-    """Keys of a variable or a file: separated by commas or white space."""
+    """Returns the keys in a variable or a file, separated by commas or white space."""
     return [word for part in text.split(",") for word in part.split()]
 
 
@@ -102,7 +102,7 @@ def _key(word: str, number: int, where: str) -> EncryptionKey:
         padded = word.rstrip("=") + "=" * (-len(word.rstrip("=")) % 4)
         material = base64.b64decode(padded.encode("ascii"), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
-        # The cause would quote a part of the key.
+        # The cause would quote part of the key.
         raise malformed from None
     if len(material) != KEY_BYTES:
         raise malformed
@@ -132,8 +132,8 @@ def _key_beside(folder: Path) -> tuple[tuple[EncryptionKey, ...], Path | None]:
 
 
 def text_beside(path: Path, variable: str) -> tuple[str, bool]:
-    """A key file beside an embedded database, and whether it was made just now. It appears whole or not at all, also
-    when two runs make it at once."""
+    """Returns the text of a key file beside an embedded database, and whether it was just made. The file appears whole
+    or not at all, even if two runs make it at once."""
     made = False
     try:
         if not path.exists():
@@ -144,7 +144,7 @@ def text_beside(path: Path, variable: str) -> tuple[str, bool]:
 
 
 def _make(path: Path) -> bool:
-    # As root the embedded server runs as another user, who must get through this folder; what is in it is 0600.
+    # Started by root, the embedded server runs as another user, who must get through this folder; its files are 0600.
     path.parent.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
     try:
         write_private(path, generate_key() + "\n", exclusive=True)

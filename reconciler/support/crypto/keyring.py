@@ -1,7 +1,7 @@
 """The key ring: encrypts instance keys at rest, fingerprints secrets. Where the keys come from is in key_files.py.
 
-An envelope is `fivenc:v1:<key id>:<base64 of nonce and ciphertext>`, AES-256-GCM, bound to the instance, table and
-column it stands in: moved anywhere else it does not decrypt. Encryption and fingerprints use subkeys of their own.
+An envelope is `fivenc:v1:<key id>:<base64 of nonce and ciphertext>`, AES-256-GCM, bound to its instance, table and
+column: moved anywhere else it does not decrypt. Encryption and fingerprints use separate subkeys.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ _PUT_BACK = (
 
 @dataclass(frozen=True, slots=True)
 class KeyRing:
-    """Keys of which the first encrypts and all decrypt. `made` is the file of a key that was made just now, `beside`
-    the one beside an embedded database, if no variable names keys. `lost`: it is not there, though databases are."""
+    """Keys: the first encrypts, all decrypt. `made` is the file of a key that was just made, `beside` the one beside an
+    embedded database, if no variable names keys. `lost`: that file is missing, although databases exist."""
 
     keys: tuple[EncryptionKey, ...]
     made: Path | None = None
@@ -55,21 +55,21 @@ class KeyRing:
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str], embedded_dir: Path | None = None) -> KeyRing:
-        """The ring that the environment names; with `embedded_dir`, made there once where it names none.
+        """Returns the ring that the environment names; if it names none, the one in `embedded_dir`, made there once.
 
-        MissingSetting (78) if there is no key, or one is malformed.
+        Raises MissingSetting (78) if there is no key, or one is malformed.
         """
         keys, made = load_keys(environ, embedded_dir)
         return cls(keys, made, None if embedded_dir is None or is_set(environ) else embedded_dir / FILE_NAME)
 
     @classmethod
     def passing(cls, beside: Path | None = None, *, lost: bool = False) -> KeyRing:
-        """A ring of one key that is kept nowhere: for a dry run before the first apply makes one, and for one that is
-        `lost`, which encrypts nothing."""
+        """Returns a ring with one key that is stored nowhere: for a dry run before the first apply makes a key, and if
+        the key is `lost`, which encrypts nothing."""
         return cls((EncryptionKey(os.urandom(KEY_BYTES)),), None, beside, lost)
 
     def encrypt(self, secret: Secret, instance: str, table: str, column: str) -> str:
-        """The envelope of `secret` for this place, with a nonce of its own."""
+        """Returns the envelope of `secret` for this place, with a new nonce."""
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
         key = self._first()
@@ -80,8 +80,8 @@ class KeyRing:
         return f"{PREFIX}{key.id}:{base64.b64encode(nonce + sealed).decode()}"
 
     def decrypt(self, envelope: str, instance: str, table: str, column: str) -> Secret:
-        """The secret in an envelope. MissingSetting: `key_retired` where its key is not in the ring, `key_mismatch`
-        where it was sealed for another place, changed, or is malformed."""
+        """Returns the secret in an envelope. Raises MissingSetting `key_retired` if its key is not in the ring,
+        `key_mismatch` if it was sealed for another place, changed, or is malformed."""
         from cryptography.exceptions import InvalidTag
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -99,11 +99,11 @@ class KeyRing:
             raise _mismatch(where, f"does not decrypt with key {key_id}") from exc
 
     def fingerprint(self, secret: Secret, purpose: str) -> str:
-        """A keyed digest that tells whether a secret changed, and nothing else: `hmac:v1:<key id>:<hex>`."""
+        """Returns a keyed digest that only shows whether a secret has changed: `hmac:v1:<key id>:<hex>`."""
         return _fingerprint(self._first(), secret, purpose)
 
     def matches(self, fingerprint: str, secret: Secret, purpose: str) -> bool:
-        """Whether `fingerprint` was made of this secret with any key of the ring."""
+        """Whether `fingerprint` was made from this secret with any key of the ring."""
         parts = fingerprint.split(":")
         if len(parts) != _PARTS or not fingerprint.isascii():
             return False
@@ -119,7 +119,7 @@ class KeyRing:
         return self._first().id
 
     def is_current(self, text: str) -> bool:
-        """Whether an envelope or a fingerprint is made with the first key: if not, `key rotate` has work."""
+        """Whether an envelope or a fingerprint was made with the first key: if not, `key rotate` has work to do."""
         return read_key_id(text) == self.first_id
 
     def _first(self) -> EncryptionKey:
@@ -133,9 +133,9 @@ class KeyRing:
 
 
 def reread_ring(environ: Mapping[str, str], said: Callable[[str], None]) -> KeyRing:
-    """The ring of the keys that the environment names, its files read again when they change; for services.
+    """Returns the ring of the keys that the environment names, for services: it reads the files again if they change.
 
-    MissingSetting if there is no key, or one is malformed, at first.
+    Raises MissingSetting if there is no key, or one is malformed, at the first reading.
     """
     files = named_files(environ)
     return (
@@ -144,7 +144,7 @@ def reread_ring(environ: Mapping[str, str], said: Callable[[str], None]) -> KeyR
 
 
 class RereadRing(KeyRing):
-    """A key that is put in front encrypts from then on; one that is taken out decrypts no more."""
+    """A key that is put in front encrypts from then on; one that is removed no longer decrypts."""
 
     __slots__ = ("_source",)
     _source: Reread[tuple[EncryptionKey, ...]]
@@ -160,7 +160,7 @@ class RereadRing(KeyRing):
 
 
 def read_key_id(text: str) -> str | None:
-    """The id of the key that an envelope or a fingerprint was made with, as far as it can be read."""
+    """Returns the id of the key that an envelope or a fingerprint was made with, or None if it can't be read."""
     parts = text.split(":")
     known = text.startswith((PREFIX, FINGERPRINT_PREFIX)) and len(parts) == _PARTS
     return parts[2] if known and _is_key_id(parts[2]) else None
@@ -175,7 +175,7 @@ def is_envelope(text: str) -> bool:
 
 
 def _place(key_id: str, instance: str, table: str, column: str) -> bytes:
-    # JSON keeps the parts apart: no two places give the same text.
+    # JSON keeps the parts apart: no two places have the same text.
     return json.dumps([PREFIX, key_id, instance, table, column]).encode()
 
 
@@ -196,7 +196,7 @@ def _fingerprint(key: EncryptionKey, secret: Secret, purpose: str) -> str:
 
 
 def _retired(where: str, key_id: str, ring: KeyRing) -> MissingSetting:
-    # A key id out of a database is shown only where it looks like one.
+    # A key id from a database is shown only if it looks like one.
     shown = key_id if _is_key_id(key_id) else "that is no key id"
     given = ", ".join(key.id for key in ring.keys)
     said = f"{where} is encrypted with key {shown},"

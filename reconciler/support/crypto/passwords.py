@@ -1,4 +1,4 @@
-"""Hash and verify passwords with bcrypt, as the app stores them. Takes CPU for long: callers run it in threads."""
+"""Hash and verify passwords with bcrypt, as the app stores them. Needs much CPU time: callers run it in threads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DEFAULT_COST = 12
 
 
 def check_password(password: Secret, where: str) -> Secret:
-    """The password itself. MissingSetting, naming `where` it came from, if it must not be stored."""
+    """Returns the password itself. Raises MissingSetting, naming `where` it came from, if it must not be stored."""
     reason = unfit(password)
     if reason is not None:
         raise MissingSetting(f"{where}: {reason}", hint="choose another one")
@@ -21,7 +21,7 @@ def check_password(password: Secret, where: str) -> Secret:
 
 
 def hash_password(password: Secret, cost: int = DEFAULT_COST) -> str:
-    """A `$2b$` hash. ValueError if the password is `unusable`."""
+    """Returns a `$2b$` hash. Raises ValueError if the password is `unusable`."""
     reason = unusable(password)
     if reason is not None:
         raise ValueError(reason)
@@ -29,7 +29,7 @@ def hash_password(password: Secret, cost: int = DEFAULT_COST) -> str:
 
 
 def verify(password: Secret, hashed: str, most_cost: int = BCRYPT_MOST_COST) -> bool:
-    """Whether the hash ($2a$, $2b$, $2y$) is this password's. A malformed hash is nobody's; one of more than
+    """Whether the hash ($2a$, $2b$, $2y$) is this password's. A malformed hash never is; one with a higher cost than
     `most_cost` is not tried."""
     if unusable(password) is not None or (cost_of(hashed) or 0) > most_cost:
         return False

@@ -1,5 +1,5 @@
-"""Values against the schemas in `schemas/`: the verdict (`validate`) and its words (`messages`).
+"""Check values against the schemas in `schemas/`: the verdict (`validate`) and its words (`messages`).
 
-Not here: rules that a schema can't state (`manifest/rules`).
+Not here: rules that a schema can't express (`manifest/rules`).
 Start with `validate`.
 """

@@ -1,4 +1,4 @@
-"""Say in words what jsonschema found. Loaded only where something is wrong. Values are never repeated."""
+"""Say in words what jsonschema found. Imported only if something is wrong. Never repeats values."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from jsonschema.validators import extend
 from reconciler.model.json_pointer import escape
 
 _Error: TypeAlias = Any
-"""A jsonschema ValidationError; its stubs give every attribute as possibly unset."""
+"""A jsonschema ValidationError; its stubs declare every attribute as possibly unset."""
 
 MAX_ERRORS: Final = 1_000
 MAX_UNKNOWN: Final = 100
 
 _LIKE_A_KEY: Final = re.compile(r"[\w .,/@+-]+")
-"""What is quoted of a key that is not known: a line of another file, such as /etc/shadow, is none."""
+"""An unknown key is quoted only if it matches this: it might be a line of another file, such as /etc/shadow."""
 
 _DOLLAR: Final = re.compile(r"(?<!\\)\$")
 
@@ -41,7 +41,7 @@ _HINT_OF_MISPLACED = {
 
 
 class Violation(NamedTuple):
-    """`path` is like `queues/0/name`. `of_key`: it is the key that does not fit, not its value."""
+    """`path` is like `queues/0/name`. `of_key`: the key is wrong, not its value."""
 
     path: str
     message: str
@@ -50,7 +50,7 @@ class Violation(NamedTuple):
 
 
 def _pattern(_: object, pattern: str, instance: object, __: object) -> Iterator[ValidationError]:
-    """As ECMA-262 and jsonschema-rs have it: $ is the end of the text, not what precedes a last line break."""
+    """Like ECMA-262 and jsonschema-rs: $ is the end of the text, not the place before a last line break."""
     if isinstance(instance, str) and not re.search(_DOLLAR.sub(r"\\Z", pattern), instance):
         yield ValidationError("does not match")
 
@@ -59,7 +59,7 @@ _Validator = extend(Draft202012Validator, {"pattern": _pattern})  # type: ignore
 
 
 def word_errors(schema: Mapping[str, Any], data: Any) -> list[Violation]:
-    """All violations, sorted; of lists that are far too long, those at their beginning."""
+    """Returns all violations, sorted; for lists that are far too long, only those at their beginning."""
     found: set[Violation] = set()
     for candidate in (_shortened(data), data):
         for error in islice(_Validator(dict(schema)).iter_errors(candidate), MAX_ERRORS):
@@ -70,7 +70,7 @@ def word_errors(schema: Mapping[str, Any], data: Any) -> list[Violation]:
 
 
 def _shortened(value: Any) -> Any:
-    """The value with no list longer than one entry too many: words for more would take minutes."""
+    """Returns the value with long lists cut to one entry too many: words for more would take minutes."""
     match value:
         case dict():
             return {key: _shortened(item) for key, item in value.items()}
@@ -133,7 +133,7 @@ def _word_value(error: _Error) -> tuple[str, str]:  # noqa: PLR0911  one line a 
 
 
 def _word_pattern(text: str, schema: Mapping[str, Any]) -> str:
-    """Schemas of answers have no titles; their patterns ask for some text, without what no column holds."""
+    """Schemas of answers have no titles; their patterns ask for text, without characters that no column holds."""
     if "title" in schema:
         return f"is not a valid {_title(schema)}"
     if not text:
@@ -149,9 +149,9 @@ def _word_type(error: _Error) -> tuple[str, str]:
 
 
 def _word_choice(error: _Error, path: list[str | int]) -> Iterator[Violation]:
-    """The words of the alternative that was meant: the one whose type the value has."""
+    """Yields the words for the alternative that was meant: the one whose type the value has."""
     keys = [name for branch in error.validator_value for name in branch.get("required", ())]
-    if error.validator == "oneOf" and keys:  # of keys, not of shapes; another type is reported already
+    if error.validator == "oneOf" and keys:  # a choice of keys, not of shapes; a wrong type is reported already
         if isinstance(error.instance, dict):
             yield Violation(_join(path), f"needs exactly one of {', '.join(keys)}", _example(error.schema))
         return
@@ -203,7 +203,7 @@ def _example(schema: object, name: str = "") -> str:
 
 
 def json_word(value: Any) -> str:
-    """A schema's own value, as one would write it in YAML's flow style."""
+    """Returns a schema's own value, as one would write it in YAML's flow style."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {json_word(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):
@@ -224,7 +224,7 @@ def _title(schema: Mapping[str, Any]) -> str:
 
 def _misfit(words: str, value: object) -> str:
     if isinstance(value, float) and "a whole number" in words:
-        return f"must be {words}"  # a fraction is a number, so to say that it is one would not help
+        return f"must be {words}"  # "not a number" would be wrong for a fraction
     return f"must be {words}, not {_type_word(value)}"
 
 

@@ -1,7 +1,7 @@
 """Check values against the JSON Schemas in schemas/. Messages never repeat a value, only keys.
 
-jsonschema-rs gives the verdict on every run, at a hundredth of the time; jsonschema finds the words if it is "no"
-(decision 0004).
+jsonschema-rs decides on every run, in a hundredth of the time; if it says no, jsonschema finds the words (decision
+0004).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @cache
 def load_schema(name: str) -> Mapping[str, Any]:
-    """The schema `manifest`, `report`, `connect/status` …; `manifest#instance` is the part `$defs/instance` of it."""
+    """Returns the schema `manifest`, `report`, `connect/status` …; `manifest#instance` is its part `$defs/instance`."""
     base, _, part = name.partition("#")
     path = f"schemas/{base}.schema.json" if "/" in base else f"schemas/{base}.v1.schema.json"
     schema: Mapping[str, Any] = json.loads(read_text(path))
@@ -32,7 +32,7 @@ def load_schema(name: str) -> Mapping[str, Any]:
 
 
 def is_valid(schema_name: str, data: Any) -> bool:
-    """The verdict alone. NaN is no number, and a document that holds half of a surrogate pair is no document."""
+    """Returns only the verdict. NaN is not valid, and neither is a document with half of a surrogate pair."""
     try:
         return bool(_compiled(schema_name).is_valid(data)) and not _holds_half_pair(data)
     except UnicodeEncodeError:  # in a key
@@ -40,18 +40,18 @@ def is_valid(schema_name: str, data: Any) -> bool:
 
 
 def problems(schema_name: str, data: Any) -> list[Violation]:
-    """All that is wrong, sorted by path; empty if the value is valid, and only there."""
+    """Returns all that is wrong, sorted by path; empty only if the value is valid."""
     if is_valid(schema_name, data):
         return []
     from reconciler.support.json_schema.messages import Violation, word_errors
 
-    # Where the two differ the refusal stands: what has no words is not therefore valid.
+    # If the two libraries differ, the value is refused all the same, even if there are no words for it.
     return word_errors(load_schema(schema_name), data) or [Violation("", "does not fit the schema")]
 
 
 def first_problem(schema_name: str, data: Any, may_be_shown: Callable[[str], bool] = lambda _: False) -> str:
-    """One sentence for logs and reports, "" where the value is valid. Keys that the schema does not name are masked,
-    but for those that may be shown."""
+    """Returns one sentence for logs and reports, or "" if the value is valid. Masks keys that the schema does not name,
+    except those that may be shown."""
     found = problems(schema_name, data)
     if not found:
         return ""
