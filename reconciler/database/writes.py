@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, field, replace
+from dataclasses import field, replace
 from datetime import UTC
 from typing import Any, LiteralString
 from uuid import uuid4
@@ -99,7 +99,7 @@ def build_statements(writes: Writes, scope: Scope) -> list[Statement]:
     if writes.audit:
         found.append((query("record", "audit"), {"entries": Json([_entry(entry) for entry in writes.audit])}))
     if writes.audit_key:
-        found.append((query("record", "audit_key"), asdict(writes.audit_key)))
+        found.append((query("record", "audit_key"), flat(writes.audit_key)))
     if writes.check:
         found.append((_check_statement(writes.check, scope), {**named, **flat(writes.check)}))
     if writes.prune_audit is not None:
@@ -243,4 +243,4 @@ def _adapted(row: RowWrite) -> dict[str, Any]:
 
 
 def _entry(entry: AuditEntry) -> dict[str, Value]:
-    return {**asdict(entry), "at": entry.at.astimezone(UTC).isoformat()}
+    return {**flat(entry), "at": entry.at.astimezone(UTC).isoformat()}
