@@ -18,6 +18,7 @@ from reconciler.model.records import dataclass
 TIMEOUT_S: Final = 60
 _LINK: Final = "120000"
 _FILES: Final = ("100644", "100755", _LINK)
+_NO_NAMES: Final = frozenset({b"", b".", b".."})
 _OF_A_HOOK: Final = frozenset({"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX"})
 """Variables that git sets when it runs a hook; they would make git use another folder than the given one."""
 
@@ -73,13 +74,19 @@ def _unreadable(folder: Path, complaint: str) -> UsageError:
 def extract(commit: Commit, folder: str, wanted: Callable[[str], bool], target: Path) -> None:
     """Write the `wanted` files below `folder` (relative to the top, "" for all), or the single file of that name, into
     `target`, by their paths from the top. A link is replaced by the file that it leads to within the commit; one that
-    leads elsewhere is left out."""
+    leads elsewhere is left out, and so are names that git itself would not check out. Raises FivrecError if one can't
+    be written."""
     blobs = [blob for blob in _list(commit, folder) if wanted(blob.path)]
     for blob, content in zip(blobs, _contents(commit, blobs), strict=True):
         if content is not None:
             path = target / blob.path
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+            except OSError as exc:
+                raise FivrecError(
+                    f"{blob.path[:200]} of {commit.id[:12]} could not be written to a temporary folder: {exc.strerror}"
+                ) from exc
 
 
 def _list(commit: Commit, folder: str) -> Iterator[_Blob]:
@@ -93,7 +100,8 @@ def _list(commit: Commit, folder: str) -> Iterator[_Blob]:
         if entry:
             facts, _, path = entry.partition(b"\t")
             mode, _, found = facts.decode("ascii").split(" ")
-            if mode in _FILES and b"\n" not in path:
+            # A commit is the word of whoever made it: a clone takes one whose names lead out of its tree.
+            if mode in _FILES and b"\n" not in path and _NO_NAMES.isdisjoint(path.split(b"/")):
                 yield _Blob(str(PurePosixPath(folder, os.fsdecode(path))), mode, found)
 
 

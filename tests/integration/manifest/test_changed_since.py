@@ -12,7 +12,7 @@ import pytest
 from reconciler.manifest.changed_since import Changed, Inputs, changed_since
 from reconciler.manifest.loader import load_manifests
 from reconciler.manifest.selection import select
-from reconciler.model.errors import UsageError
+from reconciler.model.errors import FivrecError, UsageError
 from tests.support.company import git
 
 
@@ -188,6 +188,47 @@ def test_links_are_followed_within_the_commit_only(repository: Repository, tmp_p
     found, names, gone = repository.changed(first)
     assert found.unreadable is None
     assert (names, gone) == (["a"], [])  # nobody can say what stood outside: it counts as changed
+
+
+def hostile_commit(repository: Repository, *entries: tuple[str, str, str]) -> str:
+    """A commit whose folder `manifests` has entries that git itself would not add; a clone takes it."""
+
+    def tree(*entries: tuple[str, str, str]) -> str:
+        written = b"".join(f"{mode} {name}\0".encode() + bytes.fromhex(found) for mode, name, found in entries)
+        words = ["git", "hash-object", "-w", "-t", "tree", "--stdin", "--literally"]
+        return (
+            subprocess.run(words, input=written, cwd=repository.folder, capture_output=True, check=True)
+            .stdout.decode()
+            .strip()
+        )
+
+    made = tree(("40000", "manifests", tree(*entries)))
+    return repository.git("commit-tree", made, "-p", "HEAD", "-m", "hostile")
+
+
+def test_no_name_of_a_commit_leads_out_of_the_temporary_folder(repository: Repository, tmp_path: Path) -> None:
+    three(repository)
+    blob = repository.git("rev-parse", "HEAD:manifests/a.yaml")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    up = "../" * 20
+    evil = [("100644", f"{lead}{outside}/{name}.yaml", blob) for lead, name in (("", "x"), (up, "y"), (f"d/{up}", "z"))]
+    found = hostile_commit(repository, *evil, ("100644", "a.yaml", blob))
+    for path in ("manifests", "", "manifests/a.yaml"):
+        assert repository.changed(found, path)[1] == (["b", "c"] if path != "manifests/a.yaml" else [])
+    assert list(outside.iterdir()) == []
+
+
+def test_a_commit_that_no_folder_can_hold_is_named(repository: Repository) -> None:
+    three(repository)
+    blob = repository.git("rev-parse", "HEAD:manifests/a.yaml")
+    folder = repository.git("rev-parse", "HEAD:manifests")
+    for entries in (
+        (("100644", f"{'x' * 300}.yaml", blob),),
+        (("100644", "a.yaml", blob), ("40000", "a.yaml", folder)),
+    ):
+        with pytest.raises(FivrecError, match="could not be written to a temporary folder"):
+            repository.changed(hostile_commit(repository, *entries))
 
 
 @pytest.mark.parametrize("path", ["current", "current/a.yaml", "a.yaml", "r2/../current"])
