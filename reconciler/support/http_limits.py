@@ -78,7 +78,8 @@ class LimitedProtocol(H11Protocol):
                 begun = self.timeout_keep_alive_task is None
                 self._limit(*(("head", HEAD_S) if begun else ("", 0)))
             case h11.SEND_BODY:
-                self.waiting_since = None
+                if self._part != "body":
+                    self.waiting_since = self.loop.time()
                 self._limit("body", BODY_S)
             case _:
                 self.waiting_since = None

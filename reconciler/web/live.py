@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import field
 
@@ -14,6 +15,7 @@ from reconciler.engine.run import Run
 from reconciler.model.errors import FivrecError
 from reconciler.model.records import dataclass
 from reconciler.model.types import Desired
+from reconciler.support.acceptor import connection_limit
 from reconciler.support.cancellation import end_task
 from reconciler.support.places import ask_each
 from reconciler.web.operations import read_mark
@@ -44,14 +46,20 @@ class Watcher:
     ended: bool = False
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
+    def end(self) -> None:
+        self.ended = True
+        self.news.set()
+
 
 @dataclass(slots=True)
 class Live:
-    """Looks only while somebody watches, and only at what is watched."""
+    """Looks only while somebody watches, and only at what is watched. `most`: streams at once; the other half of the
+    connections is for pages and calls."""
 
     run: Run
     instances: Mapping[str, Desired]
-    _watchers: set[Watcher] = field(default_factory=set)
+    most: int = field(default_factory=lambda: connection_limit() // 2)
+    _watchers: dict[Watcher, None] = field(default_factory=dict)
     _marks: dict[str, str] = field(default_factory=dict)
     _task: asyncio.Task[None] | None = None
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
@@ -84,7 +92,8 @@ class Live:
         ends when `counts` says that the session is over, or when `end` names it; nothing is sent after that.
         """
         watcher = Watcher(instances, session)
-        self._watchers.add(watcher)
+        self._watchers[watcher] = None
+        self._make_room()
         if self._task is None:
             self._task = asyncio.create_task(self._look())
         try:
@@ -94,7 +103,7 @@ class Live:
             async for text in self._news(watcher, counts):
                 yield text
         finally:
-            self._watchers.discard(watcher)
+            del self._watchers[watcher]
 
     async def _news(self, watcher: Watcher, counts: Callable[[], Awaitable[bool]]) -> AsyncIterator[bytes]:
         clock = asyncio.get_running_loop().time
@@ -111,12 +120,18 @@ class Live:
                 pinged = clock()
                 yield b": still here\n\n"
 
+    def _make_room(self) -> None:
+        """If there are too many streams, end the oldest of the instances with the most, so that no one keeps others out."""
+        going_on = [watcher for watcher in self._watchers if not watcher.ended]
+        if len(going_on) > self.most:
+            ((crowd, _),) = Counter(watcher.instances for watcher in going_on).most_common(1)
+            next(watcher for watcher in going_on if watcher.instances == crowd).end()
+
     def end(self, session: str) -> None:
         """End the streams of a session that was signed out."""
         for watcher in self._watchers:
             if watcher.session == session:
-                watcher.ended = True
-                watcher.news.set()
+                watcher.end()
 
     def stop(self) -> None:
         """End all streams: the server stops."""

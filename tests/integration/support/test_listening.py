@@ -134,11 +134,14 @@ def test_a_request_that_takes_long_and_a_next_one_are_answered() -> None:
             client.sendall(whole % b"healthz")
 
 
-def test_a_newcomer_takes_the_place_of_the_slowest(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "sent", [b"GET / HTTP/1.1\r\n", b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nbody"]
+)
+def test_a_newcomer_takes_the_place_of_the_slowest(sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(acceptor, "connection_limit", lambda: 4)
     with running(App()) as (port, log), ExitStack() as stack:
-        slow = [stack.enter_context(opened(port, b"GET / HTTP/1.1\r\n")) for _ in range(40)]
-        assert get(port) == b"HTTP/1.1 200 OK"
+        slow = [stack.enter_context(opened(port, sent)) for _ in range(40)]
+        assert get(port, "/other") == b"HTTP/1.1 200 OK"
         assert all_of(slow[0]) == b""
     assert log.getvalue() == "as many connections are open as the limit allows: the slowest are closed for new ones\n"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -276,7 +276,28 @@ async def test_who_goes_away_is_forgotten_and_nobody_looks_any_more(
         await anext(stream)
         await until(lambda: INSTANCE in live._marks)
     await until(lambda: live._task is None)
-    assert (live._watchers, live._marks) == (set(), {})
+    assert (live._watchers, live._marks) == ({}, {})
+
+
+async def test_streams_of_one_instance_keep_no_other_out(site: Served) -> None:
+    live = Live(site.service.run, {}, most=3)
+    async with AsyncExitStack() as stack:
+
+        async def opened(name: str) -> AsyncIterator[bytes]:
+            stream = await stack.enter_async_context(aclosing(live.events(frozenset({name}))))
+            assert b"retry" in await anext(stream)
+            return stream
+
+        first, other, *rest = [await opened(name) for name in ("a", "b", "a", "a")]
+        with pytest.raises(StopAsyncIteration):
+            await asyncio.wait_for(anext(first), 30)
+        assert [watcher.ended for watcher in live._watchers] == [False, False, False]
+        waiting = [asyncio.ensure_future(anext(stream)) for stream in (other, *rest)]
+        await asyncio.sleep(0.1)
+        assert [task.done() for task in waiting] == [False, False, False]
+        live.stop()
+        assert [type(end) for end in await asyncio.gather(*waiting, return_exceptions=True)] == [StopAsyncIteration] * 3
+    await live.aclose()
 
 
 async def stream_of(site: Served) -> tuple[asyncio.Queue[bytes], asyncio.Task[None]]:
