@@ -158,7 +158,8 @@ def test_a_stale_plan_stops_says_what_moved_and_is_made_again(host: Host) -> Non
 
 
 def test_a_run_by_hand_that_is_repeated_later_takes_nothing_back(firm: Company, tmp_path: Path) -> None:
-    """GitHub re-runs the commit of that time; GitLab keeps outdated deployments back by itself."""
+    """GitHub re-runs the commit of that time; GitLab keeps outdated deployments back itself, by the settings that the
+    recipe names."""
     host = GitHub(firm, tmp_path / "host")
     old = firm.desk.git("rev-parse", "origin/main")
     assert set(host.on_main("hand").ends.values()) == {0}
@@ -166,9 +167,42 @@ def test_a_run_by_hand_that_is_repeated_later_takes_nothing_back(firm: Company, 
     host.pull("rename", number=1)
     assert set(host.merge("rename").ends.values()) == {0}
     firm.pipeline.clone.git("checkout", "-q", "--detach", old)
-    repeated = host.run("hand", old, 0)
+    repeated = host.run("hand", old, 0, attempt=2)
     assert repeated.ends == {"plan": 0, "apply": 1}, repeated.output
     assert "main has moved on since" in repeated.output
+    assert names(host) == ["Depois", "Antes"]
+
+
+def test_a_failed_merge_that_is_run_again_brings_back_nothing_reverted(firm: Company, tmp_path: Path) -> None:
+    """The plan fits: the databases are as they were when it was made."""
+    host = GitHub(firm, tmp_path / "host")
+    propose(firm, "rename", alfa="Depois")
+    host.pull("rename", number=1)
+    firm.let_in("alfa", allowed=False)
+    failed = host.merge("rename")
+    assert failed.ends == {"apply": 1}, failed.output
+    merged = firm.desk.git("rev-parse", "origin/main")
+    firm.let_in("alfa", allowed=True)
+    firm.pipeline.clone.git("checkout", "-q", "--detach", merged)
+    propose(firm, "revert", alfa="Antes")
+    host.pull("revert", number=2)
+    assert host.merge("revert").ends == {"apply": 0}
+    firm.pipeline.clone.git("checkout", "-q", "--detach", merged)
+    repeated = host.run("merge", merged, 0, attempt=2)
+    assert repeated.ends == {"apply": 1}, repeated.output
+    assert "main has moved on since" in repeated.output
+    assert names(host) == ["Antes", "Antes"]
+
+
+def test_a_merge_that_failed_is_run_again(firm: Company, tmp_path: Path) -> None:
+    host = GitHub(firm, tmp_path / "host")
+    propose(firm, "rename", alfa="Depois")
+    host.pull("rename", number=1)
+    firm.let_in("alfa", allowed=False)
+    assert host.merge("rename").ends == {"apply": 1}
+    firm.let_in("alfa", allowed=True)
+    repeated = host.run("merge", host.clone_at("main"), 0, attempt=2)
+    assert repeated.ends == {"apply": 0}, repeated.output
     assert names(host) == ["Depois", "Antes"]
 
 

@@ -19,7 +19,7 @@ class GitHub(Host):
     recipe = ROOT / "docs/recipes/github/fivrec.yml"
     programs = ("gh",)
 
-    def run(self, event: Event, commit: str, number: int, *, fork: bool = False) -> Ran:
+    def run(self, event: Event, commit: str, number: int, *, fork: bool = False, attempt: int = 1) -> Ran:
         ran = Ran()
         filters = (
             (self.document[True][EVENTS[event]] or {}) if event in ("pull", "merge") else {}
@@ -29,6 +29,7 @@ class GitHub(Host):
         self.runs = getattr(self, "runs", 0) + 1
         values: dict[str, Any] = defaultdict(str) | {
             "github.event_name": EVENTS[event],
+            "github.run_attempt": attempt,
             "github.ref": f"refs/pull/{number}/merge" if event == "pull" else "refs/heads/main",
             "github.sha": commit,
             "github.repository": "empresa/clients",
