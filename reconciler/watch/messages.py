@@ -17,6 +17,10 @@ from reconciler.planning.status_check import AlertName, problem
 from reconciler.support.log import EventLog, Level, counted
 from reconciler.watch.instance_state import InstanceState, find_trouble
 
+STUCK = 6
+"""After so many failures in a row, some half a minute, whoever holds the instance is no run that ends soon: anything
+in the database can hold its lock, for ever."""
+
 
 def say_end(log: EventLog, one: InstanceState, report: InstanceReport, *, report_only: bool = False) -> None:
     """Log the end of a turn, and note its trouble. `report_only`: changes were found, but not made."""
@@ -29,7 +33,9 @@ def say_end(log: EventLog, one: InstanceState, report: InstanceReport, *, report
 
 def _say_trouble_or_end(log: EventLog, one: InstanceState, report: InstanceReport) -> None:
     if report.outcome == "busy" and report.error is not None:  # trouble neither begins nor ends
-        log.debug("reconcile", report.error.message, instance=report.instance, error=report.error.code)
+        level = Level.DEBUG if one.failures < STUCK else Level.WARNING
+        said = f"⏳ {report.error.message}"
+        log.event(level, "reconcile", said, instance=report.instance, error=report.error.code)
         return
     trouble, before = find_trouble(report), one.trouble
     one.trouble = trouble

@@ -124,6 +124,15 @@ def test_what_keeps_a_turn_from_being_whole_is_said(
     assert [json.loads(line)["error"] for line in log.getvalue().splitlines()] == said
 
 
+def test_an_instance_that_stays_busy_is_said() -> None:
+    log, one = io.StringIO(), fresh(3600.0)
+    held = replace(report("busy", turned=None), exit_code=4, error=ErrorInfo("busy", "another run holds a"))
+    for _ in range(8):
+        one.end(held, 1000.0)
+        say_end(EventLog(log, "json"), one, held)
+    assert [json.loads(line)["level"] for line in log.getvalue().splitlines()] == ["warning"] * 3
+
+
 @pytest.mark.parametrize(
     ("outcome", "code", "soon"),
     [
