@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import getpass
-import subprocess
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
+from reconciler.manifest.git import find_head
 from reconciler.planning.audit import Actor
 
+_COMMIT: Final = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 CI_VARIABLES = ("GITHUB_ACTOR", "GITLAB_USER_LOGIN", "BUILD_REQUESTEDFOR", "CIRCLE_USERNAME", "BUILDKITE_BUILD_CREATOR")
 
 
@@ -35,27 +38,22 @@ def find_commit(paths: Sequence[str]) -> str | None:
 
 
 def _head(git: Path, top: Path) -> str | None:
-    """HEAD from its ref's file; asks git itself if refs are packed or .git is a file (worktrees)."""
+    """HEAD from its ref's file; asks git itself if that holds no commit (packed refs, worktrees, a ref to a ref)."""
     try:
-        head = (git / "HEAD").read_text(encoding="ascii").strip()
-        if not head.startswith("ref: "):
-            return head
-        return (git / head.removeprefix("ref: ")).read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError):
-        return _ask_git(top)
+        head = _line(git, "HEAD")
+        if head.startswith("ref: "):
+            head = _line(git, head.removeprefix("ref: "))
+    except (OSError, ValueError):
+        head = ""
+    return head if _COMMIT.fullmatch(head) else find_head(top)
 
 
-def _ask_git(top: Path) -> str | None:
-    try:
-        asked = subprocess.run(
-            ["git", "-C", str(top), "rev-parse", "HEAD"],  # noqa: S607 (git as the user has it)
-            capture_output=True,
-            check=False,
-            timeout=5,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return asked.stdout.decode("ascii", "replace").strip() or None if asked.returncode == 0 else None
+def _line(git: Path, name: str) -> str:
+    """Raises OSError or ValueError if it can't be read or is elsewhere: a .git above may be another user's, who must not
+    choose a file that is recorded."""
+    path = (git / name).resolve()
+    path.relative_to(git.resolve())
+    return path.read_text(encoding="ascii").strip() if path.is_file() else ""
 
 
 def _user() -> str:

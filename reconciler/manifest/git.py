@@ -16,6 +16,7 @@ from reconciler.model.errors import FivrecError, UsageError
 from reconciler.model.records import dataclass
 
 TIMEOUT_S: Final = 60
+HEAD_TIMEOUT_S: Final = 5
 _LINK: Final = "120000"
 _FILES: Final = ("100644", "100755", _LINK)
 _NO_NAMES: Final = frozenset({b"", b".", b".."})
@@ -44,6 +45,15 @@ class _Answer:
 
     out: bytes
     complaint: str = ""
+
+
+def find_head(folder: Path) -> str | None:
+    """The full name of the commit that is checked out; None if git does not say."""
+    try:
+        asked = _git(folder, "rev-parse", "--verify", "HEAD^{commit}", timeout_s=HEAD_TIMEOUT_S)
+    except FivrecError:
+        return None
+    return asked.out.decode("ascii").strip() or None
 
 
 def find_commit(folder: Path, revision: str) -> Commit:
@@ -143,7 +153,7 @@ def _must(top: Path, *words: str, given: bytes = b"") -> bytes:
     return answer.out
 
 
-def _git(folder: Path, *words: str, given: bytes = b"") -> _Answer:
+def _git(folder: Path, *words: str, given: bytes = b"", timeout_s: float = TIMEOUT_S) -> _Answer:
     environ = {name: value for name, value in os.environ.items() if name not in _OF_A_HOOK}
     environ |= {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
     try:
@@ -153,12 +163,12 @@ def _git(folder: Path, *words: str, given: bytes = b"") -> _Answer:
             env=environ,
             capture_output=True,
             check=False,
-            timeout=TIMEOUT_S,
+            timeout=timeout_s,
         )
     except FileNotFoundError as exc:
         raise UsageError("git is not installed", hint="--changed-since needs it") from exc
     except (OSError, subprocess.TimeoutExpired) as exc:
-        raise FivrecError(f"git {words[0]} gave no answer within {TIMEOUT_S} s") from exc
+        raise FivrecError(f"git {words[0]} gave no answer within {timeout_s:g} s") from exc
     if asked.returncode == 0:
         return _Answer(asked.stdout)
     said = asked.stderr.decode("utf-8", "replace").strip().partition("\n")[0].removeprefix("fatal: ")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from reconciler.manifest.actor import find_actor
+from tests.support.company import git
 
 
 @pytest.mark.parametrize(
@@ -19,3 +23,54 @@ from reconciler.manifest.actor import find_actor
 )
 def test_the_actor_is_named_in_text_that_can_be_stored(given: str | None, environ: dict[str, str], name: str) -> None:
     assert find_actor(given, ("-",), environ).name == name
+
+
+def commit_of(folder: Path) -> str | None:
+    return find_actor("Zé", (str(folder),), {}).git_commit
+
+
+def test_the_commit_is_the_one_checked_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a branch, detached, by a ref to a ref, packed, in a work tree of its own, in a hook of another repository."""
+    top, other = tmp_path / "top", tmp_path / "other"
+    for folder in (other, top):
+        git(tmp_path, "init", "-q", "-b", "main", str(folder))
+        assert commit_of(folder) is None
+        git(folder, "commit", "-q", "--allow-empty", "-m", folder.name)
+    head = git(top, "rev-parse", "HEAD")
+    monkeypatch.setenv("GIT_DIR", str(other / ".git"))
+    assert commit_of(top) == head
+    monkeypatch.delenv("GIT_DIR")
+    git(top, "symbolic-ref", "refs/heads/alias", "refs/heads/main")
+    git(top, "symbolic-ref", "HEAD", "refs/heads/alias")
+    git(top, "worktree", "add", "-q", "--detach", str(tmp_path / "beside"))
+    monkeypatch.setenv("GIT_DIR", str(other / ".git"))
+    assert (commit_of(top), commit_of(tmp_path / "beside")) == (head, head)
+    monkeypatch.delenv("GIT_DIR")
+    git(top, "symbolic-ref", "HEAD", "refs/heads/main")
+    git(top, "pack-refs", "--all")
+    monkeypatch.setenv("GIT_DIR", str(other / ".git"))
+    assert commit_of(top) == head
+
+
+@pytest.mark.parametrize("content", ["a-key-of-43-characters-in-base64-or-the-like", "ab" * 32])
+@pytest.mark.parametrize("how", ["ref", "absolute", "link", "head"])
+def test_no_other_file_is_recorded_as_a_commit(content: str, how: str, tmp_path: Path) -> None:
+    """A folder above may be writable for others, as /tmp is: whoever makes a .git there chooses what it says."""
+    secret, made = tmp_path / "key", tmp_path / "shared/.git"
+    secret.write_text(content)
+    (made / "refs/heads").mkdir(parents=True)
+    (made.parent / "work").mkdir()
+    said = {"ref": "ref: ../../key", "absolute": f"ref: {secret}"}.get(how, "ref: refs/heads/main")
+    (made / "HEAD").write_text(said)
+    if how == "link":
+        (made / "refs/heads/main").symlink_to(secret)
+    if how == "head":
+        (made / "HEAD").unlink()
+        (made / "HEAD").symlink_to(secret)
+    assert commit_of(made.parent / "work") is None
+
+
+def test_a_head_that_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    os.mkfifo(tmp_path / ".git/HEAD")
+    assert commit_of(tmp_path) is None
