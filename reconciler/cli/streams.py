@@ -12,9 +12,14 @@ from collections.abc import Callable
 from typing import Any, TextIO
 
 _COMMAND = re.compile(r"##(?=\w*\[)")
-"""What the runners of GitHub, Azure and TeamCity look for in a line: ##[, ##vso[, ##teamcity[. fivrec's own is
-::error."""
+"""What the runners of GitHub, Azure and TeamCity look for in a line: ##[, ##vso[, ##teamcity[."""
 _HARMLESS = r"#\\u0023"  # an escape that both JSON parsers and people can read
+_AT_THE_START = re.compile(
+    r"((?:^|\r)[^\S\n]*):(?=:(?:(?:add|remove|set|save|stop|internal)-[a-z-]+|debug|echo|endgroup|group"
+    r"|(?:error|notice|warning)(?! title=fivrec ))[ :])",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""What GitHub's runner looks for at the start of a line, after white space. fivrec's own commands have a title."""
 
 
 _UNSEEN = re.compile(
@@ -59,7 +64,8 @@ class HarmlessWrite:
 
     def __call__(self, text: str) -> int:
         try:
-            self._write(_COMMAND.sub(_HARMLESS, text))
+            shown = _COMMAND.sub(_HARMLESS, text)
+            self._write(_AT_THE_START.sub(r"\1\\u003a", shown) if "::" in shown else shown)
         except OSError as exc:
             if self._matters:
                 raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 
 from reconciler.cli.reading_commands import write_table
 from reconciler.cli.render.markdown import fenced
-from reconciler.cli.streams import json_text
+from reconciler.cli.streams import HarmlessWrite, json_text
 from tests.support.cli_process import ROOT
 
 MANIFEST = """\
@@ -75,6 +76,35 @@ def test_no_pipeline_finds_a_command_in_what_is_printed(tmp_path: Path) -> None:
         assert "##teamcity[" not in printed
     document = json.loads(run("validate", "##[group]m.yaml", "-o", "json", cwd=tmp_path).stdout)
     assert {problem["path"] for problem in document["problems"]} == {"##[group]m.yaml"}
+
+
+def test_no_line_that_is_printed_begins_with_a_command(tmp_path: Path) -> None:
+    (tmp_path / "::error::.yaml").write_text(MANIFEST)
+    assert run("validate", "::error::.yaml", cwd=tmp_path).stdout == b"\\u003a:error::.yaml: ok (1 instance)\n"
+    written = io.StringIO()
+    write = HarmlessWrite(written)
+    evil = (
+        " ::set-output name=x::y\n+ ::error::z\n\u2003::Add-Mask::z\nx\r::stop-commands::t\n::text AS x\n a::error::\n"
+    )
+    own = "::error title=fivrec apply%3A a failed,file=m.yaml,line=1::[guard] 1 queue row would be removed\n"
+    assert write(evil + own) == len(evil + own)
+    harmless = "\\u003a:"
+    shown = (
+        f" {harmless}set-output name=x::y\n+ ::error::z\n\u2003{harmless}Add-Mask::z\nx\r{harmless}stop-commands::t\n"
+    )
+    assert written.getvalue() == f"{shown}::text AS x\n a::error::\n{own}"
+
+
+def test_what_is_formatted_is_printed_as_it_is() -> None:
+    text = MANIFEST + "labels: {x: 'a ##[x]'}  # ##[x]\n"
+    done = subprocess.run(
+        [sys.executable, "-m", "reconciler", "fmt", "-"],
+        input=text.encode(),
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        check=True,
+    )
+    assert b"labels: {x: 'a ##[x]'}  # ##[x]\n" in done.stdout
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
