@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import field
 from typing import Any
 
-from reconciler.model.names import cut, first_of
+from reconciler.model.names import cut, first_of, printable
 from reconciler.model.records import dataclass
 from reconciler.model.types import Value
 from reconciler.planning.schedule import retry_delay
@@ -311,7 +311,9 @@ def _names(group: Sequence[Record]) -> list[str]:
 
 
 def _line(group: Sequence[Record]) -> str:
-    names, message = _names(group), cut(str(group[-1]["message"]), MOST_CHARACTERS)
+    """Further lines of a message stand behind white space, so that none looks like an alert of its own."""
+    message = "\n  ".join(map(printable, str(group[-1]["message"]).split("\n")))
+    names, message = _names(group), cut(message, MOST_CHARACTERS)
     if not names:
         return message
     if len(names) == 1:

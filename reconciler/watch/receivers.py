@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any, Protocol
@@ -25,6 +26,7 @@ from reconciler.support.network import USUAL_PORTS, Endpoint
 
 POST_S = 10.0
 MOST_READ = 64 * 1024
+_MENTION = re.compile(r"(?<!\w)@(?=(?:all|channel|everyone|group|here)\b)", re.IGNORECASE)
 _AGAIN = frozenset({408, 425, 429})
 _UNREACHABLE = "Fi.V Connect can't be reached: "
 
@@ -72,7 +74,7 @@ class Webhook:
     async def _posted(self, client: httpx.AsyncClient, document: dict[str, Value]) -> Answer:
         """The status decides, whatever happens to the body."""
         deadline = asyncio.get_running_loop().time() + POST_S
-        request = client.build_request("POST", self.url.reveal(), json=document)
+        request = client.build_request("POST", self.url.reveal(), json=for_slack(document))
         async with asyncio.timeout_at(deadline):
             answer = await client.send(request, stream=True)
         with suppress(TimeoutError, ConnectFault, httpx.HTTPError, OSError):
@@ -83,6 +85,13 @@ class Webhook:
         again = answer.status_code in _AGAIN or answer.is_server_error
         where = " (a redirect, which is not followed)" if answer.is_redirect else ""
         return Answer(taken=False, again=again, why=f"it answered {answer.status_code}{where}")
+
+
+def for_slack(document: dict[str, Value]) -> dict[str, Value]:
+    """Names in the `text` may be those of any role of a database: they call nobody (`<!channel>`, `@here`) and link to
+    nothing (`<https://…|…>`)."""
+    text = str(document["text"]).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return {**document, "text": _MENTION.sub("@\u200b", text)}
 
 
 async def _read_some(answer: httpx.Response) -> None:
@@ -158,9 +167,10 @@ class AppriseReceiver:
     async def post(self, document: dict[str, Value]) -> Answer:
         text = str(document["text"])
         kind = self._types.WARNING if document.get("level") != "info" else self._types.INFO
+        said = {"body": _MENTION.sub("@\u200b", text), "title": "fivrec", "notify_type": kind, "body_format": "text"}
         try:
             async with asyncio.timeout(POST_S):
-                taken = await asyncio.to_thread(self._service.notify, body=text, title="fivrec", notify_type=kind)
+                taken = await asyncio.to_thread(self._service.notify, **said)
         except TimeoutError:
             return Answer(taken=False, again=True, why=f"not sent within {POST_S:g} s")
         except Exception as exc:  # noqa: BLE001 (a plug-in's fault; its text may hold the URL)

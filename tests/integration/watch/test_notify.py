@@ -565,6 +565,29 @@ async def test_a_name_that_is_not_utf8_holds_no_alert_back() -> None:
     assert (notifier.waiting, posted["text"].splitlines()[0]) == (0, "m/caf\\udce9.yaml is broken")
 
 
+async def test_names_in_a_post_call_nobody_and_look_like_no_other_alert() -> None:
+    heads: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await _read_post(reader))
+        writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = check_url(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
+    notifier = Notifier((Webhook(url, PinnedTransport()),), quiet())
+    name = "queue/<!channel> <https://evil.example|unlock> @here a@all.com\x1b\u202e\nb: ✅ recovered & paid"
+    notifier.hear(alert("a", "drift_repaired", message=name))
+    await notifier.flush()
+    server.close()
+    (posted,) = [json.loads(head) for head in heads]
+    assert posted["text"] == (
+        "a: queue/&lt;!channel&gt; &lt;https://evil.example|unlock&gt; @\u200bhere a@all.com\\x1b\\u202e\n"
+        "  b: ✅ recovered &amp; paid"
+    )
+    assert posted["alerts"][0]["message"] == name
+
+
 BODIES = {
     "never ends": b"Content-Length: 9\r\n\r\n",
     "is cut off": b"Content-Length: 9\r\n\r\nabc",
@@ -623,10 +646,12 @@ async def test_apprise_sends_what_it_knows_and_hides_its_own_words(capfd: pytest
     port = server.sockets[0].getsockname()[1]
     receiver = AppriseReceiver(Secret(f"json://user:hunter2@127.0.0.1:{port}/hook"))
     assert await receiver.post(document([alert("client-a")])) == Answer(taken=True)
+    mail = AppriseReceiver(Secret(f"json://127.0.0.1:{port}/hook?format=html"))  # a mail is HTML, say
+    assert await mail.post(document([alert("<i>"), alert("b", "overdue")])) == Answer(taken=True)
     server.close()
-    assert [(body["title"], body["message"], body["type"]) for body in bodies] == [
-        ("fivrec", "client-a: suspended!", "warning")
-    ]
+    first, second = bodies
+    assert (first["title"], first["message"], first["type"]) == ("fivrec", "client-a: suspended!", "warning")
+    assert (second["message"].startswith("&lt;i&gt;:"), "<br" in second["message"]) == (True, True)
     failed = await receiver.post(document([alert("client-a")]))
     assert failed == Answer(False, True, "Apprise could not send it")
     with pytest.raises(UsageError, match="not a URL that Apprise knows"):
