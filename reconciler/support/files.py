@@ -7,10 +7,13 @@ import os
 import secrets
 import stat
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from reconciler.model.errors import FivrecError
+
+WORK_FOLDER: Final = ".fivrec"
 
 
 def make_parent_folder(path: str) -> None:
@@ -20,6 +23,14 @@ def make_parent_folder(path: str) -> None:
     except OSError as exc:
         reason = os.strerror(exc.errno or 0).lower()
         raise FivrecError(f"the folder of {path} cannot be made: {reason}", hint="check the folders above it") from exc
+
+
+def keep_out_of_git(folder: Path) -> None:
+    """`git add -A` leaves out all that is in `.fivrec`: keys, passwords, an embedded database. No other folder gets a
+    .gitignore, nor one that has its own."""
+    if folder.name == WORK_FOLDER:
+        with suppress(OSError), Path(folder, ".gitignore").open("x", encoding="ascii") as file:
+            file.write("*\n")
 
 
 def replace_text(path: str, text: str, *, exclusive: bool = False) -> None:

@@ -15,6 +15,7 @@ from reconciler.database.embedded.binaries import Binaries, copied_for_others
 from reconciler.database.embedded.pointer import find_data_elsewhere, point_elsewhere
 from reconciler.model.errors import FivrecError, MissingSetting
 from reconciler.model.records import dataclass
+from reconciler.support.files import keep_out_of_git
 
 SHARED = Path("/var/lib/fivrec")
 
@@ -61,6 +62,7 @@ def find_data_dir(folder: Path) -> Place:
     root = os.geteuid() == 0
     try:
         folder.mkdir(mode=0o755 if root else 0o700, parents=True, exist_ok=True)
+        keep_out_of_git(folder.parent)
         base = find_data_elsewhere(folder)
         if not root:
             return Place(folder, base or folder, None)

@@ -10,7 +10,7 @@ from typing import Final
 
 from reconciler.model.errors import Busy, MissingSetting
 from reconciler.model.secret import Secret
-from reconciler.support.files import write_private
+from reconciler.support.files import keep_out_of_git, write_private
 
 _MAX_BYTES: Final = 1024
 _OTHERS: Final = 0o077
@@ -49,6 +49,7 @@ def write_password(path: Path, password: Secret) -> None:
     meanwhile."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        keep_out_of_git(path.parent.parent)
         write_private(path, password.reveal() + "\n", exclusive=True)
     except FileExistsError as exc:
         raise Busy(f"another run has just made {path}", hint="run again") from exc

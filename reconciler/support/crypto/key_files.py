@@ -13,7 +13,7 @@ from pathlib import Path
 
 from reconciler.model.errors import MissingSetting
 from reconciler.model.records import dataclass
-from reconciler.support.files import write_private
+from reconciler.support.files import keep_out_of_git, write_private
 
 KEY_BYTES = 32
 KEY_ID_DIGITS = 8
@@ -146,6 +146,7 @@ def text_beside(path: Path, variable: str) -> tuple[str, bool]:
 def _make(path: Path) -> bool:
     # Started by root, the embedded server runs as another user, who must get through this folder; its files are 0600.
     path.parent.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
+    keep_out_of_git(path.parent)
     try:
         write_private(path, generate_key() + "\n", exclusive=True)
     except FileExistsError:

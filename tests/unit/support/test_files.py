@@ -1,0 +1,38 @@
+"""Files that fivrec makes: what it keeps in `.fivrec` is nothing to commit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from reconciler.database.embedded.data_dir_and_user import find_data_dir
+from reconciler.manifest.secrets.generated_password import password_path, write_password
+from reconciler.model.secret import Secret
+from reconciler.support.crypto.key_files import text_beside
+from tests.support.company import git
+
+MAKERS: dict[str, Callable[[Path], object]] = {
+    "a key": lambda folder: text_beside(folder / "encryption.key", "FIVREC_ENCRYPTION_KEY"),
+    "a password": lambda folder: write_password(password_path(folder, "a"), Secret("a-password")),
+    "a database": lambda folder: find_data_dir(folder / "postgres"),
+}
+
+
+@pytest.mark.parametrize("what", MAKERS)
+def test_git_adds_nothing_of_the_work_folder(what: str, tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q")
+    MAKERS[what](tmp_path / ".fivrec")
+    (tmp_path / ".fivrec/more").write_text("")
+    git(tmp_path, "add", "-A")
+    assert git(tmp_path, "ls-files") == ""
+
+
+def test_a_gitignore_of_ones_own_stays_and_no_other_folder_gets_one(tmp_path: Path) -> None:
+    (tmp_path / ".fivrec").mkdir()
+    (tmp_path / ".fivrec/.gitignore").write_text("!audit.json\n")
+    MAKERS["a key"](tmp_path / ".fivrec")
+    MAKERS["a key"](tmp_path / "data")
+    assert (tmp_path / ".fivrec/.gitignore").read_text() == "!audit.json\n"
+    assert not (tmp_path / "data/.gitignore").exists()
