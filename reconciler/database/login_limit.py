@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import field
+from ipaddress import IPv6Address, IPv6Network
 
 from psycopg.rows import dict_row
 
@@ -12,6 +13,7 @@ from reconciler.database.connection import DEFAULTS, Connection, Limits, rollbac
 from reconciler.database.rows import Scope
 from reconciler.database.statements import query
 from reconciler.model.records import dataclass
+from reconciler.support.network import parse_address
 
 _MOST_ATTEMPTS = 10_000
 
@@ -33,7 +35,7 @@ class AttemptsInMemory:
 
     def begin(self, scope: Scope, email: str, address: str, limit: LoginLimit, now: float) -> bool:
         """Count an attempt. Returns False if the account or the address has failed too often."""
-        names = (f"account {_digest(scope, email)}", f"address {address}")
+        names = (f"account {_digest(scope, email)}", f"address {_place(address)}")
         if len(self.failures) > _MOST_ATTEMPTS:
             self.failures = {name: at for name, at in self.failures.items() if at[-1] > now - limit.window_s}
         recent = {name: [at for at in self.failures.get(name, ()) if at > now - limit.window_s] for name in names}
@@ -45,7 +47,7 @@ class AttemptsInMemory:
     def record_success(self, scope: Scope, email: str, address: str) -> None:
         """Stop counting the account's failures, and the address's last attempt: it succeeded."""
         self.failures.pop(f"account {_digest(scope, email)}", None)
-        if found := self.failures.get(f"address {address}"):
+        if found := self.failures.get(f"address {_place(address)}"):
             found.pop()
 
 
@@ -60,7 +62,7 @@ async def begin_attempt(
 ) -> int | None:
     """Count an attempt before the password is checked. Returns its id, or None if the account or the address has failed
     too often."""
-    params = {"account": _digest(scope, email), "address": address, "window_s": limit.window_s}
+    params = {"account": _digest(scope, email), "address": _place(address), "window_s": limit.window_s}
     try:
         async with with_deadline(conn, limits.total_s):
             first = {"lock": query("access", "attempt_lock")}
@@ -81,6 +83,14 @@ async def record_success(conn: Connection, scope: Scope, attempt: int, *, limits
     """Record that the attempt succeeded: it and the account's failures from that address no longer count."""
     write = (query("access", "admitted"), {"id": attempt})
     await transaction.write_once(conn, [write], scope=scope, limits=limits)
+
+
+def _place(address: str) -> str:
+    """What counts as one address: of IPv6 a /64, which is what one customer of a provider has at the least."""
+    found = parse_address(address)
+    if not isinstance(found, IPv6Address):
+        return address
+    return str(found.ipv4_mapped or IPv6Network((int(found), 64), strict=False))
 
 
 def _digest(scope: Scope, email: str) -> str:

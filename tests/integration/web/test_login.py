@@ -53,6 +53,24 @@ async def test_the_eleventh_attempt_of_an_address_is_refused(conn: Connection) -
     assert tries == [True] * 10 + [False] * 2
 
 
+async def test_a_network_of_ipv6_is_one_address(conn: Connection) -> None:
+    """Who has one can take another address of it for each attempt."""
+    memory, now = login_limit.AttemptsInMemory(), 1000.0
+    for in_memory in (False, True):
+        tries = []
+        for number in range(12):
+            email, address = f"someone{number}@empresa.com", f"2001:db8:1:2:{number:x}::1"
+            if in_memory:
+                tries.append(memory.begin(SCOPE, email, address, LIMIT, now))
+            else:
+                tries.append(await fail(conn, email, address))
+        assert tries == [True] * 10 + [False] * 2
+    assert await fail(conn, address="2001:db8:1:3::1")
+    assert [await fail(conn, f"{n}@x.com", f"{lead}10.0.0.1") for n in range(6) for lead in ("", "::ffff:")] == (
+        [True] * 10 + [False] * 2
+    )
+
+
 async def test_attempts_at_once_are_counted_one_by_one(ready: Secret) -> None:
     pool = ConnectionPool(at_once=20)
 
