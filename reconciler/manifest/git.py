@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -77,7 +78,11 @@ def _unreadable(folder: Path, complaint: str) -> UsageError:
     dubious = "dubious ownership" in complaint
     named = re.search("'(.+)'", complaint)  # the repository's top folder, which git is asked about
     top = named[1] if named else folder
-    hint = f"git config --global --add safe.directory {top}" if dubious else "--changed-since reads it by git"
+    hint = (
+        f"git config --global --add safe.directory {shlex.quote(str(top))}"
+        if dubious
+        else "--changed-since reads it by git"
+    )
     return UsageError(f"git refuses {folder}: {complaint}", hint=hint)
 
 

@@ -63,7 +63,7 @@ class YamlFile:
         except Stop as stop:
             builder.problems.append(stop.problem)
         except yaml.YAMLError as exc:
-            found = _depth_problem(exc, self, builder) or _syntax_problem(exc, self.path)
+            found = _depth_problem(exc, self, builder) or _conflict(self) or _syntax_problem(exc, self.path)
             builder.problems.append(found)
         if not documents and not builder.problems:
             builder.problems.append(empty_file(self))
@@ -121,6 +121,7 @@ _HINTS: Final = (
 )
 
 
+_CONFLICT: Final = re.compile(rb"^(?:<{7}|>{7}) ", re.MULTILINE)
 _BRACKETS: Final = re.compile(r"[\[{][\[{ ]*")
 
 
@@ -139,6 +140,15 @@ def _depth_problem(exc: yaml.YAMLError, file: YamlFile, builder: Builder) -> Man
         if len(columns) > MAX_DEPTH:
             return too_deep(file.path, mark.line + 1, columns[MAX_DEPTH - builder.depth] + 1)
     return None
+
+
+def _conflict(file: YamlFile) -> ManifestProblem | None:
+    """libyaml would complain of some line behind git's mark."""
+    mark = _CONFLICT.search(file.text)
+    if mark is None:
+        return None
+    line = file.text.count(b"\n", 0, mark.start()) + 1
+    return ManifestProblem(file.path, line, 1, "a merge conflict of git's is not resolved", "git status lists them")
 
 
 def _syntax_problem(exc: yaml.YAMLError, path: str) -> ManifestProblem:

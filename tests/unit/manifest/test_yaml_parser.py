@@ -162,6 +162,8 @@ REFUSED = {
     "10,000 levels": ("[" * 10_000, (1, 101)),
     "10,000 levels inside others": ("a:\n- - b: " + "{" * 10_000, (2, 104)),
     "900 levels, not closed": ("[" * 900, (1, 101)),
+    "merge conflict": ("a: 1\n<<<<<<< HEAD\nb: 2\n=======\nb: 3\n>>>>>>> branch\n", (2, 1)),
+    "merge conflict in a list": ("a:\n<<<<<<< HEAD\n- 2\n=======\n- 3\n>>>>>>> branch\n", (2, 1)),
     "long key": (f"{'k' * 300}: 1\n", (1, 1)),
 }
 
@@ -175,6 +177,11 @@ def test_is_refused_at_its_place(name: str) -> None:
 @pytest.mark.parametrize("text", ["[" * 10_000, "a: " + "{" * 2_000, "- " * 3_000, "[a," * 3_000])
 def test_depth_is_refused_in_our_words(text: str) -> None:
     assert [message for _, _, message in refusals(text)] == ["nested deeper than 100 levels"]
+
+
+def test_a_merge_conflict_is_called_that() -> None:
+    for name in ("merge conflict", "merge conflict in a list"):
+        assert [said for _, _, said in refusals(REFUSED[name][0])] == ["a merge conflict of git's is not resolved"]
 
 
 def test_all_problems_of_a_file_are_told_in_one_go() -> None:
