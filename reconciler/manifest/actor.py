@@ -49,8 +49,8 @@ def _head(git: Path, top: Path) -> str | None:
 
 
 def _line(git: Path, name: str) -> str:
-    """Raises OSError or ValueError if it can't be read or is elsewhere: a .git above may be another user's, who must not
-    choose a file that is recorded."""
+    """Raises OSError or ValueError if it can't be read or is elsewhere: a .git above may be another user's, who must
+    not choose a file that is recorded."""
     path = (git / name).resolve()
     path.relative_to(git.resolve())
     return path.read_text(encoding="ascii").strip() if path.is_file() else ""

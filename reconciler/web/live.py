@@ -121,7 +121,7 @@ class Live:
                 yield b": still here\n\n"
 
     def _make_room(self) -> None:
-        """If there are too many streams, end the oldest of the instances with the most, so that no one keeps others out."""
+        """If there are too many streams, end the oldest of the instances that have the most: none keeps others out."""
         going_on = [watcher for watcher in self._watchers if not watcher.ended]
         if len(going_on) > self.most:
             ((crowd, _),) = Counter(watcher.instances for watcher in going_on).most_common(1)
