@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -21,7 +21,7 @@ from reconciler import __version__
 from reconciler.connect import errors as faults
 from reconciler.connect import responses as answers
 from reconciler.connect.exchange import InProcess, Request, Transport, host_header
-from reconciler.connect.pool import PATIENCE_S, ConnectPool, ConnectSettings, Places, open_pool
+from reconciler.connect.pool import ConnectPool, ConnectSettings, Places, open_pool
 from reconciler.connect.proxy import find_proxy
 from reconciler.connect.question import Question
 from reconciler.connect.responses import ConnectDatabase
@@ -120,18 +120,19 @@ class ConnectClient:
         self._settings = settings
         self._places = places or Places(settings.forks)
 
-    async def fetch_view(self, *, plans: bool) -> ConnectView:
-        """Fetch status and plans. Never raises for an expected fault: the view contains it."""
+    async def fetch_view(self, *, plans: bool, if_late: Callable[[ConnectView], None] = lambda _: None) -> ConnectView:
+        """Fetch status and plans. Never raises for an expected fault: the view contains it. If this is cancelled when
+        only the plans are missing, calls `if_late` with the status."""
         if not plans:
             return await self._view_status(self._status())
         listed, status = self._question("GET", _PLANS), self._status()
-        async with self._places.held(), AsyncExitStack() as more:
-            if self._places.is_free() and not self._transport.has_kept(endpoint_of(self._api_url)):
-                await more.enter_async_context(self._places.held())
-                await self._ask_side_by_side(listed, status)
-            else:
-                await self._ask_in_turn(listed, status)
-        view, found = await asyncio.gather(self._view_status(status), self._view_plans(listed))
+        try:
+            await self._ask_both(listed, status)
+            view, found = await asyncio.gather(self._view_status(status), self._view_plans(listed))
+        except asyncio.CancelledError:
+            if status.answer is not None:
+                if_late(await self._view_status(status))
+            raise
         if view.status is None:
             # The list names no instance: without a status it may be another instance's, or from an outage.
             found = replace(found, plans=None, plans_error=found.plans_error or view.status_error)
@@ -154,6 +155,15 @@ class ConnectClient:
         report.fresh = True  # nothing follows a receipt that could confirm it
         await report.finish(self._places)
 
+    async def _ask_both(self, listed: Question, status: Question) -> None:
+        """One attempt each."""
+        async with self._places.held(), AsyncExitStack() as more:
+            if self._places.is_free() and not self._transport.has_kept(endpoint_of(self._api_url)):
+                await more.enter_async_context(self._places.held())
+                await self._ask_side_by_side(listed, status)
+            else:
+                await self._ask_in_turn(listed, status)
+
     async def _ask_side_by_side(self, *questions: Question) -> None:
         """One attempt each, over new connections."""
         for question in questions:
@@ -163,7 +173,7 @@ class ConnectClient:
     async def _ask_in_turn(self, question: Question, status: Question) -> None:
         """One attempt each over one connection, the status last, because it names the instance. Requests whose answer
         is not certain to be their own are left to be repeated."""
-        patience, line = asyncio.timeout(PATIENCE_S), Line()
+        patience, line = asyncio.timeout(self._settings.patience_s), Line()
         for asked in (question, status):
             asked.begin()
         try:

@@ -21,7 +21,7 @@ USUAL_FORKS = 16
 class ConnectSettings:
     """`total_s` limits one call with all its attempts; after `retry_s` a 5xx or a lost connection counts as failed. A
     Retry-After is honoured within `retry_s`, or up to `retry_after_s` if that is more. `forks`: concurrent requests.
-    `dry`: the embedded Connect keeps nothing."""
+    `patience_s`: how long the plans may hold up the status. `dry`: the embedded Connect keeps nothing."""
 
     ca_file: str | None
     production: bool
@@ -31,6 +31,7 @@ class ConnectSettings:
     retry_s: float = 10
     retry_after_s: float = 10
     backoff_s: float = 0.3
+    patience_s: float = PATIENCE_S
     dry: bool = False
     forks: int = USUAL_FORKS
     said: Callable[[str], None] = field(default=lambda _: None)

@@ -135,12 +135,14 @@ async def connect_client(desired: Desired, run: Run) -> AsyncIterator[ConnectCli
         yield None
         return
     from reconciler.connect.client import ConnectSettings, open_client
+    from reconciler.connect.pool import PATIENCE_S
 
     settings = ConnectSettings(
         ca_file=run.ca_file,
         production=desired.environment.name == "production",
         work_dir=run.work_dir,
         retry_after_s=run.retry_after_s,
+        patience_s=min(PATIENCE_S, run.timeout_s / 3),
         dry=run.dry,
     )
     embedded = is_embedded(desired.connect.api_url)
@@ -149,12 +151,12 @@ async def connect_client(desired: Desired, run: Run) -> AsyncIterator[ConnectCli
         yield client
 
 
-async def fetch_view(desired: Desired, run: Run) -> ConnectView:
-    """Ask Connect for status and plans, side by side; errors become part of the view."""
+async def fetch_view(desired: Desired, run: Run, if_late: Callable[[ConnectView], None]) -> ConnectView:
+    """Ask Connect for status and plans, side by side; errors become part of the view. `if_late`: see the client's."""
     async with connect_client(desired, run) as client:
         if client is None:
             return NOT_ASKED
-        return await client.fetch_view(plans=desired.plans_from_connect)
+        return await client.fetch_view(plans=desired.plans_from_connect, if_late=if_late)
 
 
 async def open_both(
@@ -162,12 +164,13 @@ async def open_both(
 ) -> tuple[AsyncConnection | None, ConnectView]:
     """Open the database and ask Connect at the same time. Returns None for the connection if the database is missing;
     raises other errors. If time runs out before Connect answered, calls `keep` with the connection and with the view to
-    record."""
+    record: a status that came without the plans is followed."""
     view: ConnectView | None = None
+    status: list[ConnectView] = []
     opening = asyncio.create_task(_open_or_missing(desired, run))
     try:
         with run.waiting_for(CONNECT):
-            view = await fetch_view(desired, run)
+            view = await fetch_view(desired, run, status.append)
         conn = await opening
         await refuse_lost_turn(run)
     except BaseException:
@@ -177,7 +180,9 @@ async def open_both(
             if keep is not None and view is None and run.is_late():
                 from reconciler.connect.errors import too_slow
 
-                keep(done[0], ConnectView(status_error=ErrorInfo.of(too_slow(run.timeout_s, ""))))
+                late = ErrorInfo.of(too_slow(run.timeout_s, ""))
+                heard = replace(status[0], plans_error=late) if status else ConnectView(status_error=late)
+                keep(done[0], heard)
             else:
                 await release(done[0], run)
         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -14,11 +15,13 @@ import pytest
 
 from reconciler.engine.batch import run_within
 from reconciler.engine.reconcile import preview, reconcile
+from reconciler.engine.run import SharedConnect
 from reconciler.engine.status_and_logs import query_status
 from reconciler.model.secret import Secret
 from reconciler.support.crypto.key_files import generate_key
 from reconciler.support.crypto.keyring import KeyRing
 from tests.support.checking import COMMANDS, REFUSE, check_as, connect_says
+from tests.support.connect_server import STATUS, answering, body, hanging, misbehaving
 from tests.support.databases import run_sql
 from tests.support.engine import desired_of, document, run_of
 
@@ -266,6 +269,33 @@ async def test_what_takes_too_long_is_locked_and_on_record(database: Secret, key
             (f"run-{number}", "failed", "timeout")
         ]
         assert await run_sql(database, "SELECT DISTINCT description FROM queues") == [("by hand",)]
+
+
+@pytest.mark.parametrize("kept", [False, True])
+async def test_plans_that_outlast_the_timeout_keep_no_lock_back(
+    database: Secret, keys: KeyRing, tmp_path: Path, kept: bool
+) -> None:
+    """Over two new connections at once, and over one that was used before."""
+    said: dict[str, Any] = {"status": STATUS, "plans": answering(body([]))}
+
+    async def say(writer: asyncio.StreamWriter) -> None:
+        asked = connect.requests[-1].split()[1]
+        await (said["plans"] if asked.endswith("/plans") else answering(body(said["status"])))(writer)
+
+    shared, development = SharedConnect(1), {"name": "development", "isolation": "constraints"}
+    run = run_of(keys, tmp_path, connect=shared if kept else None)
+    async with misbehaving(say) as connect:
+        desired = desired_of(document(environment=development), database, connect=connect.url)
+        first = await reconcile(desired, run)
+        assert first.outcome == "changed", first.error
+        said |= {"status": {**STATUS, "status": "suspended"}, "plans": hanging}
+        report = await run_within(reconcile, desired, replace(run, id="run-2", timeout_s=2), time.monotonic())
+        await shared.aclose()
+    assert report.error is not None
+    assert (report.outcome, report.error.code) == ("failed", "timeout")
+    assert await run_sql(database, "SELECT status, is_locked FROM instance_config") == [("suspended", True)]
+    checks = "SELECT success, status_received FROM status_check_logs ORDER BY created_at"
+    assert await run_sql(database, checks) == [(True, "active"), (True, "suspended")]
 
 
 ANOTHER = (
