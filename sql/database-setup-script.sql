@@ -545,7 +545,7 @@ SET search_path = pg_catalog, pg_temp SET jit = off SET quote_all_identifiers = 
     JOIN pg_am m ON m.oid = c.relam AND m.amname = 'btree'
     WHERE i.indrelid IN (SELECT rel FROM wanted) AND i.indisvalid AND i.indisready AND i.indislive
   ), found_constraints AS (
-    SELECT c.conrelid, c.contype, c.confrelid, c.convalidated, fivrec.plain(pg_get_expr(c.conbin, c.conrelid)) AS predicate,
+    SELECT c.conrelid, c.conname, c.contype, c.confrelid, c.convalidated, fivrec.plain(pg_get_expr(c.conbin, c.conrelid)) AS predicate,
            (SELECT string_agg(a.attname, ', ' ORDER BY k)
             FROM unnest(c.conkey) WITH ORDINALITY AS key (attnum, k)
             JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = key.attnum) AS columns,
@@ -565,7 +565,7 @@ SET search_path = pg_catalog, pg_temp SET jit = off SET quote_all_identifiers = 
         ELSE COALESCE((
           SELECT CASE WHEN bool_or(c.convalidated) THEN 'fit' ELSE 'unvalidated' END
           FROM found_constraints c
-          WHERE c.conrelid = w.rel AND CASE w.kind
+          WHERE c.conrelid = w.rel AND (c.convalidated OR c.conname = w.name) AND CASE w.kind
             WHEN 'check' THEN c.contype = 'c' AND c.predicate = replace(replace(
               fivrec.plain(w.predicate), 'environmentIN', 'environment=ANYARRAY['), '''development''', '''development'']')
             ELSE c.contype = 'f' AND c.confrelid = w.parent_rel AND c.columns = w.columns
@@ -656,7 +656,9 @@ CREATE OR REPLACE FUNCTION fivrec.nullable() RETURNS SETOF regclass
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   SELECT a.attrelid::regclass
   FROM fivrec.wanted() w
-  JOIN pg_constraint c ON c.conrelid = fivrec.app_table(w.tbl) AND c.conname = w.name AND c.convalidated
+  JOIN pg_constraint c ON c.conrelid = fivrec.app_table(w.tbl) AND c.contype = 'c' AND c.convalidated AND (
+    c.conname = w.name
+    OR replace(pg_get_expr(c.conbin, c.conrelid), '"', '') LIKE '((environment IS NOT NULL) AND %')
   JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attname = 'environment' AND NOT a.attnotnull
   WHERE w.kind = 'check'
   ORDER BY 1

@@ -143,6 +143,33 @@ async def test_what_has_the_right_name_only_is_repaired(
     await _is_named_and_repaired(database, keys, tmp_path, *ODD[name])
 
 
+MINE = "FOREIGN KEY (user_id, environment) REFERENCES users (id, environment)"
+UNNAMED = (
+    f"ALTER TABLE queues DROP CONSTRAINT queues_environment_check, ADD CONSTRAINT mine CHECK ({CHECK})",
+    f'ALTER TABLE messages DROP CONSTRAINT messages_user_id_environment_fkey, ADD CONSTRAINT "my own" {MINE}',
+)
+
+
+@pytest.mark.parametrize("adopted", [True, False])
+@pytest.mark.parametrize("made", [*UNNAMED, *(f"{one} NOT VALID" for one in UNNAMED)])
+async def test_a_constraint_of_another_name_is_the_apps(
+    made: str, adopted: bool, database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    run, deep = run_of(keys, tmp_path), run_of(keys, tmp_path, 2, deep=True)
+    desired = desired_of(document(plans=None), database, connect=None)
+    await reconcile(desired, run)
+    owning(database, made, "ALTER TABLE queues ALTER environment DROP NOT NULL")
+    if adopted:
+        owning(database, "DROP SCHEMA fivrec CASCADE")
+    repaired = await reconcile(desired, deep)
+    assert (repaired.outcome, repaired.error) == ("changed", None)
+    assert (await preview(desired, deep)).outcome == "in_sync"
+    kept = owning(database, "SELECT convalidated FROM pg_constraint WHERE conname IN ('mine', 'my own')")
+    assert kept == [(not made.endswith("NOT VALID"),)]
+    assert owning(database, "SELECT name FROM fivrec.unfit() WHERE state <> 'no table'") == []
+    assert owning(database, "SELECT fivrec.nullable()") == []
+
+
 async def test_a_check_that_is_not_enforced_is_repaired(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
     if owning(database, "SELECT current_setting('server_version_num')::int >= 180000") == [(False,)]:
         pytest.skip("NOT ENFORCED came with PostgreSQL 18")
