@@ -15,6 +15,7 @@
 \endif
 SET client_min_messages = warning;
 SET search_path = pg_catalog, pg_temp;
+SET plpgsql.extra_errors = 'none';
 
 -- 0001 fivrec
 
@@ -1085,5 +1086,6 @@ SET name = EXCLUDED.name, checksum = EXCLUDED.checksum, applied_at = now(),
 WHERE (migrations.checksum, migrations.app_schema, migrations.finished)
   IS DISTINCT FROM (EXCLUDED.checksum, EXCLUDED.app_schema, EXCLUDED.finished);
 
+RESET plpgsql.extra_errors;
 RESET search_path;
 RESET client_min_messages;

@@ -32,10 +32,15 @@ _HEADER = """\
 \\endif
 SET client_min_messages = warning;
 SET search_path = pg_catalog, pg_temp;
+SET plpgsql.extra_errors = 'none';
 """
-_FOOTER = "\nRESET search_path;\nRESET client_min_messages;\n"
+_FOOTER = "\nRESET plpgsql.extra_errors;\nRESET search_path;\nRESET client_min_messages;\n"
 _IDENTIFIER, _LITERAL = ':"schema"', ":'schema'"
-_AT_ONCE = "SELECT set_config('search_path', 'pg_catalog, pg_temp', true), set_config('fivrec.defer', '', true);"
+_AT_ONCE = (
+    "SELECT set_config('search_path', 'pg_catalog, pg_temp', true), set_config('fivrec.defer', '', true),"
+    # A server, database or login may set it for the app's functions; fivrec's have a variable `found`.
+    " set_config('plpgsql.extra_errors', 'none', true);"
+)
 # Building on new tables blocks nobody: in a database without the app's tables, everything is done at once.
 _DEFER = _AT_ONCE.replace(
     "'fivrec.defer', ''",

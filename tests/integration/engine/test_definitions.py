@@ -237,10 +237,22 @@ async def test_other_types_of_columns_are_the_same_definitions(database: Secret,
     assert (await reconcile(desired, deep)).outcome == "in_sync"
 
 
-async def test_a_database_that_quotes_all_names_is_the_same(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "quote_all_identifiers = on",
+        "plpgsql.extra_errors = 'all'",
+        "plpgsql.variable_conflict = use_column",
+        "standard_conforming_strings = off",
+        "transform_null_equals = on",
+    ],
+)
+async def test_a_database_of_odd_settings_is_the_same(
+    setting: str, database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
     with psycopg.connect(database.reveal(), autocommit=True) as conn:
-        name = sql.Identifier(conn.info.dbname)
-        conn.execute(sql.SQL("ALTER DATABASE {} SET quote_all_identifiers = on").format(name))
+        name = sql.Identifier(conn.info.dbname).as_string()
+        conn.execute(f"ALTER DATABASE {name} SET {setting}".encode())
     desired = desired_of(document(plans=None), database, connect=None)
     assert (await reconcile(desired, run_of(keys, tmp_path))).outcome == "changed"
     assert owning(database, "SELECT name FROM fivrec.unfit() WHERE state <> 'no table'") == []
