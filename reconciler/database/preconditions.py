@@ -16,7 +16,7 @@ from reconciler.database.errors import LEFT_EMPTY
 from reconciler.database.schema import latest_version
 from reconciler.database.statements import query
 from reconciler.model.errors import DatabaseError, Refused
-from reconciler.model.names import first_of
+from reconciler.model.names import first_of, printable
 
 _MOST = 5
 _ASK_S = 5
@@ -58,8 +58,17 @@ async def refuse_elsewhere(conn: Connection, schema: str) -> None:
             hint="fivrec adopts ordinary tables, and partitioned ones whose keys are id and environment alone",
             code="table_unfit",
         )
-    if elsewhere:
-        raise _elsewhere(conn, schema, elsewhere)
+    lacking = [row for row in elsewhere if row["lacking"]]
+    if lacking:
+        raise _elsewhere(conn, schema, lacking)
+
+
+async def read_twins(conn: Connection, schema: str) -> tuple[str, ...]:
+    """The other schemas that have tables of the app's, each with them, where the declared one has all that it needs.
+    What was open is rolled back."""
+    async with with_deadline(conn, _ASK_S):
+        (rows,) = await _ask(conn, schema, "elsewhere")
+    return tuple(_named(_by_schema(rows)))
 
 
 @asynccontextmanager
@@ -155,11 +164,20 @@ async def _ask(
     return [await cursor.fetchall() for cursor in cursors]
 
 
-def _elsewhere(conn: Connection, schema: str, rows: list[dict[str, Any]]) -> DatabaseError:
+def _by_schema(rows: list[dict[str, Any]]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for row in rows:
         found.setdefault(row["schema"], []).append(row["name"])
-    named = "; ".join(f'schema "{other}" has {", ".join(names)}' for other, names in sorted(found.items()))
+    return found
+
+
+def _named(found: dict[str, list[str]]) -> list[str]:
+    return [f'schema "{printable(other)}" has {", ".join(names)}' for other, names in sorted(found.items())]
+
+
+def _elsewhere(conn: Connection, schema: str, rows: list[dict[str, Any]]) -> DatabaseError:
+    found = _by_schema(rows)
+    named = "; ".join(_named(found))
     other = min(found, key=lambda one: (-len(found[one]), one))
     return DatabaseError(
         f'{where(conn)}: the app\'s tables are not in schema "{schema}": {named}',

@@ -1,10 +1,11 @@
 """The parts of adopting a database that run outside its transaction, and the notes about what was found. Builds indexes
-and constraints of big tables, moves sequences that are behind their tables, and names rows that break isolation and
-passwords in clear text. Changes no row."""
+and constraints of big tables, moves sequences that are behind their tables, and names rows that break isolation,
+passwords in clear text and tables that another schema has too. Changes no row."""
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from reconciler.engine.observe import build_scope
@@ -43,11 +44,19 @@ def _unfinished(why: str) -> ErrorInfo:
     return ErrorInfo(UNFINISHED, message, 'run "fivrec apply" again: it goes on from there')
 
 
-async def describe_violations(conn: AsyncConnection, desired: Desired, run: Run, plan: Plan) -> tuple[str, ...]:
-    """Returns a note for each such row, by table and id, after a run that created or changed the schema; at most MOST.
+async def describe_found(conn: AsyncConnection, desired: Desired, run: Run, plan: Plan) -> tuple[str, ...]:
+    """Returns notes about what was found and left as it is.
 
     The run was already committed, so neither an error nor a signal here changes its outcome.
     """
+    found = await _describe_violations(conn, desired, run, plan)
+    with suppress(asyncio.CancelledError):
+        return (*found, *await describe_twins(conn, desired, run, plan))
+    return found
+
+
+async def _describe_violations(conn: AsyncConnection, desired: Desired, run: Run, plan: Plan) -> tuple[str, ...]:
+    """Returns a note for each such row, by table and id, after a run that created or changed the schema; at most MOST."""
     if conn.closed or not any(change.key.kind == "schema" for change in plan.changes):
         return ()
     if is_being_stopped():
@@ -63,6 +72,23 @@ async def describe_violations(conn: AsyncConnection, desired: Desired, run: Run,
     found = [f"⚠️ {row.table} {row.id}: {_why(row.reason)}; it is kept, fix it by hand" for row in rows[:MOST]]
     more = [f"⚠️ and more than {MOST} such rows"] if len(rows) > MOST else []
     return (*found, *more)
+
+
+async def describe_twins(conn: AsyncConnection | None, desired: Desired, run: Run, plan: Plan) -> tuple[str, ...]:
+    """Returns a note for each other schema that has tables of the app's too, if the schema is created or changed, or
+    after a deep look. An app whose search_path finds those first sees no lock."""
+    looked = run.deep or any(change.key.kind == "schema" for change in plan.changes)
+    if conn is None or conn.closed or not looked or is_being_stopped():
+        return ()
+    from reconciler.database.preconditions import read_twins
+
+    with suppress(FivrecError):
+        declared = desired.database.schema
+        return tuple(
+            f'⚠️ {found} too: fivrec manages those of schema "{declared}" (database.schema), whatever a search_path says'
+            for found in await read_twins(conn, declared)
+        )
+    return ()
 
 
 async def open_passwords(conn: AsyncConnection, desired: Desired, run: Run) -> tuple[str, ...]:

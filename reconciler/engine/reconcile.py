@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from reconciler.database import store
 from reconciler.database.schema import latest_version, version_of
+from reconciler.engine import adoption
 from reconciler.engine import observe as instance
-from reconciler.engine.adoption import advance_sequences, describe_violations, finish_adoption, open_passwords
 from reconciler.engine.alerts import alert_rows, as_stored, find_drift_alert, find_failure_alert, store_alerts
 from reconciler.engine.bcrypt import Passwords, with_bcrypt
 from reconciler.engine.commit import UNKNOWN, commit, conclude, record, reopen_if_lost, with_error, write_and_compare
@@ -163,6 +163,7 @@ async def preview(desired: Desired, run: Run) -> InstanceReport:
             *refusals,
             *untried_hashes(snapshot, desired),
             *attempt.open_passwords,
+            *(() if run.drift_only else await adoption.describe_twins(conn, desired, run, attempt.plan)),
         )
         return replace(_report(desired, attempt), notes=notes, explained=explained, drift=drift)
     except Exception as exc:  # noqa: BLE001 (as in `reconcile`)
@@ -186,7 +187,7 @@ async def _apply_settled(conn: AsyncConnection, desired: Desired, run: Run, atte
         if exc.written:
             raise
     except DatabaseError as exc:
-        if exc.code != "rows_unfit" or not await advance_sequences(conn, desired, run, exc):
+        if exc.code != "rows_unfit" or not await adoption.advance_sequences(conn, desired, run, exc):
             raise
     await store.rollback(conn)
     return await once()
@@ -223,13 +224,13 @@ async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
     await _write(conn, desired, run, attempt, writes)
     attempt.turned = build_cycle_result(desired, run, view, snapshot, plan, writes=writes, alerts=alerts)
     await _queue_usage(conn, desired, run, attempt)
-    unfinished = await finish_adoption(conn, desired, run) if attempt.unfinished else None
+    unfinished = await adoption.finish_adoption(conn, desired, run) if attempt.unfinished else None
     head = writes.audit[-1].hash if writes.audit else snapshot.audit_head[1]
     notes = (
         *database_notes(snapshot, plan, desired.instance),
         *untried_hashes(snapshot, desired),
         *attempt.open_passwords,
-        *(() if snapshot.empty else await describe_violations(conn, desired, run, plan)),
+        *(() if snapshot.empty else await adoption.describe_found(conn, desired, run, plan)),
     )
     return with_error(replace(_report(desired, attempt), audit_head=head or None, notes=notes), unfinished)
 
@@ -344,7 +345,7 @@ async def _read(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Att
         snapshot = replace(snapshot, state=state)
     managed = managed_kinds(desired, attempt.view)
     if run.deep and not snapshot.missing and snapshot.schema_version is not None:
-        attempt.open_passwords = await open_passwords(conn, desired, run)
+        attempt.open_passwords = await adoption.open_passwords(conn, desired, run)
     return match_secrets(snapshot, managed, desired, run.keys, attempt.passwords)
 
 

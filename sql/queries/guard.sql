@@ -217,11 +217,13 @@ WHERE n.nspname = {schema} AND c.relname IN (
          WHERE p.partrelid = c.oid AND COALESCE(a.attname NOT IN ('id', 'environment'), true))))
 ORDER BY 1;
 
--- Documented tables that the declared schema lacks and another schema has. A table of that name counts if it has the
--- columns that the documentation says are never null: other programs have a table users too. Many have a table settings
--- with a key and a value: it counts if its schema is on the search_path of this database or login.
+-- Documented tables that another schema than the declared one has, and whether the declared one lacks them. A table of that
+-- name counts if it has the columns that the documentation says are never null: other programs have a table users too.
+-- Many have a table settings with a key and a value: it counts if its schema is on the search_path of this database or
+-- login.
 -- name: elsewhere
-SELECT n.nspname::text AS schema, c.relname::text AS name
+SELECT n.nspname::text AS schema, c.relname::text AS name,
+       to_regclass(format('%%I.%%I', {schema}, documented.name)) IS NULL AS lacking
 FROM (VALUES
   ('users', ARRAY['id', 'name', 'email', 'password', 'role', 'environment']),
   ('instance_config', ARRAY['id', 'instance_id', 'instance_key', 'connect_api_url']),
@@ -237,7 +239,6 @@ JOIN pg_class c ON c.relname = documented.name AND c.relkind IN ('r', 'p', 'v', 
 JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'fivrec', {schema})
   AND n.nspname NOT LIKE 'pg\_%%'
-  AND to_regclass(format('%%I.%%I', {schema}, documented.name)) IS NULL
   AND (documented.name <> 'settings' OR n.nspname = ANY (
     SELECT btrim(part, ' "') FROM pg_settings, unnest(string_to_array(reset_val, ',')) AS part
     WHERE pg_settings.name = 'search_path'))

@@ -166,6 +166,22 @@ async def test_settings_in_another_schema_are_the_apps_if_the_search_path_has_it
     assert (await reconcile(desired, run_of(keys, tmp_path, 2))).outcome == "changed"
 
 
+async def test_tables_that_another_schema_has_too_are_named(app: Secret, keys: KeyRing, tmp_path: Path) -> None:
+    owning(app, "CREATE SCHEMA core", f"SET search_path = core; {APP}")
+    run, desired = run_of(keys, tmp_path), desired_of(document(plans=None), app, connect=None)
+    said = (
+        '⚠️ schema "core" has clients, plans, queues, users too: fivrec manages those of schema "public" '
+        "(database.schema), whatever a search_path says"
+    )
+    for report in (await preview(desired, run), await reconcile(desired, run)):
+        assert (report.outcome, report.notes) == ("changed", (said,))
+    assert (await reconcile(desired, run_of(keys, tmp_path, 2))).notes == ()
+    deep = run_of(keys, tmp_path, 3, deep=True)
+    for report in (await preview(desired, deep), await reconcile(desired, deep)):
+        assert report.outcome == "in_sync"
+        assert said in report.notes
+
+
 @pytest.mark.parametrize("columns", ["id uuid, email text", "id int, name text, email text, password text"])
 async def test_a_table_of_another_program_is_not_the_apps(
     columns: str, database: Secret, keys: KeyRing, tmp_path: Path
