@@ -30,6 +30,10 @@ MOST: Final = 100
 _CHALLENGE = re.compile(rb"AuthenticationSASLContinue\t '[^'\n]*,s=([A-Za-z0-9+/=]+),i=([0-9]{1,9})'")
 """The server's first message as PQtrace writes it: RFC 5802, 5.1."""
 
+_MOST_ROUNDS: Final = 600_000
+"""What OWASP advises for passwords that people choose: half a second. A server that asks for more goes on getting the
+password, whose rounds libpq does, however many."""
+
 _MOST_OBSERVED: Final = 10
 """How many connections of a login may go by until it is no longer observed, let in or not."""
 
@@ -70,7 +74,7 @@ class Login:
         """Learn from a connection that was let in with the password."""
         if self._is_over or self.keys or not isinstance(conn, ObservedConnection):
             return
-        if conn.salt is None or self._salt not in (None, conn.salt):
+        if conn.salt is None or conn.salt.rounds > _MOST_ROUNDS or self._salt not in (None, conn.salt):
             self._is_over = True
         elif self._salt is None:
             self._salt = conn.salt

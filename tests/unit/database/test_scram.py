@@ -75,6 +75,15 @@ def test_keys_that_were_refused_once_are_not_learned_again() -> None:
     assert (known.keys, known.kind()) == ({}, PipelinedConnection)
 
 
+def test_a_server_that_asks_for_endless_rounds_gets_none_of_them_from_us(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scram, "keys", lambda *_: pytest.fail("hashed"))
+    known = Login("pencil")
+    known.kind()
+    for _ in range(3):
+        known.learn(opened(SALT._replace(rounds=600_001)))
+    assert (known.keys, known.kind()) == ({}, PipelinedConnection)
+
+
 def test_a_login_that_keeps_failing_is_not_observed_without_end() -> None:
     known = Login("pencil")
     kinds = [known.kind() for _ in range(1000)]
