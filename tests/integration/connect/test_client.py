@@ -346,14 +346,14 @@ async def test_plans_that_no_column_holds_are_an_invalid_answer(sent: object, se
 
 
 async def test_no_plans_is_an_answer_and_omitted_limits_have_defaults(settings) -> None:
-    loose = {**PLAN, "maxUsers": None, "price": 2.0}
+    loose = {**PLAN, "maxUsers": None, "maxConversations": -1, "price": 2.0}
     async with (
         misbehaving(answering(b"[]"), answering(body([loose]))) as server,
         open_client(ConnectTarget(server.url, KEY), INSTANCE, settings()) as client,
     ):
         assert await client.fetch_plans() == ()
         (plan,) = await client.fetch_plans()
-    assert plan == ConnectPlan("p", "P", 2, "monthly", (), max_users=None, max_conversations=100, storage_limit=1000)
+    assert plan == ConnectPlan("p", "P", 2, "monthly", (), max_users=None, max_conversations=-1, storage_limit=1000)
     assert type(plan.price) is int
 
 
