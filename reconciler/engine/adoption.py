@@ -56,7 +56,7 @@ async def describe_found(conn: AsyncConnection, desired: Desired, run: Run, plan
 
 
 async def _describe_violations(conn: AsyncConnection, desired: Desired, run: Run, plan: Plan) -> tuple[str, ...]:
-    """Returns a note for each such row, by table and id, after a run that created or changed the schema; at most MOST."""
+    """Returns a note per such row, by table and id, after a run that created or changed the schema; at most MOST."""
     if conn.closed or not any(change.key.kind == "schema" for change in plan.changes):
         return ()
     if is_being_stopped():

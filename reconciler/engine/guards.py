@@ -108,8 +108,14 @@ def would_refuse(plan: Plan, snapshot: Snapshot, desired: Desired) -> tuple[str,
 async def all_refusals(
     conn: AsyncConnection | None, plan: Plan, snapshot: Snapshot, desired: Desired, run: Run
 ) -> tuple[str, ...]:
-    """The reasons why an apply of this plan would be refused: the guards, and isolation that can't be enforced here."""
+    """The reasons why an apply of this plan would be refused: the guards, foreign keys between columns of different
+    types, and isolation that can't be enforced here."""
     found = would_refuse(plan, snapshot, desired)
+    if conn is not None and not snapshot.empty and any(change.key.kind == "schema" for change in plan.changes):
+        from reconciler.database.preconditions import read_unfit_references
+
+        for words in await read_unfit_references(conn, desired.database.schema):
+            found = (*found, f"apply refuses this (column_type): no foreign key can be made, as {words}")
     environment = (change for change in plan.changes if change.key.kind == "environment")
     enforced = any(item.field == "isolation" and item.after == "enforced" for one in environment for item in one.fields)
     if conn is None or not enforced:

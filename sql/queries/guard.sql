@@ -294,6 +294,32 @@ WHERE NOT a.attisdropped AND (
   a.attidentity = 'a' OR a.attgenerated <> '' OR l.oid IS NOT NULL OR NOT format_type(a.atttypid, a.atttypmod) = ANY (documented.types))
 ORDER BY a.atttypid = 'uuid'::regtype, 1;
 
+-- Columns between which no foreign key can be made, as one is text and the other a number, a UUID or an enum, say. A column
+-- that is not there yet is going to be text.
+-- name: unfit_references
+WITH ids AS (
+  SELECT c.relname AS tbl, a.attname AS col, format_type(t.oid, NULL) AS type,
+         concat(t.typcategory, CASE t.typcategory WHEN 'E' THEN t.oid END) AS sort
+  FROM pg_class c
+  JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = {schema}
+  JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+  JOIN pg_type t ON t.oid = a.atttypid
+)
+SELECT format('%%s.%%s is %%s and %%s.%%s %%s', link.child, pair.own, COALESCE(own.type, 'text'),
+              link.parent, pair.other, COALESCE(other.type, 'text')) AS found
+FROM (VALUES
+  ('conversations', 'client_id', 'clients'),
+  ('conversations', 'queue_id', 'queues'),
+  ('conversations', 'user_id', 'users'),
+  ('messages', 'conversation_id', 'conversations'),
+  ('messages', 'user_id', 'users')
+) AS link (child, reference, parent)
+CROSS JOIN LATERAL (VALUES (link.reference, 'id'), ('environment', 'environment')) AS pair (own, other)
+LEFT JOIN ids own ON own.tbl = link.child AND own.col = pair.own
+LEFT JOIN ids other ON other.tbl = link.parent AND other.col = pair.other
+WHERE COALESCE(own.sort, 'S') <> COALESCE(other.sort, 'S')
+ORDER BY 1;
+
 -- Columns that need a default in rows that fivrec makes, as it gives them no value and they must have one; each with
 -- the statement. For a time that is now(); only the app knows the other values.
 -- name: unfilled

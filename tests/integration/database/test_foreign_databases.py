@@ -317,6 +317,33 @@ async def test_what_keeps_a_database_from_being_adopted_is_named(
     assert one_of(database, "SELECT count(*) FROM pg_namespace WHERE nspname = 'fivrec'") == (0,)
 
 
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        ("users (id integer PRIMARY KEY)", "conversations.user_id is text and users.id integer"),
+        ("queues (id uuid PRIMARY KEY, name text)", "conversations.queue_id is text and queues.id uuid"),
+        (
+            "users (id text, environment env)",
+            "conversations.environment is text and users.environment public.env",
+        ),
+        (
+            "conversations (id text, client_id bigint)",
+            "conversations.client_id is bigint and clients.id text",
+        ),
+    ],
+)
+async def test_the_dry_run_names_foreign_keys_that_can_not_be_made(
+    made: str, said: str, database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    owning(database, "CREATE TYPE env AS ENUM ('production', 'development')", f"CREATE TABLE {made}")
+    desired, run = desired_of(document(), database), run_of(keys, tmp_path)
+    planned = await preview(desired, run)
+    assert f"apply refuses this (column_type): no foreign key can be made, as {said}" in planned.notes
+    report = await reconcile(desired, run)
+    assert report.error is not None
+    assert report.error.code == "column_type"
+
+
 async def test_a_column_that_rows_lack_is_to_be_added_with_a_default(
     database: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
