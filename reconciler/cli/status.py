@@ -54,6 +54,10 @@ def command(**options: Any) -> None:
     with open_readonly(settings, "status", DATABASE) as ready:
         readings = ask_all(ready, settings, query_status)
     code, whole = exit_code(readings, ready.broken), len(readings)
+    if refused := [item for item in readings if item.value and item.value.unsent]:
+        named = first_of([item.instance for item in refused], MOST_NAMED)
+        said = f"⚠️ Connect has not taken usage reports of {counted(len(refused), 'instance')}: {named}"
+        ready.run.log.warning("status", f"{said}; -o json has since when and why")
     if problems:
         if silent := [item for item in readings if item.value and is_unchecked(item.value, ready.run.now())]:
             named = first_of([item.instance for item in silent], MOST_NAMED)
@@ -74,8 +78,8 @@ def status_as_json(view: StatusView | None) -> dict[str, Any]:
     if view is None:
         return {"declared_environment": None, "configured": False, "status": UNKNOWN, "billing_status": UNKNOWN,
                 "is_locked": None, "enabled_features": {}, "check_interval_minutes": None, "connect_api_url": None,
-                "last_status_check": None, "last_check": None, "last_run": None}  # fmt: skip
-    check, run = view.last_check, view.last_run
+                "last_status_check": None, "last_check": None, "last_run": None, "usage_unsent": None}  # fmt: skip
+    check, run, unsent = view.last_check, view.last_run, view.unsent
     return {
         "environment": view.environment,
         "declared_environment": view.declared,
@@ -89,6 +93,9 @@ def status_as_json(view: StatusView | None) -> dict[str, Any]:
         "last_status_check": format_moment(view.last_status_check),
         "last_check": check_result(check) if check else None,
         "last_run": _shown_run(run) if run else None,
+        "usage_unsent": {"count": unsent.count, "since": format_moment(unsent.since), "error": unsent.error}
+        if unsent
+        else None,
     }
 
 

@@ -80,6 +80,15 @@ class LastRun:
 
 
 @dataclass(frozen=True, slots=True)
+class Unsent:
+    """How many usage reports Connect did not take, when the oldest was counted, and what was said of it."""
+
+    count: int
+    since: datetime
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class StatusView:
     """What the database knows about an instance. If Connect never answered (`heard` is false), the status is unknown,
     whatever the columns' defaults say. `environment`: what it was last applied as, or if that is unknown, what the
@@ -98,6 +107,7 @@ class StatusView:
     last_run: LastRun | None
     environment: str
     declared: str
+    unsent: Unsent | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +128,7 @@ async def read_version(conn: Connection, scope: Scope, *, limits: Limits = DEFAU
 async def read_status(conn: Connection, scope: Scope, *, limits: Limits = DEFAULTS) -> StatusView | None:
     """Returns None if the instance was never configured. Raises DatabaseError `schema_missing` before a first apply."""
     seen = {name: query("readings", name, scope.schema) for name in ("status", "last_check")}
-    own = {name: query("readings", name) for name in ("last_run", "environment")}
+    own = {name: query("readings", name) for name in ("last_run", "environment", "unsent")}
     rows = await read_if_made(conn, seen, own, {"instance": scope.instance}, scope=scope, limits=limits)
     if not rows["status"]:
         return None
@@ -142,6 +152,7 @@ async def read_status(conn: Connection, scope: Scope, *, limits: Limits = DEFAUL
         last_run=next((_run(item) for item in rows["last_run"]), None),
         environment=next((item["environment"] for item in rows["environment"]), scope.environment),
         declared=scope.environment,
+        unsent=next((Unsent(**item) for item in rows["unsent"]), None),
     )
 
 

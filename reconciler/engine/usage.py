@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
     from reconciler.connect.client import ConnectClient
 
+LAST_REFUSED_S = 86_400.0
+"""Seconds that a report whose content Connect refuses waits at most. `usage --send` sends all that wait at once."""
 COUNT_MS = 10_000
 """Milliseconds that counting one instance may take."""
 
@@ -137,7 +139,7 @@ async def _queue(conn: AsyncConnection, desired: Desired, run: Run, report: Pend
 async def send_waiting(desired: Desired, run: Run, *, all_of_them: bool = False) -> Sent:
     """Send the reports that are due, oldest first, until Connect can't be asked.
 
-    A report whose content Connect refuses (400) waits on its own: those after it are sent.
+    A report whose content Connect refuses (400, 409, 422) waits on its own, longer each time: those after it are sent.
     """
     taken: list[str] = []
     first: ErrorInfo | None = None
@@ -166,6 +168,8 @@ async def _send(
         await client.send_usage(report.payload, report.id)
     except ConnectError as exc:
         own = retry_delay(report.attempts + 1, random.random())  # noqa: S311 (spreads retries)
+        if of_its_content(exc):  # the same report gets the same answer, until somebody changes something there
+            own = min(LAST_REFUSED_S, LAST_RETRY_S * 2 ** min(report.attempts, 16))
         wait = max(own, min(asked_to_wait(exc), LAST_RETRY_S))
         await mark_usage_failed(conn, scope, report.id, exc.message, retry_s=wait, limits=run.limits)
         return exc

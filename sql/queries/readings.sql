@@ -107,3 +107,10 @@ FROM (SELECT NULL::text AS signature) AS before, LATERAL (
   ORDER BY seq
   LIMIT %(limit)s
 ) AS found;
+
+-- Usage reports that Connect did not take, of those that were sent at least once.
+-- name: unsent
+SELECT count(*) AS count, min(created_at) AS since, (array_agg(last_error ORDER BY created_at))[1] AS error
+FROM fivrec.usage_outbox
+WHERE instance = %(instance)s AND sent_at IS NULL AND attempts > 0
+HAVING count(*) > 0;

@@ -68,9 +68,14 @@ def test_what_connect_refuses_stays_queued_and_counts_once(used: Fivrec, url: st
     sent = ended.one["sent"]
     assert (ended.code, sent["sent"], sent["waiting"], sent["problem"]["code"]) == (1, 0, 1, "connect_http_error")
     assert rows(url, WAITING) == [(1,)]
+    status = used.run("status", "client.yaml", "-o", "json")
+    assert f"Connect has not taken usage reports of 1 instance: {INSTANCE}; -o json has since when" in status.stderr
+    unsent = status.one["usage_unsent"]
+    assert (unsent["count"], unsent["error"]) == (1, "Fi.V Connect API returned 503")
     used.connect_set("--reset")
     ended = used.run("usage", "client.yaml", "--send")
     assert (ended.code, rows(url, WAITING)) == (0, [(0,)])
+    assert "usage" not in used.run("status", "client.yaml").stderr
     assert "2 of 2" in ended.stdout
     counted = StateFile(used.folder / "connect.json").read().instances[INSTANCE]
     assert (counted.reports_counted, list(counted.reports.values())) == (2, [REPORT, REPORT])

@@ -11,6 +11,7 @@ import pytest
 
 from reconciler.engine.reconcile import reconcile
 from reconciler.engine.run import Run
+from reconciler.engine.status_and_logs import query_status
 from reconciler.engine.usage import Usage, send_usage, send_waiting
 from reconciler.model.secret import Secret
 from reconciler.model.types import ConnectTarget, Desired
@@ -96,6 +97,26 @@ async def test_reports_that_are_refused_for_ever_keep_no_newer_one_back(
     assert second.id in second.outcome.taken
     assert [server.header("idempotency-key", number) for number in (1, -1)] == ["old-99", second.id]
     assert await run_sql(database, "SELECT count(*) FROM fivrec.usage_outbox WHERE sent_at IS NULL") == [(101,)]
+
+
+async def test_a_report_that_is_refused_for_what_it_holds_waits_ever_longer(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    desired, run = await _applied(database, keys, tmp_path)
+    waited = []
+    async with misbehaving(answering(b"{}", 409)) as server:
+        desired = replace(desired, connect=ConnectTarget(server.url, Secret("key-of-the-test")))
+        await send_usage(desired, run)
+        for attempts in (2, 3, 30):
+            waited.append(round(await _left_s(database), -2))
+            await run_sql(database, f"UPDATE fivrec.usage_outbox SET attempts = {attempts - 1}")
+            await send_waiting(desired, run, all_of_them=True)
+        waited.append(round(await _left_s(database), -2))
+    assert waited == [300, 600, 1200, 86400]
+    view = await query_status(desired, run)
+    assert view is not None
+    assert view.unsent is not None
+    assert (view.unsent.count, view.unsent.error) == (1, "Fi.V Connect API returned 409")
 
 
 async def _applied(database: Secret, keys: KeyRing, tmp_path: Path) -> tuple[Desired, Run]:
