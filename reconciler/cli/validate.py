@@ -27,9 +27,9 @@ def command(**options: Any) -> None:
     """Check manifests: YAML, schema, templates, rules. Offline: no secret is resolved, no connection made.
 
     Every problem of every file is shown, with its file, line and column; the exit code is then 65. --strict also
-    refuses variables that no template reads, accepted drift that has expired or has no end, settings that look like
-    secrets and are none, and names that differ only in case, have invisible characters, or mix alphabets that look
-    alike.
+    refuses variables that no template reads, accepted drift that has expired, has no end, fits nothing, or takes the
+    lock along without naming it, settings that look like secrets and are none, and names that differ only in case, have
+    invisible characters, or mix alphabets that look alike.
 
     Example: fivrec validate manifests/
     """

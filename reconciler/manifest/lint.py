@@ -4,22 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
-from typing import Any
+from fnmatch import fnmatchcase
+from typing import Any, Final
 
 from reconciler.manifest.loader import Manifest, problem_at
 from reconciler.model.errors import ManifestProblem
 from reconciler.model.json_pointer import escape
-from reconciler.model.kinds import KINDS
+from reconciler.model.kinds import BY_NAME, KINDS
+from reconciler.model.kinds.base import Kind
 from reconciler.model.kinds.setting import reference_of
 from reconciler.model.names import invisible_characters, mixed_scripts
+from reconciler.model.types import Ignore, Key
+from reconciler.planning.diff import is_accepted
+
+_OF_THE_INSTANCE: Final = frozenset({"config", "environment", "status"})
+"""Kinds with one resource, which has the instance's name."""
+_OF_FORMER_ADMINS: Final = ("role", "password")
 
 
 def lint(manifests: Sequence[Manifest], today: date) -> tuple[ManifestProblem, ...]:
-    """Variables that no template reads, accepted drift that expired or has no end, settings that look like secrets and
-    are none, names that differ only in case, and names in which not all is what it looks like."""
-    found = [*_unused_variables(manifests), *_same_instances(manifests)]
+    """Variables that no template reads, accepted drift that expired, has no end, fits nothing or takes the lock along,
+    settings that look like secrets and are none, names that differ only in case, and names in which not all is what it
+    looks like."""
+    found = [*_unused_variables(manifests), *_same_instances(manifests), *_idle_ignores(manifests)]
     for manifest in manifests:
         found += _accepted_drift(manifest, today)
+        found += _wide_ignores(manifest, today)
         found += _no_secrets(manifest)
         found += _same_names(manifest)
         found += _deceptive_names(manifest)
@@ -48,6 +58,53 @@ def _accepted_drift(manifest: Manifest, today: date) -> Iterator[ManifestProblem
         elif date.fromisoformat(str(until)) < today:
             message = f"the accepted drift of {entry['field']} expired on {until}"
             yield problem_at(manifest, f"ignore/{index}/until", message, "take the entry out, or give it a new date")
+
+
+def _idle_ignores(manifests: Sequence[Manifest]) -> Iterator[ManifestProblem]:
+    """An entry of a fleet's defaults counts as fitting where it fits any of its instances."""
+    entries: dict[tuple[str, str], list[tuple[Manifest, int]]] = {}
+    for manifest in manifests:
+        for index, entry in enumerate(manifest.document.get("ignore") or ()):
+            entries.setdefault((manifest.origin.path, entry["field"]), []).append((manifest, index))
+    for (_, pattern), owners in sorted(entries.items()):
+        kind = BY_NAME.get(pattern.partition("/")[0])
+        if kind is None or not (kind.remembered or kind.name in _OF_THE_INSTANCE):
+            continue  # wildcards in the kind's name, or what needs no name
+        if not any(_may_fit(pattern, kind, manifest) for manifest, _ in owners):
+            manifest, index = owners[0]
+            message = f"the accepted drift of {pattern} fits nothing that can differ"
+            hint = f"correct the name, or the field: {kind.name} has {', '.join(kind.fields)}"
+            yield problem_at(manifest, f"ignore/{index}/field", message, hint)
+
+
+def _may_fit(pattern: str, kind: Kind, manifest: Manifest) -> bool:
+    """Whether it fits a declared resource, or one of its fields; or a row that is not declared, which can go as a
+    whole, be switched off, or lose a role. Plans from Connect have any name."""
+    _, _, rest = pattern.partition("/")
+    names = [manifest.instance]
+    if kind.name not in _OF_THE_INSTANCE:
+        document = manifest.document
+        if "/" not in rest:
+            return True
+        from_connect = kind.name == "plan" and (document.get("plans") or {}).get("source") == "connect"
+        others = kind.fields if from_connect else (kind.active, *(_OF_FORMER_ADMINS if kind.name == "admin" else ()))
+        if any(fnmatchcase(name, rest.rpartition("/")[2]) for name in others if name is not None):
+            return True
+        declared = kind.from_manifest(document)
+        names = [one.key.name for one in declared.resources] if declared is not None else []
+    entry = (Ignore(pattern, ""),)
+    return any(is_accepted(Key(kind.name, name), field, entry, date.min) for name in names for field in kind.fields)
+
+
+def _wide_ignores(manifest: Manifest, today: date) -> Iterator[ManifestProblem]:
+    lock = Key("status", manifest.instance)
+    for index, entry in enumerate(manifest.document.get("ignore") or ()):
+        pattern, until = entry["field"], entry.get("until")
+        accepted = Ignore(pattern, "", date.fromisoformat(str(until)) if until is not None else None)
+        if not pattern.endswith("/is_locked") and is_accepted(lock, "is_locked", (accepted,), today):
+            message = f"the accepted drift of {pattern} keeps the lock as it is: a suspended instance stays open"
+            hint = "name the field that is meant, such as status/*/billing_status, or status/*/is_locked"
+            yield problem_at(manifest, f"ignore/{index}/field", message, hint)
 
 
 def _no_secrets(manifest: Manifest) -> Iterator[ManifestProblem]:

@@ -28,6 +28,7 @@ ignore:
   - {field: queue/Sales/description, until: 2020-01-01, reason: campaign}
   - {field: queue/Sales/is_active, until: 2999-01-01, reason: campaign}
   - {field: plan/*/price, reason: campaign}
+plans: {source: connect}
 """
 
 
@@ -75,6 +76,59 @@ def test_strict_names_what_in_a_name_is_not_what_it_looks_like(tmp_path: Path) -
             (5, 12, "a name in queues has invisible characters: U+200B"),
         ],
     )
+
+
+IDLE = (
+    "queue/Slaes/description", "queue/Sales/descriptoin", "queue/Sales/name", "queue/*/descr", "setting/local/value",
+    "admin/other@b.c/name", "config/client-2/check_interval_minutes", "status/client-1/billing",
+    "environment/x/isolation",
+)  # fmt: skip
+MEANT = (
+    "queue/Sales/description", "queue/sales/*", "queue/Night", "queue/Night/is_active", "queue/*/is_active", "q*/x/y",
+    "setting/locale/value", "setting/left", "admin/a@b.c/name", "admin/A@B.C/name", "admin/old@b.c/role",
+    "plan/*/price", "plan/any/name", "config/*/check_interval_minutes", "status/client-1/is_locked",
+    "status/*/billing_status",
+)  # fmt: skip
+
+
+def test_strict_names_accepted_drift_that_fits_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "client.yaml"
+    entries = "".join(f"  - {{field: '{field}', until: 2999-01-01, reason: x}}\n" for field in (*MEANT, *IDLE))
+    path.write_text(
+        "version: 1\ninstance: client-1\nconfig: {settings: {locale: a}}\nqueues: [{name: Sales}]\n"
+        f"admin: {{email: a@b.c}}\nplans: {{source: connect}}\nignore:\n{entries}"
+    )
+    code, found = problems(path, "--strict")
+    assert code == 65
+    assert [message for *_, message in found] == [
+        f"the accepted drift of {field} fits nothing that can differ" for field in IDLE
+    ]
+
+
+def test_a_fleets_accepted_drift_fits_if_one_instance_has_it(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.yaml"
+    entries = ", ".join(
+        f"{{field: queue/{name}/description, until: 2999-01-01, reason: x}}" for name in ("Night", "Day")
+    )
+    path.write_text(
+        f"version: 1\ndefaults: {{ignore: [{entries}]}}\n"
+        "instances:\n  - {instance: a, queues: [{name: Night}]}\n  - {instance: b}\n"
+    )
+    said = "the accepted drift of queue/Day/description fits nothing that can differ"
+    assert [message for *_, message in problems(path, "--strict")[1]] == [said]
+
+
+def test_strict_names_accepted_drift_that_takes_the_lock_along(tmp_path: Path) -> None:
+    path = tmp_path / "client.yaml"
+    wide = "".join(
+        f"  - {{field: '{field}', until: 2999-01-01, reason: x}}\n"
+        for field in ("status/*", "status/client-1/*", "*/client-1")
+    )
+    path.write_text(f"version: 1\ninstance: client-1\nignore:\n{wide}")
+    code, found = problems(path, "--strict")
+    assert (code, [line for line, *_ in found]) == (65, [4, 5, 6])
+    said = "the accepted drift of status/* keeps the lock as it is: a suspended instance stays open"
+    assert found[0][2] == said
 
 
 def test_a_fleets_variable_is_used_if_one_instance_uses_it(tmp_path: Path) -> None:
