@@ -42,6 +42,7 @@ from reconciler.model.types import (
     encodable,
     is_plain,
 )
+from reconciler.planning.cause import RENAMED_TO
 from reconciler.support.crypto.keyring import KeyRing, is_envelope
 from reconciler.support.strict_json import finite, with_unique_keys
 
@@ -322,6 +323,25 @@ def _leave_to_move(state: dict[Key, Resource]) -> None:
         state[users.key] = replace(users, fields={**users.fields, "rows": rest})
     else:
         del state[users.key]
+
+
+def renamed_admin(rows: Rows, scope: Scope) -> str | None:
+    """The address that the declared administrator was given by a rename, if neither was read: who is an administrator
+    no more is not, and a revert of the manifest reverts the rename."""
+    if scope.admin_email is None or "admin" not in rows:
+        return None
+    read = {folded(str(row["key"])) for row in rows["admin"]}
+    if read & {folded(name) for name in (scope.admin_email, scope.admin_renamed_from) if name is not None}:
+        return None
+    renames = {
+        row["name"]: row["before"].get(RENAMED_TO)
+        for row in rows.get("applied", ())
+        if row["kind"] == "admin" and row["tenure"] == "retired" and isinstance(row["before"], dict)
+    }
+    name, found = scope.admin_email, None
+    while isinstance(newer := renames.pop(name, None), str):
+        name = found = newer
+    return None if found is None or folded(found) in read else found
 
 
 def _with_references(kind: str, rows: Rows) -> Sequence[Row]:

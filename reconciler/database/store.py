@@ -43,6 +43,7 @@ from reconciler.database.rows import (
     kinds_with_references,
     kinds_with_rows,
     open_drift_from,
+    renamed_admin,
     row_write,
     several,
     snapshot_from_rows,
@@ -464,11 +465,15 @@ def _reads(
 async def _choose(
     conn: Connection, rows: Mapping[str, list[transaction.Row]], scope: Scope
 ) -> dict[str, list[transaction.Row]]:
-    """Read which rows count, for kinds in which several rows may be the same resource: one more round trip if any."""
+    """Read which rows count, for kinds in which several rows may be the same resource, and the administrator by a newer
+    address: one more round trip if any."""
     asked = {
         kind: statement(kind, "chosen", scope.schema) for kind in _WITH_CHOICE if several(kind, rows.get(kind, ()))
     }
-    return await transaction.read_more(conn, asked, _params(scope)) if asked else {}
+    if (renamed := renamed_admin(rows, scope)) is not None:
+        asked["admin"] = statement("admin", "read", scope.schema)
+    more = {"admin_renamed_from": renamed} if renamed is not None else {}
+    return await transaction.read_more(conn, asked, {**_params(scope), **more}) if asked else {}
 
 
 def _params(scope: Scope) -> dict[str, Any]:

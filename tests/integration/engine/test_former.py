@@ -254,6 +254,30 @@ async def test_a_reverted_address_is_the_same_persons(life: Life, update: str) -
     assert (await life.diff(admin=admin)).changes == ()
 
 
+@pytest.mark.parametrize("policy", ["demote", "lock"])
+async def test_the_address_of_an_administrator_who_is_one_no_more_is_reverted_too(life: Life, policy: str) -> None:
+    """Two renames and a replacement, reverted at once: nobody but administrators was looked at, and a user was made."""
+
+    def of(email: str, **more: Any) -> dict[str, Any]:
+        return {"admin": {**ADMIN, "email": email, "former": policy, **more}}
+
+    first = of("ana@empresa.com")
+    await life.apply(**first)
+    (before,) = await life.rows("SELECT id, email, role FROM users")
+    await life.apply(**of("bia@empresa.com", renamed_from="ana@empresa.com"))
+    await life.apply(**of("carla@empresa.com", renamed_from="bia@empresa.com"))
+    await life.apply(**of("rui@empresa.com"))
+    assert found(await life.diff(**first)) == [
+        ("admin/ana@empresa.com", "update", "intent"),
+        ("admin/rui@empresa.com", "update", "intent"),
+    ]
+    back = await life.apply(**first)
+    assert (back.error, back.former) == (None, ())
+    assert await life.rows("SELECT id, email, role FROM users WHERE email <> 'rui@empresa.com'") == [before]
+    assert await life.rows("SELECT role FROM users WHERE email = 'rui@empresa.com'") == [("agent",)]
+    assert (await life.diff(**first)).changes == ()
+
+
 async def test_a_rename_that_was_left_in_does_not_keep_a_later_one_from_being_reverted(life: Life) -> None:
     """`renamed_from` may stay in the manifest, so the one that a revert brings back names a row that is long gone."""
     admin, ids = document()["admin"], "SELECT id, name FROM queues ORDER BY name"
