@@ -151,7 +151,7 @@ class Scheduler(QueueContact):
                     self._facts = loop_time(), await self._standing()
                     care = now + CARE_S
                 await self._read_rows()
-                if now >= declared:
+                if now >= declared or failures:  # while it was away it may have been put back to a backup
                     await self.refresh()
                     declared = now + DECLARE_S
                 if now >= tidy:

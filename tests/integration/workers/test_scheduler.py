@@ -191,6 +191,39 @@ async def test_what_is_not_in_the_table_comes_back(queue: Queue, url: str) -> No
     assert rows(url, "SELECT instance, digest FROM fivrec_fleet.instances ORDER BY 1") == [("a", "2a"), ("b", "2b")]
 
 
+async def test_after_an_outage_it_is_looked_at_once_for_a_restore(
+    queue: Queue, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers refuse (manifest_differs) what the old digests name: half a minute long, as it was."""
+    rows_of = queue.rows
+    scheduler = build_scheduler(queue, manifests("a", digest="2"))
+    await scheduler.declare(scheduler.source.held)
+    await scheduler.refresh()
+    failing, away = iter([True]), asyncio.Event()
+
+    async def rows_once_away(name: str, **values: Any) -> list[dict[str, Any]]:
+        if name == "enqueue_due" and next(failing, False):
+            run_sql(
+                url,
+                "UPDATE fivrec_fleet.instances SET digest = 'old'",
+                "UPDATE fivrec_fleet.schedulers SET at = at - interval '1 hour'",
+            )
+            away.set()
+            raise DatabaseError("the queue is away", code="database_unreachable")
+        return await rows_of(name, **values)
+
+    monkeypatch.setattr(queue, "rows", rows_once_away)
+    monkeypatch.setattr(module, "wait_s", lambda _: 0.0)
+    ticking = asyncio.create_task(scheduler._tick())
+    try:
+        async with asyncio.timeout(10):
+            await away.wait()
+            while rows(url, "SELECT digest FROM fivrec_fleet.instances") != [("2a",)]:
+                await asyncio.sleep(0.05)
+    finally:
+        ticking.cancel()
+
+
 async def test_times_of_a_wrong_clock_are_pulled_in(queue: Queue, url: str) -> None:
     scheduler = build_scheduler(queue, manifests("a", "b", minutes=60))
     await scheduler.declare(scheduler.source.held)
