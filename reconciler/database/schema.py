@@ -69,8 +69,8 @@ ON c.conrelid = fivrec.app_table(w.tbl) AND c.contype = 'c' AND c.convalidated A
     c.conname = w.name
     OR replace(pg_get_expr(c.conbin, c.conrelid), '"', '') LIKE '((environment IS NOT NULL) AND %')""",
 }
-"""What runs in place of released text: fivrec 0.2 compares the texts of the files. Migrations 4 and 5 look four times for
-what the tables lack, a quarter of PostgreSQL's time for the whole script; looking twice finds the same."""
+"""What runs in place of released text: fivrec 0.2 compares the texts of the files. Migrations 4 and 5 look four times
+for what the tables lack, a quarter of PostgreSQL's time for the whole script; looking twice finds the same."""
 
 
 @dataclass(frozen=True, slots=True)
