@@ -34,6 +34,8 @@ SELECT set_config('lock_timeout', %(lock_timeout)s, true),
        set_config('client_min_messages', 'warning', true),
        -- With fewer digits, a number in a float column would read as another one.
        set_config('extra_float_digits', '1', true),
+       -- The text of policies, indexes and defaults is compared: names in it are quoted where they have to be, and nowhere else.
+       set_config('quote_all_identifiers', 'off', true),
        -- The planner overrates the cost of catalogue queries: compiling one takes seconds, running it a millisecond.
        set_config('jit', 'off', true),
        set_config('fiv.environment', %(environment)s, true),

@@ -177,6 +177,18 @@ async def test_a_trigger_of_the_app_may_write_where_a_policy_lets_it(
         assert conn.execute("SELECT * FROM app_audit").fetchall() == [("Sales",)]
 
 
+async def test_isolation_is_known_where_sessions_quote_all_names(
+    database: Secret, owner_of: Callable[[Secret], Secret], keys: KeyRing, tmp_path: Path
+) -> None:
+    """What a policy says is compared as text, which the server then writes otherwise."""
+    url = owner_of(database)
+    owning(database, f"ALTER ROLE {urlsplit(url.reveal()).username} SET quote_all_identifiers = on")
+    for isolation in ("enforced", "constraints"):
+        wanted = environment(isolation=isolation)
+        assert (await apply(url, keys, tmp_path, environment=wanted)).outcome == "changed"
+        assert (await apply(url, keys, tmp_path, environment=wanted)).outcome == "in_sync"
+
+
 async def test_enforced_lets_a_login_without_row_security_read(
     database: Secret, owner_of: Callable[[Secret], Secret], keys: KeyRing, tmp_path: Path
 ) -> None:
