@@ -9,7 +9,7 @@ import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import cache
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import psycopg
 from psycopg import AsyncConnection, errors, sql
@@ -43,6 +43,9 @@ Connection: TypeAlias = AsyncConnection[Any]
 _MAINTENANCE = ("postgres", "template1")
 _MAY_BE_KEYS = frozenset({"database_auth", "database_error"})
 """The codes that a login with stale keys may fail with: the server may say it in any language."""
+
+_OLDEST: Final = 140_000
+"""An older server refuses what the migrations say. PostgreSQL 14 takes all of it, though 15 is what is promised."""
 
 _CREATE_TRIES = 5
 _ROLLBACK_S = 5.0
@@ -91,12 +94,23 @@ async def connect(url: Secret, *, limits: Limits, application_name: str, dbname:
             own = {key: known[key] for key in ("user", "password") if known.get(key)}
             conn = await _logged_in(chosen, login(chosen | own, places))
             conn.place = where(conn)
+            if (version := conn.info.server_version) < _OLDEST:
+                await conn.close()
+                raise _too_old(conn.place, version)
             await use_iso_dates(conn)
     except TimeoutError as exc:
         raise connect_error(errors.ConnectionTimeout("timeout expired"), _where(url, dbname), _user(url)) from exc
     except psycopg.Error as exc:
         raise await _refused(exc, url, limits, dbname) from None  # the cause's text may quote the URL
     return conn
+
+
+def _too_old(place: str, version: int) -> DatabaseError:
+    return DatabaseError(
+        f"{place}: PostgreSQL {version // 10_000} lacks what fivrec's schema needs",
+        code="database_too_old",
+        hint="move the database to PostgreSQL 15 or newer: by pg_upgrade, or pg_dump and pg_restore",
+    )
 
 
 async def _logged_in(chosen: Mapping[str, Any], known: Login | None) -> PipelinedConnection:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -59,6 +60,14 @@ async def test_a_missing_database_is_told_apart(absent_database: Secret) -> None
 async def test_a_wrong_password_is_told_apart(database: Secret) -> None:
     assert (await refusal(changed(database, password="canary"))).code == "database_auth"
     assert (await refusal(changed(database, user="nobody-there", password="canary"))).code == "database_auth"
+
+
+async def test_a_server_that_is_too_old_is_named(database: Secret, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reconciler.database.connection._OLDEST", 990_000)
+    error = await refusal(database)
+    assert (error.code, error.exit_code) == ("database_too_old", 1)
+    assert re.search(r": PostgreSQL 1\d lacks", error.message)
+    assert "PostgreSQL 15 or newer" in error.hint
 
 
 async def test_a_server_that_does_not_answer_is_unreachable(database: Secret) -> None:
