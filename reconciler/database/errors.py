@@ -82,7 +82,8 @@ _ORDINARY = (
 
 _LOCK = (
     "run again later; who may hold it, the longest transaction first: "
-    "SELECT pid, usename, application_name, state, xact_start FROM pg_stat_activity ORDER BY xact_start"
+    "SELECT pid, usename, application_name, state, xact_start FROM pg_stat_activity ORDER BY xact_start; "
+    "those that were prepared have no session: SELECT gid, owner, prepared FROM pg_prepared_xacts"
 )
 _GRANT = "GRANT the login what it needs, or use the owner"
 _OWNER = "run as the owner of what is named, or GRANT the owner's role to this login"

@@ -150,4 +150,6 @@ async def _tried(
         if conn.closed:
             raise
         await conn.execute("ROLLBACK TO SAVEPOINT part")
+        if isinstance(exc, psycopg.errors.LockNotAvailable):
+            await conn.execute(query("record", "hurry"))
         return exc

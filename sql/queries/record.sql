@@ -164,6 +164,10 @@ UPDATE {app}.instance_config AS c
 SET is_locked = (pg_catalog.json_populate_record(c, pg_catalog.json_build_object('is_locked', %(word)s::text))).is_locked
 WHERE instance_id::text = ANY (%(instances)s::text[]);
 
+-- One part has waited in vain for a table or a row: the others, of which there are many, wait little for it.
+-- name: hurry
+SET LOCAL lock_timeout = '100ms';
+
 -- The lock in each row of the instance.
 -- name: locked
 SELECT c.is_locked FROM {app}.instance_config c WHERE c.instance_id::text = ANY (%(instances)s::text[]);

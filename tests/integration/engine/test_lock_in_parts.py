@@ -3,9 +3,11 @@ by itself, and what is wrong with fivrec's own tables keeps none of them back.""
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from reconciler.engine.reconcile import reconcile
@@ -125,6 +127,22 @@ async def test_a_log_that_takes_no_row_keeps_the_rest_not_back(
     if "takes a minute" in name:
         run = replace(run, limits=replace(run.limits, statement_ms=200))
     await assert_followed(database, run, tmp_path, logged=False)
+
+
+@pytest.mark.parametrize("table", ["instance_config", "status_check_logs"])
+async def test_a_table_that_is_locked_is_waited_for_twice(
+    table: str, database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    """Once by the run, once by all parts together: 2 s each, not for each of the parts."""
+    run = await applied(database, keys, tmp_path, "SELECT 1")
+    with psycopg.connect(database.reveal()) as app:
+        app.execute(f"LOCK TABLE {table}")
+        began = time.monotonic()
+        report = await check_as("check", database, run)
+        assert report is not None
+        assert report.error is not None
+        assert (report.outcome, report.error.code) == ("failed", "lock_timeout")
+        assert time.monotonic() - began < 9
 
 
 async def test_a_row_without_an_id_is_locked_too(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
