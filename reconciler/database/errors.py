@@ -108,7 +108,7 @@ _KNOWN: tuple[tuple[type[psycopg.Error] | tuple[type[psycopg.Error], ...], str, 
         errors.TooManyConnections,
         "too_many_connections",
         "the server has no free connection",
-        "lower --forks, raise max_connections, or put PgBouncer in front of it",
+        "lower --forks, or --keep-connections of a watch, raise max_connections, or put PgBouncer before it",
     ),
     (
         (errors.UntranslatableCharacter, errors.CharacterNotInRepertoire),

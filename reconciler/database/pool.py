@@ -14,13 +14,19 @@ from dataclasses import field
 from psycopg.pq import PipelineStatus, TransactionStatus
 
 from reconciler.database.connection import Connection, Limits, connect, with_deadline
+from reconciler.model.errors import DatabaseError
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
+from reconciler.support.conninfo import server_identity
 from reconciler.support.name_lookup import resolve_host
 from reconciler.support.network import parse_address
 
 PREPARE_AFTER = 3
 """A statement that has run this often on one kept connection is prepared, and not planned again from then on."""
+
+_ROOM_TRIES = 3
+_ROOM_S = 0.1
+"""A server counts a connection for a moment after it was closed; somebody else may be there first."""
 
 NAMES_S = 10.0
 """How long the addresses of a name are reused."""
@@ -94,7 +100,7 @@ class ConnectionPool:
         return conn
 
     async def _connect(self, url: Secret, limits: Limits, application_name: str) -> Connection:
-        conn = await connect(url, limits=limits, application_name=application_name)
+        conn = await self._opened(url, limits, application_name)
         try:
             if await _is_direct(conn, limits):
                 conn.prepare_threshold = PREPARE_AFTER
@@ -102,6 +108,25 @@ class ConnectionPool:
             await conn.close()
             raise
         return conn
+
+    async def _opened(self, url: Secret, limits: Limits, application_name: str) -> Connection:
+        """If the server takes no more, one of ours that is idle there makes room."""
+        for _ in range(_ROOM_TRIES):
+            try:
+                return await connect(url, limits=limits, application_name=application_name)
+            except DatabaseError as exc:
+                if exc.code != "too_many_connections" or not await self._make_room(server_identity(url)[:2]):
+                    raise
+        return await connect(url, limits=limits, application_name=application_name)
+
+    async def _make_room(self, server: tuple[str, ...]) -> bool:
+        there = (conn for conn, name in self._idle.items() if server_identity(Secret(name))[:2] == server)
+        if (oldest := next(there, None)) is None:
+            return False
+        self._forget(oldest)
+        await oldest.close()
+        await asyncio.sleep(_ROOM_S)
+        return True
 
     async def give(self, conn: Connection) -> None:
         """Keep a connection for the next use; one that is broken or in a transaction is closed."""

@@ -102,7 +102,7 @@ _REFUSALS: Final = (
         "53300",
         code="too_many_connections",
         words="the server has no free connection",
-        hint="lower --forks, raise max_connections, or put PgBouncer in front of it",
+        hint="lower --forks, or --keep-connections of a watch, raise max_connections, or put PgBouncer before it",
     ),
     _Refusal(
         ("no more connections allowed", "max client connections", "too many database connections"),

@@ -14,6 +14,7 @@ from reconciler.database import store
 from reconciler.database.connection import Connection, Limits
 from reconciler.database.pool import PREPARE_AFTER, ConnectionPool
 from reconciler.database.store import Scope
+from reconciler.model.errors import DatabaseError
 from reconciler.model.secret import Secret
 from reconciler.model.types import Snapshot
 from reconciler.support.crypto.keyring import KeyRing
@@ -38,6 +39,26 @@ async def test_the_one_unused_for_longest_goes_first(make_database: Callable[[],
     await pool.aclose()
     assert (len(pool), one[0].closed) == (0, True)
     assert (pool._idle_of, pool._places, pool._lent) == ({}, {}, {})
+
+
+async def test_an_idle_one_makes_room_where_the_server_takes_no_more(
+    make_database: Callable[[], Secret], owner_of: Callable[[Secret], Secret]
+) -> None:
+    """Or those that came first keep all places, and the others never get one."""
+    pool = ConnectionPool()
+    one, two = owner_of(make_database()), make_database()
+    login = urlsplit(one.reveal())
+    other = Secret(urlunsplit(login._replace(path=urlsplit(two.reveal()).path)))
+    with psycopg.connect(two.reveal(), autocommit=True) as conn:
+        conn.execute(f"ALTER ROLE {login.username} CONNECTION LIMIT 1")  # type: ignore[arg-type]
+    first, _ = await use(pool, one)
+    second, _ = await use(pool, other)
+    assert (first.closed, second.closed, len(pool)) == (True, False, 1)
+    async with lent(pool, other):
+        with pytest.raises(DatabaseError) as raised:
+            await use(pool, one)  # nobody idles
+    assert raised.value.code == "too_many_connections"
+    await pool.aclose()
 
 
 async def test_one_that_the_server_left_is_not_used_again(database: Secret) -> None:
