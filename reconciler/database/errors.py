@@ -199,7 +199,10 @@ def translated(exc: psycopg.Error, where: str, secrets: Sequence[str] = ()) -> F
         )
     if _function(exc):
         return _refused_by_function(exc, where, said)
-    return DatabaseError(f"{where}: PostgreSQL refused{_object(exc)}{said}", hint="the server's log has the details")
+    # Where its words can be shown, so can its own advice: to set REPLICA IDENTITY, say.
+    advice = masked(exc.diag.message_hint or "", secrets) if said.startswith(":") else ""
+    hint = printable(advice) or "the server's log has the details"
+    return DatabaseError(f"{where}: PostgreSQL refused{_object(exc)}{said}", hint=hint)
 
 
 def _refused_by_function(exc: psycopg.Error, where: str, said: str) -> DatabaseError:

@@ -64,6 +64,18 @@ async def test_a_full_disk_is_said_and_the_failed_run_recorded(
     assert (await reconcile(desired_of(NEW, applied), run_of(keys, tmp_path, 3))).outcome == "changed"
 
 
+async def test_what_the_server_advises_is_shown(applied: Secret, keys: KeyRing, tmp_path: Path) -> None:
+    owning(applied, "ALTER TABLE queues DROP CONSTRAINT queues_pkey CASCADE")
+    owning(applied, "ALTER TABLE queues REPLICA IDENTITY NOTHING; CREATE PUBLICATION all_of_it FOR TABLE queues")
+    report = await reconcile(desired_of(NEW, applied), run_of(keys, tmp_path, 2))
+    assert told(report) == (
+        "failed",
+        1,
+        "database_error",
+        "To enable updating the table, set REPLICA IDENTITY using ALTER TABLE.",
+    )
+
+
 @pytest.mark.usefixtures("direct")
 async def test_a_database_that_is_read_only_by_default_stays_so(applied: Secret, keys: KeyRing, tmp_path: Path) -> None:
     name = applied.reveal().rsplit("/", 1)[-1]
