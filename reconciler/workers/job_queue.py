@@ -243,6 +243,9 @@ class Queue:
             raise self._translated(exc.__cause__ if isinstance(exc, ConnectorException) else exc) from None
 
     def _translated(self, cause: BaseException | None) -> FivrecError:
+        if isinstance(cause, psycopg.Error) and (cause.diag.source_function or "").endswith("CreationNamespace"):
+            said = f"{self.where}: no schema of its login's search_path is there to make tables in"
+            return DatabaseError(said, code="schema_missing", hint="CREATE SCHEMA public, then run again")
         if isinstance(cause, psycopg.errors.UndefinedTable | psycopg.errors.InvalidSchemaName):
             return DatabaseError(f"{self.where}: its tables are missing", code="schema_missing", hint=INIT_FIRST)
         if isinstance(cause, psycopg.errors.UndefinedColumn | psycopg.errors.UndefinedFunction):

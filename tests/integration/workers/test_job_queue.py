@@ -154,6 +154,16 @@ async def test_a_queue_that_was_away_for_hours_is_found_within_seconds(make_data
     assert (now, max(waits) < 10.0) == (pytest.approx(RECONNECT_S), True)
 
 
+async def test_a_database_without_a_schema_for_tables_is_told(make_database: Callable[[], Secret]) -> None:
+    url = make_database()
+    run_sql(url.reveal(), "DROP SCHEMA public")
+    async with open_queue(url) as queue:
+        with pytest.raises(DatabaseError) as raised:
+            await queue.make_schema()
+    assert raised.value.code == "schema_missing"
+    assert "CREATE SCHEMA public" in raised.value.hint
+
+
 @pytest.mark.parametrize(
     ("version", "behind", "said"),
     [
