@@ -37,6 +37,7 @@ KEY_ORDER: Final = (
 )
 _PASSES: Final = 4
 _WIDTH: Final = 100_000  # people decide where lines break
+_FLOAT: Final = "tag:yaml.org,2002:float"
 _START = re.compile(r"^---(?=\s|$)[ \t]*", re.MULTILINE)
 _END = re.compile(r"^\.\.\.[ \t]*(#.*)?$", re.MULTILINE)
 _DIRECTIVE = re.compile(r"^%(YAML|TAG)\b.*$", re.MULTILINE)
@@ -162,6 +163,7 @@ def _keep_anchors(tree: Any) -> None:
 
 def _round_trip() -> Any:
     from ruamel.yaml import YAML
+    from ruamel.yaml.scalarfloat import ScalarFloat
 
     yaml = YAML(typ="rt")
     yaml.preserve_quotes = True
@@ -169,7 +171,21 @@ def _round_trip() -> Any:
     yaml.width = _WIDTH
     yaml.indent(mapping=2, sequence=4, offset=2)
     yaml.representer.add_representer(type(None), _represent_null)
+    yaml.constructor.add_constructor(_FLOAT, _construct_float)
+    yaml.representer.add_representer(ScalarFloat, _represent_float)
     return yaml
+
+
+def _construct_float(constructor: Any, node: Any) -> Any:
+    """One that knows how it was written: ruamel.yaml would write other digits of the same float."""
+    number = constructor.construct_yaml_float(node)
+    if hasattr(number, "yaml_anchor"):  # neither infinite nor no number
+        number.text = node.value
+    return number
+
+
+def _represent_float(representer: Any, number: Any) -> Any:
+    return representer.represent_scalar(_FLOAT, number.text, anchor=number.yaml_anchor(any=True))
 
 
 def _represent_null(representer: Any, _: None) -> Any:

@@ -109,6 +109,15 @@ def test_formatting_twice_is_formatting_once(text: str) -> None:
     assert format_text("m.yaml", once.encode()) == once
 
 
+@pytest.mark.parametrize(
+    "number", ["100000000000000000000000.0", "-12345678901234567890123.5", "1.10", "+.5", "5.", "&x -0.0"]
+)
+def test_a_number_keeps_its_digits(number: str) -> None:
+    """The same float has other digits: 099999999999999991611392.0."""
+    text = f"version: 1\ninstance: a\nvars:\n  x: {number}\n"
+    assert format_text("m.yaml", text.encode()) == text
+
+
 def test_windows_lines_and_marks_become_plain() -> None:
     assert format_text("m.yaml", b"\xef\xbb\xbfversion: 1\r\ninstance: a\r\n") == "version: 1\ninstance: a\n"
 
