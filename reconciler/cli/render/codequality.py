@@ -19,6 +19,8 @@ Issue = dict[str, Value]
 Place = tuple[str, int]
 
 DONE = ("changed", "degraded")
+_ROOTS = ("GITHUB_WORKSPACE", "CI_PROJECT_DIR")
+"""Where pipelines say that the repository is."""
 
 
 def render(report: Report) -> str:
@@ -82,8 +84,12 @@ def _issue(check: str, said: str, severity: str, place: Place, identity: tuple[s
 
 
 def relative(path: str) -> str:
-    """GitLab and GitHub expect paths from the repository's root, where a pipeline runs."""
+    """GitLab and GitHub expect paths from the repository's root, whichever of its folders a step runs in."""
     pure = PurePath(path or ".")
+    for root in filter(None, map(os.environ.get, _ROOTS)):
+        found = PurePath(os.path.relpath(pure, root))
+        if path != "-" and ".." not in found.parts:
+            return found.as_posix()
     return PurePath(os.path.relpath(pure) if pure.is_absolute() else pure).as_posix()
 
 

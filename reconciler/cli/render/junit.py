@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from xml.etree import ElementTree as ET
 
+from reconciler.cli.render.codequality import relative
 from reconciler.cli.render.values import change_line, conflict_line, field_line, former_line
 from reconciler.model.errors import group_problems, merge_problems
 from reconciler.model.names import printable
@@ -40,7 +41,7 @@ def _case(item: InstanceReport, command: str) -> ET.Element:
         "time": _seconds(item.duration_ms),
     }
     if item.path:
-        attributes |= {"file": printable(item.path), "line": str(item.line)}
+        attributes |= {"file": printable(relative(item.path)), "line": str(item.line)}
     case = ET.Element("testcase", attributes)
     listed = "\n".join(_lines(item))
     if item.error is not None:

@@ -12,6 +12,7 @@ import jsonschema
 import pytest
 
 from reconciler.cli.render.codequality import render as codequality
+from reconciler.cli.render.github import workflow_commands
 from reconciler.cli.render.junit import render as junit
 from reconciler.cli.render.output import MACHINE_FORMATS, write_report
 from reconciler.model.changes import Update
@@ -57,8 +58,9 @@ MISSING = report(error=ErrorInfo("missing_setting", "FIV_APP_API_KEY is not set"
 
 @pytest.fixture(autouse=True)
 def nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not in GitHub Actions, also where these tests themselves are."""
-    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+    """In no pipeline, also where these tests themselves are."""
+    for name in ("GITHUB_ACTIONS", "GITHUB_WORKSPACE", "CI_PROJECT_DIR"):
+        monkeypatch.delenv(name, raising=False)
 
 
 def issues(source: Report) -> list[dict[str, Any]]:
@@ -158,6 +160,29 @@ def test_no_two_issues_share_a_fingerprint() -> None:
 def test_absolute_paths_are_told_from_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     item = replace(DEGRADED, path=str(tmp_path / "manifests" / "c.yaml"))
+    assert {issue["location"]["path"] for issue in issues(report(item))} == {"manifests/c.yaml"}
+
+
+@pytest.mark.parametrize("name", ["GITHUB_WORKSPACE", "CI_PROJECT_DIR"])
+@pytest.mark.parametrize("path", ["manifests/c.yaml", "./manifests/c.yaml", "../infra/manifests/c.yaml"])
+def test_paths_are_told_from_the_repositorys_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, path: str
+) -> None:
+    """Also those of a step with a working directory, which is how a repository of many parts runs."""
+    folder = tmp_path / "infra"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv(name, str(tmp_path))
+    item = replace(DEGRADED, path=path)
+    assert {issue["location"]["path"] for issue in issues(report(item))} == {"infra/manifests/c.yaml"}
+    (case,) = suite(report(item)).findall("testcase")
+    assert case.get("file") == "infra/manifests/c.yaml"
+    assert all("file=infra/manifests/c.yaml," in line for line in workflow_commands(report(item)))
+
+
+def test_a_root_elsewhere_changes_no_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GITHUB_WORKSPACE", "/elsewhere")
+    item = replace(DEGRADED, path="./manifests/c.yaml")
     assert {issue["location"]["path"] for issue in issues(report(item))} == {"manifests/c.yaml"}
 
 
