@@ -47,11 +47,14 @@ def replace_bytes(path: str, content: bytes, *, exclusive: bool = False) -> None
         if not exclusive and _takes_a_stream(path):
             Path(path).write_bytes(content)
             return
-        mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else None
+        before = target.stat() if target.exists() else None
         try:
             with draft.open("xb") as file:
-                if mode is not None:
-                    os.fchmod(file.fileno(), mode)
+                if before is not None:
+                    for owner in ((-1, before.st_gid), (before.st_uid, -1)):  # as root, in a folder that is a user's
+                        with suppress(OSError):
+                            os.fchown(file.fileno(), *owner)
+                    os.fchmod(file.fileno(), stat.S_IMODE(before.st_mode))
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from pathlib import Path
 
@@ -130,6 +131,15 @@ def test_fmt_check_lists_and_writes_nothing(untidy: Path) -> None:
     before = untidy.read_text()
     assert said(fivrec("fmt", "--check", str(untidy))) == (1, f"{untidy}\n")
     assert untidy.read_text() == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_fmt_as_root_leaves_a_file_to_its_owner(untidy: Path) -> None:
+    """Containers run as root in the folder of somebody who edits the file afterwards."""
+    os.chown(untidy, 65534, 65533)
+    assert said(fivrec("fmt", str(untidy))) == (0, f"{untidy}\n")
+    after = untidy.stat()
+    assert (after.st_uid, after.st_gid, stat.S_IMODE(after.st_mode)) == (65534, 65533, 0o640)
 
 
 def test_a_files_name_commands_no_pipeline(untidy: Path) -> None:
