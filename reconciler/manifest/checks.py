@@ -56,9 +56,10 @@ def _take_out(node: Any, parts: list[str]) -> None:
 _FREE: Final = ("vars/", "labels/", "config/settings/", "plans/items/")
 
 
+_TEXT: Final = "cells of a CSV file and values of -e NAME=VALUE are text"
 _TEXTS: Final = {
-    "must be a whole number, not text": "cells of a CSV file and values of -e NAME=VALUE are text: {{ NAME | int }}",
-    "must be true or false, not text": "cells of a CSV file and values of -e NAME=VALUE are text: {{ NAME == 'true' }}",
+    "must be a whole number, not text": f"{_TEXT}: {{{{ NAME | int }}}}",
+    "must be true or false, not text": f"{_TEXT}: {{{{ NAME | lower == 'true' }}}}",  # Excel writes TRUE
 }
 """A hint for a value that does not fit and came from a variable."""
 
