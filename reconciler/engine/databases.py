@@ -27,8 +27,12 @@ async def compare_databases(desired: Desired, run: Run) -> tuple[str, ...]:
     try:
         found = await find_database_problems(desired, run)
     except FivrecError as exc:
-        return (f"Connect's list of databases could not be read: {exc.message}",)
+        return (unread(exc),)
     return tuple((found or {}).values())
+
+
+def unread(problem: FivrecError) -> str:
+    return f"Connect's list of databases could not be read: {problem.message}"
 
 
 async def find_database_problems(desired: Desired, run: Run) -> dict[str, str] | None:

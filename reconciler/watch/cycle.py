@@ -15,7 +15,7 @@ from typing import Protocol
 
 from reconciler.engine.alerts import build_alert, mark_delivered, over_words, read_stored, say, store_alerts
 from reconciler.engine.batch import One, run_within
-from reconciler.engine.databases import find_database_problems
+from reconciler.engine.databases import find_database_problems, unread
 from reconciler.engine.reconcile import reconcile
 from reconciler.engine.retention import Keep, prune
 from reconciler.engine.run import Mine, Run
@@ -160,8 +160,12 @@ class Cycle:
     async def _look_at_database(self, one: InstanceState, desired: Desired, run: Run) -> None:
         """Used by the metrics only."""
         one.next_look = self.clock() + LOOK_S
-        async with asyncio.timeout(run.timeout_s):
-            found = await find_database_problems(desired, run)
+        try:
+            async with asyncio.timeout(run.timeout_s):
+                found = await find_database_problems(desired, run)
+        except FivrecError as exc:  # no reason to keep old rows for
+            run.log.warning("watch", f"⚠️ {unread(exc)}", instance=desired.instance, error=exc.code)
+            return
         one.database_problems = None if found is None else frozenset(found)
 
     async def _prune(self, one: InstanceState, desired: Desired, run: Run) -> None:

@@ -7,9 +7,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
+from reconciler.connect.errors import ConnectFault
 from reconciler.engine.run import Run
 from reconciler.manifest.loader import Manifest
 from reconciler.model.changes import FieldChange, Update
@@ -121,3 +123,25 @@ def test_connects_own_recovery_hides_no_end_of_a_trouble(plans_error: ErrorInfo 
     report = InstanceReport("a", "production", outcome, 5, connect=view, turned=turned, error=plans_error)
     Cycle(unresolvable, run, clock=lambda: 0.0).end(one, report, "scheduled")
     assert heard == told
+
+
+async def test_a_list_of_databases_that_cannot_be_read_says_what_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connect answered about the status all the same: its words alone would be taken for a failed check."""
+
+    async def resolve(_: Manifest) -> Desired:
+        return desired(QUEUE)
+
+    async def apply(item: Desired, run: Run) -> InstanceReport:
+        view = ConnectView(InstanceStatus(INSTANCE, "active", "paid", {}))
+        return InstanceReport(INSTANCE, "production", "in_sync", 5, connect=view)
+
+    async def refused(*_: object) -> None:
+        raise ConnectFault("Fi.V Connect API returned 404", code="connect_http_error")
+
+    monkeypatch.setattr("reconciler.watch.cycle.find_database_problems", refused)
+    run, said = quiet_run(), []
+    run.log.listeners.append(lambda event: said.append(event["message"]))
+    observer: Any = Mock()
+    one = new_instance_state(Manifest(INSTANCE, {}, {}, Origin("a.yaml", 1, "1"), Path()), 1.0, 1.0, 0.0)
+    await Cycle(resolve, run, clock=lambda: 0.0, apply=apply, observer=observer).turn(one, lambda _: None)
+    assert said == ["⚠️ Connect's list of databases could not be read: Fi.V Connect API returned 404"]
