@@ -1,4 +1,4 @@
-"""Prepare stdout and stderr: output never fails because of an unsupported character or a missing reader, and nothing
+"""Prepare the standard streams: output never fails because of an unsupported character or a missing reader, and nothing
 that is printed commands the pipeline that runs fivrec."""
 
 from __future__ import annotations
@@ -36,8 +36,10 @@ def json_text(value: Any, indent: int | None = 2) -> str:
 
 def prepare() -> None:
     """Files and pipes get UTF-8, which readers of JSON, YAML and SQL expect; a terminal keeps its own encoding.
-    Characters that the encoding lacks, and invalid bytes of a path, are escaped. A closed stream (`>&-`) becomes
-    /dev/null."""
+    Characters that the encoding lacks, and invalid bytes of a path, are escaped. A closed stream (`>&-`, `<&-`)
+    becomes /dev/null."""
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: PTH123, SIM115 (as long as the process)
     sys.stdout = _prepared(sys.stdout)
     sys.stderr = _prepared(sys.stderr, matters=False)
 

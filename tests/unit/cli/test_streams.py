@@ -114,16 +114,17 @@ def test_json_is_json_whatever_names_files_have(encoding: str, odd: Path) -> Non
     assert (done.returncode, paths) == (0, ["odd/não\udcff.yaml", "odd/→😀.yaml"])
 
 
-@pytest.mark.parametrize("closed", ["1>&-", "2>&-", "1>&- 2>&-"])
+@pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
 def test_a_closed_stream_changes_no_exit_code(closed: str, tmp_path: Path) -> None:
     (tmp_path / "m.yaml").write_text(MANIFEST)
     (tmp_path / "bad.yaml").write_text(MANIFEST + "queus: []\n")
     command = f'"{sys.executable}" -m reconciler validate'
-    for name, code in (("m.yaml", 0), ("bad.yaml", 65), ("--frobnicate", 64)):
+    for name, code in (("m.yaml", 0), ("bad.yaml", 65), ("-", 65), ("--frobnicate", 64)):
         done = subprocess.run(
             ["/bin/sh", "-c", f"{command} {name} {closed}"],
             cwd=tmp_path,
             env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=60,
             check=False,
