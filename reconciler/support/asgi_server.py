@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import uvicorn
 
@@ -37,6 +37,9 @@ _SETTINGS: dict[str, Any] = {
     "server_header": False,
     "timeout_graceful_shutdown": 1,
 }
+_PROXY_IDLE_S: Final = 620
+"""Longer than proxies keep a connection that waits (nginx and AWS 60 s, Traefik 90, Google 600): a request that crosses
+the end of one is a 502 of theirs. uvicorn's 5 s do for anybody else, and who waits longest makes room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +110,9 @@ class AppServer(uvicorn.Server):
             files = (listen.cert, listen.key)
             said = partial(self._log.warning, "http", error="tls_certificate")
             self._secure = Reread(files, partial(load_certificate, *files), said).value
-        proxies = {"proxy_headers": bool(listen.proxies), "forwarded_allow_ips": list(listen.proxies)}
+        proxies: dict[str, Any] = {"proxy_headers": bool(listen.proxies), "forwarded_allow_ips": list(listen.proxies)}
+        if listen.proxies:
+            proxies["timeout_keep_alive"] = _PROXY_IDLE_S
         super().__init__(uvicorn.Config(app, **{**_SETTINGS, **proxies, **config}))
         self.config.load()
 

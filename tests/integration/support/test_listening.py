@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.support import acceptor, http_limits
+from reconciler.support import acceptor, asgi_server, http_limits
 from reconciler.support.asgi_server import AppServer, Listen, bound_socket
 from reconciler.support.log import EventLog
 from tests.support.connect_running import TlsFiles, make_tls
@@ -132,6 +132,24 @@ def test_a_request_that_takes_long_and_a_next_one_are_answered() -> None:
                 found += client.recv(4096)
             assert found.startswith(b"HTTP/1.1 200 ")
             client.sendall(whole % b"healthz")
+
+
+def test_a_proxys_connection_may_wait_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It closes one that waits itself, after 60 to 600 s; what it sends into one that we closed is its 502."""
+    assert asgi_server._PROXY_IDLE_S > 600
+    monkeypatch.setattr(asgi_server, "_PROXY_IDLE_S", 0.3)
+    request = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    with running(App(), Listen("127.0.0.1", 0, proxies=("10.0.0.1",))) as (port, _), opened(port, request) as client:
+        began = time.monotonic()
+        assert all_of(client).startswith(b"HTTP/1.1 200 ")
+        assert 0.2 < time.monotonic() - began < 3
+    with running(App()) as (port, _), opened(port, request) as client:
+        answer = b""
+        while not answer.endswith(b"ok"):
+            answer += client.recv(4096)
+        client.settimeout(1)
+        with pytest.raises(TimeoutError):
+            client.recv(1)
 
 
 @pytest.mark.parametrize(
