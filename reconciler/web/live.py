@@ -76,7 +76,8 @@ class Live:
         """The answer to a browser that requests `events`, for the first time or again."""
         again = "last-event-id" in request.headers
         events = self.events(instances, again=again, session=session, counts=counts)
-        return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # nginx would collect 4 KiB
+        return StreamingResponse(events, media_type="text/event-stream", headers=headers)
 
     async def events(
         self,

@@ -318,6 +318,8 @@ async def stream_of(site: Served) -> tuple[asyncio.Queue[bytes], asyncio.Task[No
         return {"type": "http.disconnect"}
 
     async def send(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            assert (b"x-accel-buffering", b"no") in message["headers"]  # nginx holds a stream back otherwise
         if message["type"] == "http.response.body":
             await lines.put(message.get("body", b""))
 
