@@ -22,6 +22,9 @@ _OTHER_SESSIONS = ("session is read-only", "session is not read-only", "in hot s
 _SETTING = re.compile(r"invalid (\w+) value|invalid (SCRAM \w+ key)|weak sslmode")
 """libpq's words before it tries to connect; what follows may quote the value."""
 
+_NAMELESS = "local user"
+"""What libpq says if it is given no user, and the uid of the process has no name: that of a container may be random."""
+
 _DEMANDS = (
     ("GSSAPI", "gssencmode", "PGGSSENCMODE"),
     ('"min_protocol_version"', "min_protocol_version", "PGMINPROTOCOLVERSION"),
@@ -171,7 +174,7 @@ def _libpq_error(exc: psycopg.Error, text: str, where: str) -> DatabaseError:
     """Returns the error for what failed on our side of the wire."""
     if "no password supplied" in text:
         return DatabaseError(f"{where}: the server asks for a password", code="database_auth", hint=_LOGIN)
-    if _SERVICE.search(text) or _SETTING.search(text):
+    if _SERVICE.search(text) or _SETTING.search(text) or _NAMELESS in text:
         return _url_error(where, text)
     if "authentication" in text or "channel binding" in text:
         said = "the server and this client can't agree on a way to log in"
@@ -208,6 +211,9 @@ def _demand_error(text: str, where: str) -> DatabaseError | None:
 
 def _url_error(where: str, text: str) -> DatabaseError:
     """Names a service, which is no secret; the path of its file, or a value, may be one."""
+    if _NAMELESS in text:
+        said = f"{where}: no user is named, and the one that this process runs as has no name"
+        return DatabaseError(said, code="database_url", hint="name one in the database URL, or by PGUSER")
     if setting := _SETTING.search(text):
         said = f"libpq does not take the value of {setting[1] or setting[2] or 'sslnegotiation with this sslmode'}"
         hint = "correct it in the database URL, or in the PG… variable that it comes from"

@@ -26,3 +26,12 @@ def test_a_server_whose_disk_is_full_says_so_at_the_door_too() -> None:
     error = connect_error(said, "database d on h:5432", "u")
     assert (error.code, error.hint) == ("disk_full", "make room there, then run again")
     assert "could not write init file" in error.message
+
+
+@pytest.mark.parametrize(
+    "said", ["local user with ID 1000650000 does not exist", "could not look up local user ID 1000650000: Success"]
+)
+def test_a_user_without_a_name_needs_one_in_the_url(said: str) -> None:
+    """A container under a random uid: the server was not even asked."""
+    error = connect_error(psycopg.OperationalError(f"connection is bad: {said}"), "database d on h:5432", "u")
+    assert (error.code, error.hint) == ("database_url", "name one in the database URL, or by PGUSER")
