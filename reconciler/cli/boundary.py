@@ -13,6 +13,7 @@ from itertools import zip_longest
 import click
 
 from reconciler.cli.command_tree import find_variable
+from reconciler.cli.streams import is_plain
 from reconciler.model.errors import FivrecError, ManifestError, MissingSetting, Unforeseen
 from reconciler.model.names import printable
 from reconciler.model.types import ErrorInfo
@@ -124,11 +125,19 @@ def say(message: str, hint: str, code: str, traceback: str = "") -> None:
         more = {name: text for name, text in (("hint", hint), ("traceback", traceback)) if text}
         EventLog(sys.stderr, "json").error(command_name(argv), message, error=code, **more)
         return
-    click.echo(f"{click.style('error', fg='red')} [{code}]: {_seen(message)}", err=True)
+    click.echo(f"{click.style('error', fg='red')} [{code}]: {_seen(message)}", err=True, color=_color(argv))
     if hint:
         click.echo(f"  {_seen(hint)}", err=True)
     if traceback:
         click.echo(traceback, err=True)
+
+
+def _color(argv: Sequence[str]) -> bool | None:
+    """Of an error that ends a command: click has not read the options yet, or has left them behind."""
+    given = [word for word in argv if word in ("--color", "--no-color")]
+    if given:
+        return given[-1] == "--color"
+    return False if is_plain() else None
 
 
 def _seen(text: str) -> str:

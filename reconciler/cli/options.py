@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from reconciler.cli.streams import is_plain
 from reconciler.model.records import dataclass
 
 if TYPE_CHECKING:
@@ -118,10 +119,10 @@ def output_option(*formats: str) -> Callable[[F], F]:
 
 
 def _color(ctx: click.Context, param: click.Parameter, value: bool | None) -> bool | None:  # noqa: ARG001, FBT001
-    """--color wins, then NO_COLOR (no-color.org), then click's detection of the terminal."""
+    """--color wins, then NO_COLOR (no-color.org) and TERM=dumb, then click's detection of the terminal."""
     if value is not None:
         ctx.color = value
-    elif os.environ.get("NO_COLOR"):
+    elif is_plain():
         ctx.color = False
     return value
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli.options import Settings, manifest_options, settings_from
+from reconciler.cli.streams import shows_bars
 from reconciler.support.log import counted
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def _unconfirmed(report: InstanceReport, total: int) -> InstanceReport:
 @contextmanager
 def _progress(total: int, settings: Settings) -> Iterator[Callable[[str, int], None]]:
     """A progress bar on stderr if it is a terminal."""
-    if settings.quiet or not sys.stderr.isatty():
+    if settings.quiet or not shows_bars():
         yield lambda _table, _rows: None
         return
     with click.progressbar(length=total, label="rows", file=sys.stderr, show_pos=True) as bar:

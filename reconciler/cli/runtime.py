@@ -21,6 +21,7 @@ from reconciler.cli.collector import collect
 from reconciler.cli.failure_events import both, find_failures
 from reconciler.cli.options import Settings
 from reconciler.cli.signals import SIGNALS
+from reconciler.cli.streams import shows_bars
 from reconciler.model.records import dataclass
 from reconciler.model.types import Desired, is_embedded
 from reconciler.support.log import EventLog, Level
@@ -411,7 +412,7 @@ def run_async(run: Run, work: Coroutine[Any, Any, T]) -> T:
 def progress(total: int, settings: Settings, log: EventLog) -> Iterator[Callable[[Any], None]]:
     """A progress bar on stderr if it is a terminal and there is more than one instance; otherwise nothing. Lines of the
     log replace the bar, and its next step draws it below them."""
-    if total < 2 or settings.quiet or not sys.stderr.isatty():  # noqa: PLR2004 (one instance needs no bar)
+    if total < 2 or settings.quiet or not shows_bars():  # noqa: PLR2004 (one instance needs no bar)
         yield lambda _: None
         return
     with click.progressbar(length=total, label="instances", file=sys.stderr, show_pos=True) as bar:

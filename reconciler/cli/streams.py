@@ -44,6 +44,19 @@ def prepare() -> None:
     sys.stderr = _prepared(sys.stderr, matters=False)
 
 
+def is_plain() -> bool:
+    """Whether no colours are wanted (no-color.org), or the terminal says that it takes none: an editor's, say."""
+    return bool(os.environ.get("NO_COLOR")) or _is_dumb()
+
+
+def shows_bars() -> bool:
+    return sys.stderr.isatty() and not _is_dumb()
+
+
+def _is_dumb() -> bool:
+    return os.environ.get("TERM") == "dumb"
+
+
 def let_go_of_stderr() -> None:
     """At the end: discard what stderr does not take, otherwise Python would end the process with 120."""
     try:

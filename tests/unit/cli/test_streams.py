@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from reconciler.cli.reading_commands import write_table
 from reconciler.cli.render.markdown import fenced
-from reconciler.cli.streams import HarmlessWrite, json_text
+from reconciler.cli.streams import HarmlessWrite, json_text, shows_bars
 from tests.support.cli_process import ROOT
 
 MANIFEST = """\
@@ -172,3 +173,33 @@ def test_a_markdown_table_takes_no_command_from_its_cells(capsys: pytest.Capture
 
 def test_no_line_of_a_text_ends_its_fence() -> None:
     assert fenced("+a\n ````\n-\x1b[31m\n", "diff") == "`````diff\n+a\n ````\n-\\x1b[31m\n`````\n"
+
+
+@pytest.mark.parametrize(
+    ("variable", "words", "escapes"),
+    [
+        (("TERM", "xterm"), (), True),
+        (("TERM", "dumb"), (), False),
+        (("TERM", "dumb"), ("--color",), True),
+        (("NO_COLOR", "1"), (), False),
+        (("NO_COLOR", "1"), ("--color",), True),
+        (("TERM", "xterm"), ("--no-color",), False),
+    ],
+)
+def test_an_error_has_colours_only_if_they_are_wanted(
+    variable: tuple[str, str], words: tuple[str, ...], escapes: bool, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "reconciler", "diff", "nothing", *words]
+    ours, theirs = pty.openpty()
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), variable[0]: variable[1]}
+    subprocess.run(command, cwd=tmp_path, env=environ, stdout=theirs, stderr=theirs, timeout=60, check=False)
+    os.close(theirs)
+    assert (b"\x1b" in os.read(ours, 4096)) is escapes
+    os.close(ours)
+
+
+@pytest.mark.parametrize(("term", "bars"), [("xterm", True), ("dumb", False)])
+def test_a_dumb_terminal_gets_no_bars(term: str, bars: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", term)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    assert shows_bars() is bars
