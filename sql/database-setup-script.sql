@@ -1061,6 +1061,28 @@ ALTER TABLE fivrec.audit_log
   DROP CONSTRAINT IF EXISTS audit_log_not_by_0_1,
   ADD CONSTRAINT audit_log_not_by_0_1 CHECK (signature <> 'not by 0.1');
 
+-- 0014 idle_triggers
+
+-- A foreign key whose triggers are disabled (ALTER TABLE ... DISABLE TRIGGER ALL, a load of data that was broken off) checks
+-- nothing. Only a superuser may enable them, so such a key is made again.
+DO $$
+DECLARE
+  idle record;
+BEGIN
+  FOR idle IN
+    SELECT DISTINCT k.conrelid::regclass AS tbl, k.conname
+    FROM fivrec.wanted() w
+    JOIN pg_constraint k ON k.conrelid = fivrec.app_table(w.tbl) AND k.conname = w.name
+    JOIN pg_trigger g ON g.tgconstraint = k.oid
+    WHERE g.tgenabled IN ('D', 'R')
+  LOOP
+    EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', idle.tbl, idle.conname);
+  END LOOP;
+  -- A look more, but only where something was dropped.
+  IF FOUND THEN PERFORM fivrec.build(ARRAY['foreign key']), fivrec.validate(); END IF;
+END
+$$;
+
 -- Which migrations this database has.
 INSERT INTO fivrec.migrations (version, name, checksum, app_schema, finished)
 SELECT version, name, checksum, fivrec.app_schema(),
@@ -1078,7 +1100,8 @@ FROM (VALUES
   (10, 'life', '641bcd296ef07f3b8e233e0cc3d0588b54a8f11705036bf7501c1a870ee623d2'),
   (11, 'alerts', '652c31d3db995b3e63b39637a8e1bb81285268fabd30b0dff35a30e0d490f71e'),
   (12, 'partitions', 'bf1c08d94775495dac894c10106df7ff78ad020c57c92eadaf803b1820e92d82'),
-  (13, 'not_by_0_1', '1640d6e6d85bb831db7632a0fc88e18195dde7c639c486de076a12e3491b34c9')
+  (13, 'not_by_0_1', '1640d6e6d85bb831db7632a0fc88e18195dde7c639c486de076a12e3491b34c9'),
+  (14, 'idle_triggers', '896aee080ee8abfd346f367ce10036f30895d943ca482e51338e565dd22f6c4d')
 ) AS shipped (version, name, checksum)
 ON CONFLICT (version) DO UPDATE
 SET name = EXCLUDED.name, checksum = EXCLUDED.checksum, applied_at = now(),

@@ -202,15 +202,23 @@ async def read_catalogue(conn: AsyncConnection[Any], schema: str = "public") -> 
         await cursor.execute(query("catalogue", "columns"), {"schema": schema})
         columns = [f"{_table(row)}.{row['column_name']}" for row in await cursor.fetchall()]
         named: list[str] = []
-        for part in ("rules", "indexes", "fit"):
+        for part in ("rules", "own", "fit"):
+            if part == "fit" and not _functions(expected_catalogue()).issubset(named):
+                break  # it calls them
             await cursor.execute(query("catalogue", part), {"schema": schema})
             named += [f"{_table(row)}: {row['name']}" for row in await cursor.fetchall()]
     return frozenset((*columns, *named))
 
 
 async def read_missing(conn: AsyncConnection[Any], schema: str) -> tuple[str, ...]:
-    """Returns what a migrated database has and this one lacks, sorted."""
-    return tuple(sorted(expected_catalogue() - await read_catalogue(conn, schema)))
+    """Returns what a migrated database has and this one lacks, sorted. If functions are missing, only these: they tell
+    what else is."""
+    missing = expected_catalogue() - await read_catalogue(conn, schema)
+    return tuple(sorted(_functions(missing) or missing))
+
+
+def _functions(names: Iterable[str]) -> frozenset[str]:
+    return frozenset(name for name in names if name.endswith(": function"))
 
 
 def _table(row: Mapping[str, str]) -> str:

@@ -5,18 +5,25 @@ SELECT c.table_schema, c.table_name, c.column_name
 FROM information_schema.columns c
 WHERE c.table_schema IN (%(schema)s, 'fivrec');
 
--- Constraints and indexes of the app's tables that are as they must be. One that rows break can't be validated.
+-- Constraints and indexes of the app's tables that are as they must be. One that rows break can't be validated, a foreign
+-- key whose triggers are disabled checks nothing.
 -- name: fit
 SELECT fivrec.app_schema() AS table_schema, w.tbl AS table_name, w.name
 FROM fivrec.wanted() w
 WHERE NOT EXISTS (
   SELECT FROM fivrec.unfit() u
-  WHERE u.name = w.name AND NOT CASE WHEN u.state = 'unvalidated' THEN fivrec.is_broken(w.name) ELSE false END);
+  WHERE u.name = w.name AND NOT CASE WHEN u.state = 'unvalidated' THEN fivrec.is_broken(w.name) ELSE false END)
+AND NOT EXISTS (
+  SELECT FROM pg_constraint k JOIN pg_trigger g ON g.tgconstraint = k.oid
+  WHERE k.conrelid = fivrec.app_table(w.tbl) AND k.conname = w.name AND g.tgenabled IN ('D', 'R'));
 
--- name: indexes
+-- A dump of tables alone (pg_dump -t) leaves out the functions.
+-- name: own
 SELECT schemaname AS table_schema, tablename AS table_name, indexname AS name
 FROM pg_indexes
-WHERE schemaname = 'fivrec' AND indexname LIKE '%%\_idx';
+WHERE schemaname = 'fivrec' AND indexname LIKE '%%\_idx'
+UNION ALL
+SELECT 'fivrec', proname, 'function' FROM pg_proc WHERE pronamespace = to_regnamespace('fivrec');
 
 -- Rules whose name fivrec did not choose: the app may have made them, each in its own way.
 -- name: rules

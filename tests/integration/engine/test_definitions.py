@@ -107,6 +107,15 @@ ODD = {
         ),
         {"messages: messages_user_id_environment_fkey"},
     ),
+    "foreign key whose triggers are disabled": (
+        "ALTER TABLE messages DISABLE TRIGGER ALL",
+        {"messages: messages_conversation_id_environment_fkey", "messages: messages_user_id_environment_fkey"},
+    ),
+    "triggers disabled at the table referred to": (
+        "ALTER TABLE users DISABLE TRIGGER ALL",
+        {"messages: messages_user_id_environment_fkey", "conversations: conversations_user_id_environment_fkey"},
+    ),
+    "function dropped": ("DROP FUNCTION fivrec.unfit()", {"fivrec.unfit: function"}),
     "log table rotated": (
         (
             "ALTER TABLE status_check_logs RENAME TO status_check_logs_2025;"
@@ -197,6 +206,25 @@ async def test_a_table_that_was_rotated_is_brought_up_to_date(
     assert repaired.error is None  # what is there under another name is not made again
     assert (await reconcile(desired, run_of(keys, tmp_path, 3, deep=True))).outcome == "in_sync"
     assert owning(database, "SELECT name FROM fivrec.unfit() WHERE state <> 'no table'") == []
+
+
+async def test_functions_that_a_dump_of_tables_left_out_are_made_again(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    """pg_dump -t 'public.*' -t 'fivrec.*': all commands failed, and their hint was an apply that failed as well."""
+    run = run_of(keys, tmp_path)
+    desired = desired_of(document(plans=None), database, connect=None)
+    await reconcile(desired, run)
+    owning(
+        database,
+        "DO $$ BEGIN EXECUTE (SELECT format('DROP FUNCTION %s CASCADE', string_agg(oid::regprocedure::text, ', '))"
+        " FROM pg_proc WHERE pronamespace = 'fivrec'::regnamespace); END $$",
+    )
+    found = await preview(desired, run)
+    assert (found.outcome, [change.key.kind for change in found.changes]) == ("changed", ["schema"])
+    repaired = await reconcile(desired, run)
+    assert (repaired.outcome, repaired.error) == ("changed", None)
+    assert (await reconcile(desired, run_of(keys, tmp_path, deep=True))).outcome == "in_sync"
 
 
 async def test_a_table_that_was_swapped_is_brought_up_to_date(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
