@@ -43,6 +43,10 @@ _UNFIT = {
         "no partition takes the row that is to be written",
         "make the partition that is missing, or one for all the rest (CREATE TABLE … PARTITION OF … DEFAULT)",
     ),
+    "CheckCmdReplicaIdentity": (
+        "a publication of logical replication keeps the table's rows from being changed",
+        "ALTER TABLE … REPLICA IDENTITY FULL, or take the table out of the publication (pg_publication_tables)",
+    ),
 }
 """By PostgreSQL's source function: errors about a table that fivrec's statements can't work with."""
 
@@ -53,7 +57,12 @@ _APPLY_ONCE = (
 LEFT_EMPTY = "declare a value for it, or ALTER TABLE … ALTER COLUMN … DROP NOT NULL, then run again"
 _KEYS = "`fivrec apply --deep` puts back that of settings; of plans: ALTER TABLE plans ADD PRIMARY KEY (id)"
 _DOUBLE = "what is written breaks the constraint that is named: change that, the row that is there, or the manifest"
-_NOT_THIS_WAY = (errors.FeatureNotSupported, errors.ObjectNotInPrerequisiteState)
+_NOT_THIS_WAY = (
+    errors.FeatureNotSupported,
+    errors.ObjectNotInPrerequisiteState,
+    errors.CheckViolation,
+    errors.InvalidColumnReference,
+)
 _GENERATED = "make it an ordinary column: ALTER TABLE … ALTER COLUMN … DROP EXPRESSION, or DROP IDENTITY"
 
 _NOT_ISOLATED = "FV001"
@@ -241,7 +250,7 @@ def _of_a_table(exc: psycopg.Error, where: str, said: str) -> DatabaseError | No
     if isinstance(exc, errors.UniqueViolation) and _is_written(exc):
         words = f"another row has a value that must be unique{_object(exc)}{said}"
         return DatabaseError(f"{where}: {words}", code="rows_unfit", hint=_DOUBLE)
-    if exc.diag.source_function in _UNFIT and isinstance(exc, (*_NOT_THIS_WAY, errors.CheckViolation)):
+    if exc.diag.source_function in _UNFIT and isinstance(exc, _NOT_THIS_WAY):
         words, hint = _UNFIT[exc.diag.source_function]
         return DatabaseError(f"{where}: {words}{_object(exc)}{said}", code="table_unfit", hint=hint)
     if exc.diag.source_function == "infer_arbiter_indexes":

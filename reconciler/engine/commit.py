@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from reconciler.database import store
 from reconciler.engine import observe
 from reconciler.engine.run import Run
-from reconciler.model.errors import DatabaseError, FivrecError, NotConverged
+from reconciler.model.errors import DatabaseError, FivrecError, MissingSetting, NotConverged
 from reconciler.model.kinds import BY_NAME
 from reconciler.model.secret import Secret
 from reconciler.model.types import Desired, ErrorInfo, Key, Snapshot
@@ -40,20 +40,23 @@ async def write_and_compare(
     """Write into the open transaction, then plan again. Raises NotConverged, naming resources and triggers, if a change
     is left; the caller then rolls back everything that was written."""
     kinds = None if desired.managed else frozenset(plan.managed)
-    found = await store.write(
-        conn,
-        writes,
-        observe.build_scope(desired),
-        run.keys if kinds is None or "config" in kinds else None,
-        limits=run.limits,
-        removed=run.removed,
-        deep=run.deep and not writes.migrate,  # an unfinished adoption is completed after the commit
-        kinds=kinds,
-    )
-    written = {change.key for change in plan.changes}
-    rest = {change.key for change in plan_again(found).changes} | _other_hashes(writes, found)
+    try:
+        found = await store.write(
+            conn,
+            writes,
+            observe.build_scope(desired),
+            run.keys if kinds is None or "config" in kinds else None,
+            limits=run.limits,
+            removed=run.removed,
+            deep=run.deep and not writes.migrate,  # an unfinished adoption is completed after the commit
+            kinds=kinds,
+        )
+        rest = {change.key for change in plan_again(found).changes} | _other_hashes(writes, found)
+    except MissingSetting:  # the keys opened what was read before
+        rest = {Key("config", desired.instance)}
     if not rest:
         return
+    written = {change.key for change in plan.changes}
     raise NotConverged(
         f"after they were written these still differ: {await _named(conn, desired, run, rest)}; nothing was committed",
         hint="a trigger or rule changes what is written, or the column can't hold it: fix that, or declare the result",

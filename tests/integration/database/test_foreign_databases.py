@@ -418,6 +418,12 @@ NO_WRITE = {
     "ALTER TABLE settings DROP CONSTRAINT settings_pkey; ALTER TABLE settings ADD PRIMARY KEY (key) DEFERRABLE": (
         "table_unfit: a unique constraint is deferrable (settings, settings_pkey)"
     ),
+    "CREATE PUBLICATION copy FOR TABLE instance_config; ALTER TABLE instance_config REPLICA IDENTITY NOTHING": (
+        "table_unfit: a publication of logical replication keeps the table's rows from being changed"
+    ),
+    "CREATE PUBLICATION copy FOR TABLE instance_config WHERE (is_locked)": (
+        "table_unfit: a publication of logical replication keeps the table's rows from being changed"
+    ),
     "ALTER TABLE plans DROP max_users, ADD max_users int GENERATED ALWAYS AS (7) STORED": WRITES_ITSELF,
     "ALTER TABLE plans DROP id CASCADE; ALTER TABLE plans ADD id int GENERATED ALWAYS AS IDENTITY": WRITES_ITSELF,
 }

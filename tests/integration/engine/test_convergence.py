@@ -73,6 +73,21 @@ async def test_what_a_trigger_or_rule_changes_is_rolled_back_and_named(
     assert await run_sql(database, checks) == [(True, 4)]
 
 
+async def test_a_key_that_a_trigger_cuts_is_no_row_to_be_put_back(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    run = run_of(keys, tmp_path)
+    await reconcile(desired_of(document(config=None), database, connect=None), run)
+    cut = """CREATE FUNCTION cut() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
+    NEW.instance_key := left(NEW.instance_key, 40); RETURN NEW; END$$;
+    CREATE TRIGGER cutter BEFORE INSERT ON instance_config FOR EACH ROW EXECUTE FUNCTION cut()"""
+    await run_sql(database, cut)
+    report = await reconcile(desired_of(document(), database), replace(run, id="second"))
+    assert report.error is not None
+    assert report.error.code == "not_converged"
+    assert "these still differ: config/client-abc-123 (trigger cutter on instance_config);" in report.error.message
+
+
 ANY_CASE = """
 CREATE COLLATION any_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
 ALTER TABLE queues ALTER name TYPE text COLLATE any_case; INSERT INTO queues (name) VALUES ('NIGHT')
