@@ -81,21 +81,32 @@ def in_order_of_writes(changes: Sequence[Change]) -> tuple[Change, ...]:
     return tuple(sorted(changes, key=turn))
 
 
+_ITS_OWN = ("name", "stripe_product_id", "stripe_price_id")
+
+
 def parked(changes: Sequence[Change]) -> tuple[RowWrite, ...]:
-    """Give plans a free name first if another plan is to have theirs: two may swap names under UNIQUE (name)."""
-    renaming = [
+    """Give plans a free name or Stripe id first if another plan is to have theirs: two may swap them under UNIQUE, or
+    under a unique index of lower(name)."""
+    moving = [
         (change, field)
         for change in changes
         if isinstance(change, Update) and change.key.kind == "plan"
         for field in change.fields
-        if field.field == "name"
+        if field.field in _ITS_OWN
     ]
-    wanted = [field.after for _, field in renaming]  # the value of an odd column may be a list
+    wanted = [(field.field, _any_case(field.after)) for _, field in moving]
+    found: dict[str | None, set[str]] = {}
+    for change, field in moving:
+        if field.before is not None and (field.field, _any_case(field.before)) in wanted:
+            found.setdefault(change.observed.row_id, set()).add(field.field)
     return tuple(
-        RowWrite("plan", "park", {"row_id": change.observed.row_id, "free": f"~{change.observed.row_id}"})
-        for change, field in renaming
-        if field.before in wanted
+        RowWrite("plan", "park", {"row_id": row_id, "free": f"~{row_id}"}, frozenset(fields))
+        for row_id, fields in found.items()
     )
+
+
+def _any_case(value: Value) -> Value:
+    return value.lower() if isinstance(value, str) else value  # the value of an odd column may be a list
 
 
 def _provenance(plan: Plan, snapshot: Snapshot) -> dict[Key, tuple[Provenance, Mapping[str, Value]]]:

@@ -45,9 +45,13 @@ SET name = %(name)s,
     stripe_price_id = %(stripe_price_id)s
 WHERE id::text = %(row_id)s::text;
 
--- Give the plan a free name before another plan takes its name.
+-- Give the plan a free name or Stripe id before another plan takes its own.
 -- name: park
-UPDATE {app}.plans SET name = %(free)s WHERE id::text = %(row_id)s::text;
+UPDATE {app}.plans
+SET name = %(free)s::text,
+    stripe_product_id = %(free)s::text,
+    stripe_price_id = %(free)s::text
+WHERE id::text = %(row_id)s::text;
 
 -- name: deactivate
 UPDATE {app}.plans SET is_active = false WHERE id::text = %(row_id)s::text;

@@ -251,6 +251,28 @@ async def test_names_of_plans_change_hands_under_unique(
     assert (await reconcile(wanted, replace(run, id="third"))).outcome == "in_sync"
 
 
+@pytest.mark.parametrize("unique", ["stripe_price_id", "stripe_product_id", "lower(name)"])
+async def test_what_is_unique_of_plans_changes_hands(
+    database: Secret, keys: KeyRing, tmp_path: Path, unique: str
+) -> None:
+    run, wanted = run_of(keys, tmp_path), desired_of(document(), database)
+    await reconcile(wanted, run)
+    await run_sql(
+        database,
+        f"CREATE UNIQUE INDEX ON plans ({unique});"
+        "UPDATE plans SET name = id, stripe_price_id = id, stripe_product_id = id;"
+        "UPDATE plans SET name = upper('Professional'), stripe_price_id = 'price_professional',"
+        " stripe_product_id = 'prod_professional' WHERE id = 'plan_starter';"
+        "UPDATE plans SET name = upper('Starter'), stripe_price_id = 'price_starter',"
+        " stripe_product_id = 'prod_starter' WHERE id = 'plan_professional'",
+    )
+    report = await reconcile(wanted, replace(run, id="second"))
+    assert report.error is None
+    found = "SELECT name, stripe_price_id, stripe_product_id FROM plans WHERE id = 'plan_starter'"
+    assert await run_sql(database, found) == [("Starter", "price_starter", "prod_starter")]
+    assert (await reconcile(wanted, replace(run, id="third"))).outcome == "in_sync"
+
+
 async def test_a_change_of_owner_is_shown_with_the_former_one(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
     run = run_of(keys, tmp_path)
     await reconcile(desired_of(document(instance="former"), database, connect=None), run)
