@@ -199,7 +199,7 @@ async def write_once(
         async with with_deadline(conn, limits.total_s):
             try:
                 async with conn.pipeline():
-                    await _begin(conn, _WRITE, _settings(conn, scope, limits))
+                    await _begin(conn, _opening(conn, _WRITE, scope), _settings(conn, scope, limits))
                     await conn.execute(query("guard", "not_newer"), {"latest": latest_version()})
                     await use_write_path(conn)
                     cursors = [await conn.execute(text, params) for text, params in statements]
@@ -227,15 +227,15 @@ async def _open(
 ) -> tuple[bool, dict[str, list[Row]]]:
     """`whole` ends the transaction in the same round trip. Tries again if a statement was prepared on this connection
     before the app altered its table: the ROLLBACK discards prepared statements."""
-    settings = _settings(conn, scope, limits, lock)
+    settings, opening = _settings(conn, scope, limits, lock), _opening(conn, begin, scope)
     try:
         try:
-            return await _begin_and_read(conn, begin, settings, statements, params, whole=whole)
+            return await _begin_and_read(conn, opening, settings, statements, params, whole=whole)
         except errors.FeatureNotSupported as exc:
             if exc.diag.source_function != _OUTDATED:
                 raise
             await conn.rollback()
-            return await _begin_and_read(conn, begin, settings, statements, params, whole=whole)
+            return await _begin_and_read(conn, opening, settings, statements, params, whole=whole)
     except errors.DivisionByZero:
         await refuse_foreign(conn, scope.schema, writing=begin != _READ)
         if "not_newer" in statements:
@@ -244,10 +244,16 @@ async def _open(
 
 
 async def _begin_and_read(
-    conn: Connection, begin: LiteralString, settings: Params, statements: Statements, params: Params, *, whole: bool
+    conn: Connection,
+    opening: Sequence[LiteralString],
+    settings: Params,
+    statements: Statements,
+    params: Params,
+    *,
+    whole: bool,
 ) -> tuple[bool, dict[str, list[Row]]]:
     async with with_last_words(conn), conn.pipeline():
-        begun = await _begin(conn, begin, settings)
+        begun = await _begin(conn, opening, settings)
         cursors = [(name, conn.cursor(row_factory=dict_row)) for name in statements]
         for name, cursor in cursors:
             await cursor.execute(statements[name], params)
@@ -258,11 +264,19 @@ async def _begin_and_read(
     return bool(answer and answer[-1]), rows
 
 
-async def _begin(conn: Connection, begin: LiteralString, settings: Params) -> AsyncCursor[Any]:
+def _opening(conn: Connection, begin: LiteralString, scope: Scope) -> tuple[LiteralString, ...]:
+    """What comes before the settings. A superuser holds the tables, or what the guard saw could be another thing when
+    it is read or written; PostgreSQL tells every client whether it is one."""
+    names = begin, query("transaction", "read_path"), query("transaction", "own_time")
+    if scope.trusted or conn.info.parameter_status("is_superuser") != "on":
+        return names
+    return *names, query("guard", "hold", scope.schema)
+
+
+async def _begin(conn: Connection, opening: Sequence[LiteralString], settings: Params) -> AsyncCursor[Any]:
     """Begin, and read nothing that a weaker role could have made: raises DivisionByZero if it could, see `settings`."""
-    await conn.execute(begin)
-    await use_read_path(conn)
-    await conn.execute(query("transaction", "own_time"))
+    for text in opening:
+        await conn.execute(text, {} if "%%" in text else None)
     return await conn.execute(query("transaction", "settings"), settings)
 
 

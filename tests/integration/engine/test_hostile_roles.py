@@ -15,7 +15,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from reconciler.database.rows import Scope
 from reconciler.database.status_queries import HistoryFilter, LogFilter
+from reconciler.database.transaction import open_locked, open_reading
 from reconciler.engine.purge import with_purge
 from reconciler.engine.reconcile import preview, reconcile
 from reconciler.engine.rotate_keys import rotate
@@ -272,6 +274,36 @@ async def test_a_stronger_login_runs_no_code_of_a_weaker_role(
     assert here.seized() == []
     if name in RUN_ANYWAY:
         assert set(codes) == {"foreign_code"}
+
+
+ADDED_LATE = {
+    "CREATE TRIGGER t BEFORE UPDATE ON public.instance_config FOR EACH ROW EXECUTE FUNCTION app_own.t()": open_locked,
+    "ALTER TABLE public.instance_config ALTER status SET DEFAULT 'x'": open_locked,
+    "CREATE RULE r AS ON UPDATE TO public.instance_config DO ALSO SELECT 1": open_locked,
+    "ALTER TABLE public.instance_config RENAME TO kept": open_reading,
+}
+
+
+@pytest.mark.parametrize("late", ADDED_LATE)
+async def test_nobody_adds_code_between_the_guard_and_the_use_by_a_superuser(
+    late: str, ground: Callable[[str], Ground], keys: KeyRing, tmp_path: Path
+) -> None:
+    """By adding and dropping it in turn a weaker role ran code as the superuser in most runs."""
+    here, limits = ground("SUPERUSER"), run_of(keys, tmp_path).limits
+    desired = desired_of(document(plans=None), here.url, connect=None)
+    assert (await reconcile(desired, run_of(keys, tmp_path))).error is None
+    attacker = here.attack(
+        "CREATE FUNCTION app_own.t() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN {seize}; RETURN NEW; END$$"
+    )
+    attacker.execute("SET lock_timeout = '100ms'")
+    async with await psycopg.AsyncConnection.connect(here.url.reveal()) as conn:
+        await ADDED_LATE[late](conn, {}, {}, scope=Scope(desired.instance, "production"), limits=limits)
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            attacker.execute(late.encode())
+        attacker.execute("UPDATE instance_config SET status = status")  # the app is not held up
+        await conn.rollback()
+    attacker.execute(late.encode())
+    attacker.close()
 
 
 AS_LOGIN = RETURNS_TRUE + "SET ROLE NONE; SET ROLE {login};"
