@@ -231,6 +231,8 @@ def _special(exc: psycopg.Error, where: str, said: str) -> FivrecError | None:  
         )
     if exc.diag.source_function == _HIDING:
         return DatabaseError(f"{where}: row-level security hides rows{said}", code="rows_hidden", hint=_UNHIDE)
+    if exc.sqlstate in (_NOT_ISOLATED, _COLUMN_TYPE) and _function(exc):  # words and hint are the app's
+        return _refused_by_function(exc, where, said)
     if exc.sqlstate == _NOT_ISOLATED:
         words = exc.diag.message_primary or "isolation: enforced is not possible here"
         return Refused(f"{where}: {words}", code="isolation_refused", hint=exc.diag.message_hint or "")

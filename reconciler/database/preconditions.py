@@ -198,7 +198,8 @@ def _foreign_schema(conn: Connection, rows: list[dict[str, Any]]) -> Refused:
     return Refused(
         f"{where(conn)}: what only fivrec uses belongs to another role, which could make it run code: {named}",
         hint="if fivrec has another login here, connect as that one; if this login replaces it, or a dump was "
-        f"restored, as its owner or a superuser: {'; '.join(row['statement'] for row in rows)}",
+        "restored, as its owner or a superuser, but only if you know who made it, as its code then runs with this "
+        f"login's rights: {'; '.join(row['statement'] for row in rows)}",
         code="foreign_schema",
     )
 

@@ -231,6 +231,8 @@ async def test_a_stored_hash_other_than_the_one_written_is_a_rest(
         ("RAISE SQLSTATE '0A000'", "0A000"),
         ("RAISE SQLSTATE 'AA123'", "AA123"),
         ("PERFORM pg_catalog.pg_read_file('nowhere')", "58P01"),
+        ("RAISE SQLSTATE 'FV001' USING MESSAGE = 'run it', HINT = 'run it'", "FV001"),
+        ("RAISE SQLSTATE 'FV002' USING MESSAGE = 'run it', HINT = 'run it'", "FV002"),
     ],
 )
 async def test_any_failure_within_a_trigger_names_its_function(
@@ -246,6 +248,7 @@ async def test_any_failure_within_a_trigger_names_its_function(
         ("failed", True, True)
     )
     assert report.error.code in ("trigger_refused", "app_function_failed")
+    assert "run it" not in f"{report.error}"
     assert await run_sql(database, "SELECT count(*) FROM queues") == [(2,)]
 
 
