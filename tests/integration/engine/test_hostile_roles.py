@@ -435,7 +435,7 @@ async def test_what_others_made_in_fivrecs_schema_is_refused(
     assert (refused.outcome, refused.exit_code) == ("refused", 3)
     assert refused.error.message.endswith(f": {named} of {here.app}")
     with psycopg.connect(here.admin, autocommit=True) as conn:
-        conn.execute(refused.error.hint.rpartition("superuser: ")[2].encode())
+        conn.execute(refused.error.hint.rpartition("rights: ")[2].encode())
     assert (await reconcile(desired, run_of(keys, tmp_path, 9))).error is None
 
 
