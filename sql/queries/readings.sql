@@ -17,12 +17,14 @@ WHERE a.kind = 'environment'
 ORDER BY a.name = %(instance)s DESC, a.applied_at DESC
 LIMIT 1;
 
--- Skips checks without a time, which the app's table allows.
+-- Skips checks without a time, which the app's table allows, and those of tomorrow or later: they are of a wrong clock, and would
+-- be the last for as long; within a day it may be the app's, in the time of its zone. As text: the column may be of any type.
 -- name: last_check
 SELECT l.id, l.created_at, l.check_type, l.success, l.status_received, l.error_message, l.response_time
 FROM {app}.status_check_logs l
 JOIN {app}.instance_config c ON c.id::text = l.instance_config_id::text
 WHERE c.instance_id = %(instance)s AND l.created_at IS NOT NULL
+  AND l.created_at::text COLLATE "C" < (now()::timestamp + interval '1 day')::text
 ORDER BY l.created_at DESC, l.id DESC
 LIMIT 1;
 

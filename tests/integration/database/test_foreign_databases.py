@@ -274,6 +274,24 @@ async def test_a_time_that_no_calendar_holds_hides_no_row(
     assert (again.outcome, again.error) == ("in_sync", None)
 
 
+@pytest.mark.parametrize("ahead", ["'infinity'", "now() + interval '3 days'"])
+async def test_a_check_of_a_wrong_clock_does_not_hide_those_after_it(
+    ahead: str, database: Secret, keys: KeyRing, scope: Scope, tmp_path: Path
+) -> None:
+    await reconcile(desired_of(document(), database), run_of(keys, tmp_path))
+    owning(
+        database,
+        f"UPDATE status_check_logs SET created_at = {ahead}",
+        "INSERT INTO status_check_logs (id, instance_config_id, check_type, success, created_at)"
+        " SELECT 'later', id, 'scheduled', false, now() FROM instance_config",
+    )
+    async with await connect(database, limits=Limits(), application_name="test") as conn:
+        status = await read_status(conn, scope)
+    assert status is not None
+    assert status.last_check is not None
+    assert not status.last_check.success
+
+
 @pytest.mark.parametrize(
     ("made", "error"),
     [
