@@ -265,7 +265,7 @@ async def _begin_and_read(
 
 
 def _opening(conn: Connection, begin: LiteralString, scope: Scope) -> tuple[LiteralString, ...]:
-    """What comes before the settings. A superuser holds the tables, or what the guard saw could be another thing when
+    """Return what comes before the settings. A superuser holds the tables, or what the guard saw could be another when
     it is read or written; PostgreSQL tells every client whether it is one."""
     names = begin, query("transaction", "read_path"), query("transaction", "own_time")
     if scope.trusted or conn.info.parameter_status("is_superuser") != "on":
