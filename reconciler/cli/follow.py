@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import click
 
 from reconciler.cli.failure_events import say_failure
-from reconciler.cli.reading_commands import ask_within, printable, unresolved, write_errors
+from reconciler.cli.reading_commands import ask_within, show_cell, unresolved, write_errors
 from reconciler.cli.signals import SIGNALS
 from reconciler.cli.streams import json_text
 from reconciler.model.errors import UsageError
@@ -48,7 +48,7 @@ def follow(
         if settings.output == "json":
             click.echo(json_text({"instance": instance, **as_json(value)}, None))
         else:
-            click.echo(printable("  ".join(cell for cell in row(instance, value) if cell)))
+            click.echo("  ".join(show_cell(cell) for cell in row(instance, value) if cell))
 
     try:
         asyncio.run(_follow(ready, settings, ask, write))

@@ -13,6 +13,7 @@ import click
 
 from reconciler.cli.failure_events import say_failure
 from reconciler.cli.streams import json_text
+from reconciler.model.names import cut
 from reconciler.model.names import printable as escaped
 from reconciler.model.types import ErrorInfo, rfc3339
 from reconciler.planning.report import DONE, FAILED, PARTLY
@@ -190,15 +191,24 @@ def write_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, markd
     if markdown:
         from reconciler.cli.render.markdown import cell
 
-        lines = ["| " + " | ".join(map(cell, row)) + " |" for row in (headings, *rows)]
+        lines = ["| " + " | ".join(cell(cut(text, _LONGEST)) for text in row) + " |" for row in (headings, *rows)]
         lines.insert(1, "|" + " --- |" * len(headings))
         click.echo("\n".join(lines))
         return
-    shown = [[printable(cell) for cell in row] for row in rows]
+    shown = [[show_cell(text) for text in row] for row in rows]
     widths = [max(len(row[index]) for row in (list(headings), *shown)) for index in range(len(headings))]
     click.echo(click.style(_line([heading.upper() for heading in headings], widths), bold=True))
     for row in shown:
         click.echo(_line(row, widths))
+
+
+_LONGEST = 1000
+"""Lines are padded to the longest: a text of a megabyte in one row of the database would make them all as long."""
+
+
+def show_cell(text: str) -> str:
+    """Returns what a cell holds, in one line."""
+    return printable(cut(text, _LONGEST))
 
 
 def write_errors(readings: Sequence[QueryResult[Any]], settings: Settings) -> None:

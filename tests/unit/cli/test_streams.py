@@ -145,6 +145,12 @@ def test_a_table_shows_what_its_cells_hold(capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().out == "NAME\npay\\u202eoff\\x9b31m x\n"
 
 
+@pytest.mark.parametrize("markdown", [False, True])
+def test_one_long_text_makes_no_table_wide(markdown: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    write_table(("error", "at"), (("x" * 1_000_000, "now"), ("short", "now")), markdown=markdown)
+    assert max(map(len, capsys.readouterr().out.splitlines())) < 1100
+
+
 def test_a_markdown_table_takes_no_command_from_its_cells(capsys: pytest.CaptureFixture[str]) -> None:
     cells = (
         "a|b",
