@@ -3,7 +3,7 @@ both."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -61,7 +61,7 @@ def build_app(service: Service) -> Starlette:
             Middleware(CutOff),
             Middleware(BodyLimit),
         ],
-        exception_handlers={HTTPException: _http_error, ClientDisconnect: _gone, Exception: _unforeseen},
+        exception_handlers={HTTPException: _http_error(pages), ClientDisconnect: _gone, Exception: _unforeseen},
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False  # it would redirect to whatever host the request names
@@ -109,14 +109,21 @@ def _document(service: Service) -> Handler:
     return answer
 
 
-async def _http_error(request: Request, exc: Exception) -> Response:
-    assert isinstance(exc, HTTPException)  # noqa: S101 (registered for it)
-    if exc.status_code == NOT_FOUND and (place := _without_slash(request)):
-        return RedirectResponse(place, 307)
-    code = {404: "not_found", 405: "method_not_allowed"}.get(exc.status_code, "usage")
-    response = build_response(FivrecError(exc.detail, hint="/openapi.json lists the routes", code=code))
-    response.headers.update(exc.headers or {})
-    return response
+def _http_error(pages: Pages) -> Callable[[Request, Exception], Awaitable[Response]]:
+    """For what no route answers: a page for a browser that follows a link, else a problem."""
+
+    async def answer(request: Request, exc: Exception) -> Response:
+        assert isinstance(exc, HTTPException)  # noqa: S101 (registered for it)
+        if exc.status_code == NOT_FOUND and (place := _without_slash(request)):
+            return RedirectResponse(place, 307)
+        code = {404: "not_found", 405: "method_not_allowed"}.get(exc.status_code, "usage")
+        error = FivrecError(exc.detail, hint="/openapi.json lists the routes", code=code)
+        reads = request.method in ("GET", "HEAD") and "text/html" in request.headers.get("accept", "")
+        response = pages.show_error(request, error) if reads else build_response(error)
+        response.headers.update(exc.headers or {})
+        return response
+
+    return answer
 
 
 def _without_slash(request: Request) -> str | None:

@@ -34,8 +34,8 @@ _LONG = 200
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of the fleet's table with its search texts. `drift` is what was last found, `drift_at` when; None if nobody
-    looked yet."""
+    """A row of the fleet's table with its search texts. `drift` is what the last run left, `drift_at` when that was;
+    None if nobody looked yet. `hidden`: it does not match the filter."""
 
     item: Overview
     status: str
@@ -45,6 +45,7 @@ class Row:
     response: int | None
     drift: int | None = None
     drift_at: datetime | None = None
+    hidden: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +88,13 @@ def render(template: str, language: str, **context: Any) -> str:
 
 
 def fleet(overviews: Sequence[Overview], language: str, *, q: str = "", status: str = "") -> dict[str, Any]:
-    """The context of the fleet's table: the rows that match the filter, and their totals."""
+    """The context of the fleet's table: its rows, hidden if they don't match the filter, and their totals."""
     words = load_translations(language)
     rows = [_row(item, words) for item in overviews]
     needles = q.lower().split()
-    shown = [row for row in rows if all(word in row.find for word in needles) and status in ("", row.status)]
-    return {"rows": shown, "tally": _tally(rows, words), "q": q, "status": status}
+    fits = [all(word in row.find for word in needles) and status in ("", row.status) for row in rows]
+    shown = [replace(row, hidden=not fit) for row, fit in zip(rows, fits, strict=True)]
+    return {"rows": shown, "fitting": sum(fits), "tally": _tally(rows, words), "q": q, "status": status}
 
 
 def instance(detail: Detail, language: str) -> dict[str, Any]:
@@ -147,7 +149,7 @@ def _row(item: Overview, words: Mapping[str, str]) -> Row:
         find=" ".join(found).lower(),
         spark=sparkline(item.checks, f"{words['response_time']}: {item.instance}"),
         response=last.response_time_ms if last else None,
-        drift=run.drift if run else None,
+        drift=len(run.open_drift) if run else None,
         drift_at=run.at if run else None,
     )
 

@@ -65,6 +65,7 @@ class Pages:
             ("/docs", self.docs, "GET"),
             ("/instances/{instance}", self.instance, "GET"),
             ("/instances/{instance}/check", self.check, "POST"),
+            ("/instances/{instance}/check", self.checked, "GET"),
             ("/static/{name}", self.static, "GET"),
         ]
         return [Route(path, self.guard(handler, path), methods=[method]) for path, handler, method in shown]
@@ -130,6 +131,10 @@ class Pages:
         if report.error is not None:
             return await self.instance(request, said=report.error.message)
         return RedirectResponse(f"/instances/{desired.instance}", 303)
+
+    async def checked(self, request: Request) -> Response:
+        """Where a failed check was shown, opened again."""
+        return RedirectResponse(page.link_to(self.find(request.path_params["instance"]).instance), 303)
 
     async def login(self, request: Request) -> Response:
         session = read_session(self.service, request)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager
@@ -185,6 +186,30 @@ async def test_without_javascript_and_on_a_phone(browser: Any, shown: Fleet) -> 
         assert await findings(wide) == []
     await wide.goto(shown.url)
     await shot(wide, "fleet-operator-phone")
+
+
+async def test_a_fleet_that_is_not_asked_for_any_more_says_so(browser: Any, shown: Fleet) -> None:
+    page = await visit(browser, "light", "en-US")
+    await page.clock.install()
+    await sign_in(page, shown.url, "rui")
+    await page.wait_for_url(f"{shown.url}/")
+    await page.click("thead th:nth-child(5)")  # the table has the focus now
+    row = page.locator("tr[data-find^=dona-flor]")
+    shown.sql("dona-flor", "UPDATE instance_config SET billing_status = 'overdue'")
+    for _ in range(20):
+        await page.clock.run_for(16_000)
+        if await row.locator(".pill.overdue").count():
+            break
+        await asyncio.sleep(0.5)
+    assert await row.locator(".pill.overdue").count() == 1
+    assert not await page.locator("#live-state").is_visible()
+    await page.route(f"{shown.url}/", lambda route: route.abort())
+    await page.clock.run_for(16_000)
+    await page.wait_for_selector("#live-state:not(.on):visible")
+    assert (await page.locator("#live-word").inner_text()).startswith("Not live since ")
+    await page.unroute(f"{shown.url}/")
+    await page.clock.run_for(16_000)
+    await page.wait_for_selector("#live-state", state="hidden")
 
 
 async def test_an_expired_session_signs_in_again(browser: Any, shown: Fleet, clock: Clock) -> None:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from reconciler.model.secret import Secret
@@ -109,7 +110,7 @@ async def test_the_page_works_without_javascript_and_by_keyboard(browser: Any, s
     assert await page.evaluate("document.activeElement.className") == "skip"
     await page.fill("#q", "nothing-like-it")
     await page.press("#q", "Enter")
-    assert await page.locator("tr[data-find]").count() == 0
+    assert await page.locator("tr[data-find]:visible").count() == 0
     await page.goto(f"{shown.url}/?status=active")
     await page.click("text=casa-verde")
     assert "overdue" in (await page.locator(".banner.warn").first.inner_text()).lower()
@@ -118,13 +119,79 @@ async def test_the_page_works_without_javascript_and_by_keyboard(browser: Any, s
     assert page.url == f"{shown.url}/login"
 
 
-async def test_a_narrow_screen_scrolls_nowhere_sideways(browser: Any, shown: Fleet) -> None:
+async def test_filters_of_an_address_hide_rows_and_give_them_back(browser: Any, shown: Fleet) -> None:
     page = await visit(browser, "light", "en-US")
-    await page.set_viewport_size({"width": 360, "height": 740})
+    for name in ("casa-verde", "bairro-novo"):
+        await sign_in(page, shown, name)
+    rows = page.locator("tr[data-find]:visible")
+    await page.goto(f"{shown.url}/?status=pending_payment")
+    assert await rows.count() == 1
+    await page.select_option("#status", "")
+    assert (await rows.count(), page.url) == (2, f"{shown.url}/")
+    await page.fill("#q", "casa")
+    await page.reload()
+    assert (await rows.count(), page.url) == (1, f"{shown.url}/?q=casa")
+
+
+async def test_a_page_that_is_not_current_says_so_until_it_is(browser: Any, shown: Fleet) -> None:
+    page = await visit(browser, "light", "en-US")
+    await sign_in(page, shown, "dona-flor")
+    await page.goto(f"{shown.url}/instances/dona-flor")
+    await page.wait_for_selector("#live-state.on")
+    name = shown.service.instances["dona-flor"].database.url.reveal().rpartition("/")[2].partition("?")[0]
+    server = shown.service.instances["casa-verde"]
+    with psycopg.connect(server.database.url.reveal(), autocommit=True) as conn:
+        conn.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
+        conn.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
+        await page.wait_for_selector("#live-state:not(.on)")
+        assert await page.locator("#live-word").inner_text() == await page.locator("#said").inner_text()
+        assert (await page.locator("#live-word").inner_text()).startswith("Not live since ")
+        assert await findings(page) == []
+        conn.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
+    await page.wait_for_selector("#live-state.on")
+
+
+async def test_a_stream_that_was_refused_is_opened_again(browser: Any, shown: Fleet) -> None:
+    page = await visit(browser, "light", "en-US")
+    await sign_in(page, shown, "dona-flor")
+    await page.route("**/events*", lambda route: route.fulfill(status=502), times=1)
+    await page.goto(f"{shown.url}/instances/dona-flor")
+    await page.wait_for_selector("#live-state:not(.on):visible")
+    await page.wait_for_selector("#live-state.on")
+
+
+async def test_where_the_keyboard_is_stays_as_the_page_changes(browser: Any, shown: Fleet) -> None:
+    page = await visit(browser, "light", "en-US")
+    for name in ("casa-verde", "bairro-novo"):
+        await sign_in(page, shown, name)
+    await page.wait_for_selector("#live-state.on")
+    await page.focus("text=casa-verde")
+    shown.sql("bairro-novo", "UPDATE instance_config SET billing_status = 'overdue'")
+    await page.wait_for_selector("tr[data-find^=bairro-novo] .pill.overdue")
+    assert await page.evaluate("document.activeElement.textContent") == "casa-verde"
+
+
+async def test_signing_out_in_another_tab_leads_to_the_login(browser: Any, shown: Fleet) -> None:
+    page = await visit(browser, "light", "en-US")
+    await sign_in(page, shown, "dona-flor")
+    await page.wait_for_selector("#live-state.on")
+    other = await page.context.new_page()
+    await other.goto(shown.url)
+    await other.click("text=Sign out")
+    await page.wait_for_url(f"{shown.url}/login")
+
+
+@pytest.mark.parametrize("width", [320, 360])
+async def test_a_narrow_screen_scrolls_nowhere_sideways(browser: Any, shown: Fleet, width: int) -> None:
+    feature = f"um_{'recurso_muito_' * 6}comprido"
+    shown.sql("dona-flor", f"UPDATE instance_config SET enabled_features = '{{\"{feature}\": true}}'")
+    shown.sql("dona-flor", "UPDATE instance_config SET status = 'pending_payment'")
+    page = await visit(browser, "light", "pt-BR")
+    await page.set_viewport_size({"width": width, "height": 740})
     await sign_in(page, shown, "dona-flor")
     for path in ("/", "/instances/dona-flor"):
         await page.goto(f"{shown.url}{path}")
-        assert await page.evaluate("document.documentElement.scrollWidth") <= 360
+        assert await page.evaluate("document.documentElement.scrollWidth") <= width
         assert await findings(page) == []
 
 

@@ -34,43 +34,83 @@
     narrow();
   }
 
+  const { events, live, notLive, updated } = document.body.dataset;
   const polled = document.querySelector("[data-poll]");
-  if (polled) return poll(Number(polled.dataset.poll));
-  const events = document.body.dataset.events;
-  if (!events || !window.EventSource) return;
+  const [RETRY, PATIENCE] = [5000, 60000];
   const state = document.getElementById("live-state");
-  const word = document.getElementById("live-word");
+  const said = document.getElementById("said");
+  let shown, retry;
 
+  // A page that is not current says so, and since when. One that asks now and then says nothing else.
   function show(on) {
-    state.hidden = false;
+    if (!state.hidden && state.classList.contains("on") === on) return;
+    state.hidden = on && Boolean(polled);
     state.classList.toggle("on", on);
-    word.textContent = on ? document.body.dataset.live : document.body.dataset.notLive;
+    const text = on ? live : `${notLive} ${new Date().toISOString().slice(11, 16)}`;
+    document.getElementById("live-word").textContent = text;
+    if (!on) said.textContent = text;
   }
 
   async function refresh(announced = true) {
     // All rows are asked for, and narrowed here: the address holds what the form was sent with last.
-    const answer = await fetch(filter ? "/" : location.pathname, { headers: { Accept: "text/html", "X-Fivrec-Refresh": "1" } });
+    const headers = { Accept: "text/html", "X-Fivrec-Refresh": "1" };
+    const answer = await fetch(filter ? "/" : location.pathname, { headers, signal: AbortSignal.timeout(PATIENCE) });
     if (answer.redirected && new URL(answer.url).pathname === "/login") return location.assign("/login");
-    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
-    for (const id of ["live", "live-forms"]) {
-      const [from, to] = [fresh.getElementById(id), document.getElementById(id)];
-      if (from && to) to.replaceWith(document.adoptNode(from));
-    }
+    const from = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("live");
+    if (!from) throw new Error("an error's page");
+    if (shown === (shown = from.outerHTML)) return;
+    replace(document.getElementById("live"), document.adoptNode(from));
     narrow();
-    if (announced) document.getElementById("said").textContent = document.body.dataset.updated;
+    if (announced) said.textContent = updated;
+  }
+
+  // Where it was scrolled to, and what the keyboard is on, stay.
+  function replace(to, from) {
+    const [held, regions] = [document.activeElement, from.querySelectorAll(".scroll")];
+    const scrolled = [...to.querySelectorAll(".scroll")].map((one) => [one.scrollLeft, one.scrollTop]);
+    const within = to.contains(held);
+    to.replaceWith(from);
+    if (scrolled.length === regions.length) regions.forEach((one, number) => one.scrollTo({ left: scrolled[number][0], top: scrolled[number][1], behavior: "instant" }));
+    if (!within) return;
+    const name = ["href", "formaction", "aria-label"].find((one) => held.hasAttribute(one));
+    const alike = [...from.querySelectorAll(name ? `[${name}]` : held.localName)];
+    alike.find((one) => !name || one.getAttribute(name) === held.getAttribute(name))?.focus({ preventScroll: true });
+  }
+
+  async function update() {
+    clearTimeout(retry);
+    await refresh().then(() => show(true), () => { show(false); retry = setTimeout(update, RETRY); });
   }
 
   // A fleet that is read in the background: asked for again soon while its first reading is under way.
   function poll(seconds) {
     setTimeout(async () => {
-      const busy = document.hidden || document.getElementById("live").contains(document.activeElement);
-      if (!busy) await refresh(false).catch(() => undefined);
+      if (!document.hidden) await refresh(false).then(() => show(true), () => show(false));
       poll(Number(document.querySelector("[data-poll]").dataset.poll));
     }, seconds * 1000);
   }
 
-  const source = new EventSource(events);
-  source.addEventListener("open", () => show(true));
-  source.addEventListener("error", () => show(false));
-  source.addEventListener("change", () => refresh().catch(() => show(false)));
+  // A stream that ended is opened again by the browser, one that was refused (a proxy's 502, a session that ended) here.
+  function listen(again) {
+    const source = new EventSource(events);
+    let late;
+    source.addEventListener("open", () => {
+      clearTimeout(late);
+      late = undefined;
+      if (again) update();
+      else show(true);
+    });
+    source.addEventListener("change", update);
+    source.addEventListener("error", () => {
+      again = true;
+      if (source.readyState !== EventSource.CLOSED) return (late ??= setTimeout(show, RETRY, false));
+      clearTimeout(late);
+      show(false);
+      refresh(false).catch(() => undefined); // leads to the login if the session ended
+      setTimeout(listen, RETRY, true);
+    });
+  }
+
+  if (polled) poll(Number(polled.dataset.poll));
+  else if (events && window.EventSource) listen(false);
 })();

@@ -13,9 +13,13 @@ from typing import Any
 import httpx
 import pytest
 
+from reconciler.engine.reconcile import reconcile
 from reconciler.model.secret import Secret
+from reconciler.model.types import ErrorInfo
 from reconciler.support.crypto.keyring import KeyRing
+from reconciler.web import page
 from reconciler.web.live import Live
+from reconciler.web.overview import Detail, Overview, read_overview
 from reconciler.web.translations import choose_language, load_translations
 from tests.support.serving import EMAIL, INSTANCE, PASSWORD, Served, served
 
@@ -182,6 +186,64 @@ async def test_a_locked_instance_shows_its_notice_and_no_more(site: Served) -> N
     assert (answer.status_code, "Audit history" in answer.text) == (423, False)
     assert "access is locked" in answer.text
     assert (await site.client.get("/")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("status", "locked", "said"),
+    [
+        ("suspended", True, "Instance suspended: access is locked"),
+        ("suspended", False, "Instance suspended, but access is not locked"),
+        ("pending_payment", True, "Access is locked"),
+        ("active", True, "Access is locked"),
+    ],
+)
+async def test_a_notice_says_what_is_locked_and_by_whom(site: Served, status: str, locked: bool, said: str) -> None:
+    await sign_in(site)
+    site.sql("UPDATE instance_config SET is_locked = %s, status = %s", locked, status)
+    text = (await site.client.get(f"/instances/{INSTANCE}")).text
+    shown = re.findall(r"(?:<h2>|<strong>[^\w<]*)([^<]*access is (?:not )?locked|Access is locked)<", text)
+    assert (shown, "goes on working" in text) == ([said], False)
+
+
+async def test_a_status_that_fivrec_does_not_know_is_unknown_by_its_word(site: Served) -> None:
+    await sign_in(site)
+    site.sql("UPDATE instance_config SET status = 'title', billing_status = 'weird'")
+    text = (await site.client.get(f"/instances/{INSTANCE}")).text
+    assert re.findall(r"</svg>Unknown</span> <code>(\w+)</code>", text) == ["title", "weird"]
+
+
+async def test_what_can_not_be_read_is_not_called_new(site: Served) -> None:
+    detail = Detail(Overview(INSTANCE, "production", {}, error=ErrorInfo("timeout", "no answer")))
+    text = page.report([detail], "en", site.service.run.now())
+    assert ("Not applied yet" in text, "Audit history" in text, text.count("Could not be read")) == (False, False, 3)
+
+
+async def test_drift_that_was_repaired_is_none(site: Served) -> None:
+    found = []
+    for description in ("by hand", None):
+        site.sql("UPDATE queues SET description = coalesce(%s, description) WHERE name = 'Sales'", description)
+        run = replace(site.service.run, report_only=description is not None, command="watch")
+        assert (await reconcile(site.desired, run)).error is None
+        (row,) = page.fleet([await read_overview(site.desired, run)], "en")["rows"]
+        found.append(row.drift)
+    assert found == [1, 0]
+
+
+async def test_a_browser_is_shown_a_page_where_nothing_is(site: Served) -> None:
+    for path, status in (("/nothing", 404), ("/logout", 405)):
+        answer = await site.client.get(path, headers={"Accept": "text/html,*/*;q=0.8"})
+        assert (answer.status_code, answer.headers["content-type"]) == (status, "text/html; charset=utf-8")
+        assert (await site.client.get(path)).headers["content-type"] == "application/problem+json"
+
+
+async def test_where_a_failed_check_was_shown_can_be_opened_again(site: Served) -> None:
+    await sign_in(site)
+    site.drill(fail="500")
+    check = f"/instances/{INSTANCE}/check"
+    answer = await site.client.post(check, data={"csrf": await site.csrf()})
+    assert (answer.status_code, "Fi.V Connect API returned 500" in answer.text) == (200, True)
+    answer = await site.client.get(check)
+    assert (answer.status_code, answer.headers["location"]) == (303, f"/instances/{INSTANCE}")
 
 
 async def test_values_that_look_like_markup_are_shown_as_text(site: Served) -> None:
