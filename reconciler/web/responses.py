@@ -17,6 +17,8 @@ from reconciler.model.types import ConnectPlan, Desired, InstanceStatus, rfc3339
 
 UNKNOWN = "unknown"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST, _LAST = -62_135_596_800_000_000, 253_402_300_799_999_999
+"""Microseconds from there to the first and the last time that a `datetime` holds."""
 _HUMP = re.compile("_([a-z])")
 
 
@@ -88,7 +90,7 @@ def row_at(cursor: str) -> CheckLog:
     """The position in a cursor (the document has its pattern)."""
     at, _, row = cursor.partition(".")
     known = bytes.fromhex(row).decode("utf-8", "replace").replace("\0", "")
-    since = _EPOCH + timedelta(microseconds=int(at))
+    since = _EPOCH + timedelta(microseconds=min(max(int(at), _FIRST), _LAST))
     return CheckLog(known, since, "", success=False, status_received=None, error_message=None, response_time_ms=None)
 
 

@@ -596,6 +596,26 @@ async def test_a_short_password_is_refused_with_the_minimum(api: Served) -> None
         assert problem == {"path": "adminPassword", "message": "must have at least 8 characters"}
 
 
+async def test_pages_go_on_at_any_time_of_the_calendar(api: Served) -> None:
+    times = ("9999-12-31T23:59:59.999999Z", "2099-01-01T00:00:00Z", "1969-12-31T23:59:59.999999Z", "1900-01-01T00:00:00Z")
+    api.sql("DELETE FROM status_check_logs")
+    for at in times:
+        api.sql(
+            "INSERT INTO status_check_logs (instance_config_id, check_type, success, created_at) "
+            "SELECT id, 'manual', true, %s::timestamp FROM instance_config",
+            at,
+        )
+    found, target = [], "/api/instance/status-logs?limit=1"
+    while target:
+        answer = await api.client.get(target, headers=api.bearer)
+        found += [row["createdAt"] for row in answer.json()]
+        target = answer.links.get("next", {}).get("url", "")
+    assert found == list(times)
+    for far in ("9" * 18, f"-{'9' * 18}"):
+        answer = await api.client.get(f"/api/instance/status-logs?before={far}.61", headers=api.bearer)
+        assert (answer.status_code, len(answer.json())) == (200, 0 if far.startswith("-") else 4)
+
+
 @pytest.mark.parametrize(
     "query", ["limit=0", "limit=501", "limit=x", "limit=1&limit=2", "type=other", "failed=yes", "since=today",
               "since=2026-01-01", "before=%00", "before=abc", "other=1", "since=0001-01-01T00:00:00%2B23:59"],
