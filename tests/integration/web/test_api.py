@@ -597,7 +597,7 @@ async def test_a_short_password_is_refused_with_the_minimum(api: Served) -> None
 
 
 async def test_pages_go_on_at_any_time_of_the_calendar(api: Served) -> None:
-    times = ("9999-12-31T23:59:59.999999Z", "2099-01-01T00:00:00Z", "1969-12-31T23:59:59.999999Z", "1900-01-01T00:00:00Z")
+    times = ("9999-12-31T23:59:59.999999Z", "2099-01-01T00:00:00Z", "1969-12-31T23:59:59Z", "1900-01-01T00:00:00Z")
     api.sql("DELETE FROM status_check_logs")
     for at in times:
         api.sql(
