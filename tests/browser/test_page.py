@@ -213,3 +213,7 @@ async def test_the_report_is_one_file_that_loads_nothing(browser: Any, shown: Fl
     assert await findings(page) == []
     await page.fill("#q", "")
     await shot(page, "report")
+    hidden = "[...document.querySelectorAll('.scroll')].filter((one) => one.scrollHeight > one.clientHeight + 1).length"
+    assert await page.evaluate(hidden) > 0
+    await page.emulate_media(media="print")
+    assert await page.evaluate(hidden) == 0  # paper can't be scrolled
