@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
-from reconciler.engine.status_and_logs import needs_somebody
+from reconciler.engine.status_and_logs import is_unchecked, needs_somebody
 from reconciler.model.records import dataclass
 from reconciler.planning.rollout import WELL
 from reconciler.web.fleet_board import Entry
@@ -49,7 +49,7 @@ class SourceLinks:
 class FleetItem:
     """An instance as in the page and the JSON. `choices`: the choice of each filter that it matches. `drift` is what
     the last recorded run left, `drift_since` when a run first saw the oldest of it. `undone`: the last run did not do
-    its work."""
+    its work. `unchecked`: no check for two intervals when it was read."""
 
     entry: Entry
     choices: Mapping[str, str]
@@ -59,6 +59,7 @@ class FleetItem:
     source: str | None
     find: str
     undone: bool = False
+    unchecked: bool = False
 
     def fits(self, q: str, wanted: Mapping[str, str]) -> bool:
         """Whether every word of `q` is found, and every filter that is set matches."""
@@ -121,7 +122,8 @@ def _item(entry: Entry, links: SourceLinks | None, words: Mapping[str, str]) -> 
     find = " ".join((overview.instance, overview.environment, labels, *said)).lower()
     undone = run is not None and run.outcome not in WELL
     source = links.link(entry.place) if links else None
-    return FleetItem(entry, choices, len(drift), since, former, source, find, undone)
+    unchecked = view is not None and entry.read_at is not None and is_unchecked(view, entry.read_at)
+    return FleetItem(entry, choices, len(drift), since, former, source, find, undone, unchecked)
 
 
 def _known(name: str, value: str | None) -> str:

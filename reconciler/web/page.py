@@ -18,6 +18,7 @@ from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
 from reconciler import __version__
+from reconciler.engine.status_and_logs import is_unchecked
 from reconciler.model.names import printable
 from reconciler.model.records import dataclass
 from reconciler.model.secret import MASK, Secret
@@ -35,7 +36,7 @@ _LONG = 200
 @dataclass(frozen=True, slots=True)
 class Row:
     """A row of the fleet's table with its search texts. `drift` is what the last run left, `drift_at` when that was;
-    None if nobody looked yet. `hidden`: it does not match the filter."""
+    None if nobody looked yet. `unchecked`: what is shown is old. `hidden`: it does not match the filter."""
 
     item: Overview
     status: str
@@ -45,17 +46,24 @@ class Row:
     response: int | None
     drift: int | None = None
     drift_at: datetime | None = None
+    unchecked: bool = False
     hidden: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A `Detail` in the form that its template takes."""
+    """A `Detail` in the form that its template takes, now."""
 
     detail: Detail
+    now: datetime
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.detail, name)
+
+    @property
+    def unchecked(self) -> bool:
+        view = self.detail.overview.view
+        return view is not None and is_unchecked(view, self.now)
 
     @property
     def connect_silent(self) -> bool:
@@ -87,20 +95,22 @@ def render(template: str, language: str, **context: Any) -> str:
     return _environment().get_template(template).render(t=words, language=language, version=__version__, **context)
 
 
-def fleet(overviews: Sequence[Overview], language: str, *, q: str = "", status: str = "") -> dict[str, Any]:
+def fleet(
+    overviews: Sequence[Overview], language: str, now: datetime, *, q: str = "", status: str = ""
+) -> dict[str, Any]:
     """The context of the fleet's table: its rows, hidden if they don't match the filter, and their totals."""
     words = load_translations(language)
-    rows = [_row(item, words) for item in overviews]
+    rows = [_row(item, words, now) for item in overviews]
     needles = q.lower().split()
     fits = [all(word in row.find for word in needles) and status in ("", row.status) for row in rows]
     shown = [replace(row, hidden=not fit) for row, fit in zip(rows, fits, strict=True)]
     return {"rows": shown, "fitting": sum(fits), "tally": _tally(rows, words), "q": q, "status": status}
 
 
-def instance(detail: Detail, language: str) -> dict[str, Any]:
+def instance(detail: Detail, language: str, now: datetime) -> dict[str, Any]:
     words = load_translations(language)
     chart = timeline(detail.overview.checks, f"{words['timeline']}: {detail.overview.instance}")
-    return {"detail": Shown(detail), "chart": chart}
+    return {"detail": Shown(detail, now), "chart": chart}
 
 
 def report(details: Sequence[Detail], language: str, at: datetime, broken: str = "") -> str:
@@ -108,10 +118,10 @@ def report(details: Sequence[Detail], language: str, at: datetime, broken: str =
     whose instances are not among the details."""
     style, script = static("page.css"), static("page.js")
     places = {detail.overview.instance: f"#i-{number}" for number, detail in enumerate(details, start=1)}
-    context = fleet([detail.overview for detail in details], language)
+    context = fleet([detail.overview for detail in details], language, at)
     context["rows"] = [_compared(row, detail, at) for row, detail in zip(context["rows"], details, strict=True)]
     context["tally"] = _tally(context["rows"], load_translations(language))
-    shown = [(one["detail"], one["chart"]) for one in (instance(detail, language) for detail in details)]
+    shown = [(one["detail"], one["chart"]) for one in (instance(detail, language, at) for detail in details)]
     return render(
         "report.html",
         language,
@@ -134,7 +144,7 @@ def link_to(instance: str) -> str:
 Link = Callable[[str], str]
 
 
-def _row(item: Overview, words: Mapping[str, str]) -> Row:
+def _row(item: Overview, words: Mapping[str, str], now: datetime) -> Row:
     view = item.view
     status = (view.status if view else None) or UNKNOWN
     billing = (view.billing_status if view else None) or UNKNOWN
@@ -151,6 +161,7 @@ def _row(item: Overview, words: Mapping[str, str]) -> Row:
         response=last.response_time_ms if last else None,
         drift=len(run.open_drift) if run else None,
         drift_at=run.at if run else None,
+        unchecked=view is not None and is_unchecked(view, now),
     )
 
 

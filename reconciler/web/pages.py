@@ -95,7 +95,9 @@ class Pages:
             return RedirectResponse("/login", 303)
         overviews = await ask_each(seen, partial(read_overview, run=self.service.run), _AT_ONCE)
         query, language = request.query_params, language_of(request)
-        context = page.fleet(overviews, language, q=query.get("q", ""), status=query.get("status", ""))
+        context = page.fleet(
+            overviews, language, self.service.run.now(), q=query.get("q", ""), status=query.get("status", "")
+        )
         return self._inside(request, session, "fleet.html", 200, "/events", **context)
 
     async def instance(self, request: Request, said: str = "") -> Response:
@@ -111,7 +113,7 @@ class Pages:
             overview = await read_overview(desired, self.service.run)
             return self._inside(request, session, "notice.html", 423, events, overview=overview, said=said)
         detail = await read_detail(desired, self.service.run)
-        context = page.instance(detail, language_of(request))
+        context = page.instance(detail, language_of(request), self.service.run.now())
         return self._inside(request, session, "instance.html", 200, events, said=said, **context)
 
     async def check(self, request: Request) -> Response:

@@ -218,13 +218,22 @@ async def test_what_can_not_be_read_is_not_called_new(site: Served) -> None:
     assert ("Not applied yet" in text, "Audit history" in text, text.count("Could not be read")) == (False, False, 3)
 
 
+async def test_a_check_of_long_ago_is_marked(site: Served) -> None:
+    await sign_in(site)
+    for ago, marks in (("100 minutes", 0), ("121 minutes", 1)):
+        site.sql("UPDATE status_check_logs SET created_at = now() - %s::interval", ago)
+        for path in ("/", f"/instances/{INSTANCE}"):
+            text = (await site.client.get(path)).text
+            assert (path, text.count("Long ago")) == (path, marks)
+
+
 async def test_drift_that_was_repaired_is_none(site: Served) -> None:
     found = []
     for description in ("by hand", None):
         site.sql("UPDATE queues SET description = coalesce(%s, description) WHERE name = 'Sales'", description)
         run = replace(site.service.run, report_only=description is not None, command="watch")
         assert (await reconcile(site.desired, run)).error is None
-        (row,) = page.fleet([await read_overview(site.desired, run)], "en")["rows"]
+        (row,) = page.fleet([await read_overview(site.desired, run)], "en", run.now())["rows"]
         found.append(row.drift)
     assert found == [1, 0]
 
