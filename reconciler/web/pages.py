@@ -242,8 +242,9 @@ class Pages:
         return found
 
     def show_error(self, request: Request, exc: FivrecError) -> Response:
-        said = load_translations(language_of(request)).get(exc.code) or exc.message
-        return self.show(request, "error.html", http_status(exc), said=said, number=http_status(exc))
+        known = load_translations(language_of(request)).get(exc.code)
+        said, hint = (known, "") if known else (exc.message, exc.hint)
+        return self.show(request, "error.html", http_status(exc), said=said, hint=hint, number=http_status(exc))
 
     def _door(self, request: Request, code: int, **typed: Any) -> Response:
         provider = self.service.fleet.provider_name if self.service.fleet else ""

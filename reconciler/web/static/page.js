@@ -56,9 +56,11 @@
     const headers = { Accept: "text/html", "X-Fivrec-Refresh": "1" };
     const answer = await fetch(filter ? "/" : location.pathname, { headers, signal: AbortSignal.timeout(PATIENCE) });
     if (answer.redirected && new URL(answer.url).pathname === "/login") return location.assign("/login");
-    const from = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("live");
+    const text = await answer.text();
+    if (text === shown) return;
+    const from = new DOMParser().parseFromString(text, "text/html").getElementById("live");
     if (!from) throw new Error("an error's page");
-    if (shown === (shown = from.outerHTML)) return;
+    shown = text;
     replace(document.getElementById("live"), document.adoptNode(from));
     narrow();
     if (announced) said.textContent = updated;

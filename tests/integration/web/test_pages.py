@@ -245,6 +245,14 @@ async def test_a_browser_is_shown_a_page_where_nothing_is(site: Served) -> None:
         assert (await site.client.get(path)).headers["content-type"] == "application/problem+json"
 
 
+async def test_an_errors_page_says_what_to_do(site: Served) -> None:
+    await sign_in(site)
+    csrf = await site.csrf()
+    site.sql("ALTER TABLE instance_config RENAME TO gone")
+    answer = await site.client.post(f"/instances/{INSTANCE}/check", data={"csrf": csrf})
+    assert (answer.status_code, 'class="muted"' in answer.text) == (404, True)
+
+
 async def test_where_a_failed_check_was_shown_can_be_opened_again(site: Served) -> None:
     await sign_in(site)
     site.drill(fail="500")
