@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -127,6 +128,15 @@ async def test_the_fleet_is_one_document_for_either_role(site: Site) -> None:
     assert (first["needsSomebody"], other["needsSomebody"]) == (False, True)
     document = (await site.client.get("/openapi.json")).json()
     assert document["paths"]["/fleet/instances"]["get"]["security"] == [{"fleet": []}]
+
+
+async def test_the_api_page_says_what_each_call_needs(site: Site) -> None:
+    text = (await site.client.get("/docs")).text
+    found = r'aria-labelledby="(\w+)">.*?<span class="tag">(public|token|session)</span>'
+    cards = dict(re.findall(found, text, re.DOTALL))
+    assert (cards["fleetInstances"], cards["login"], cards["plans"]) == ("session", "public", "token")
+    assert "fivrec-fleet=$SESSION" in text
+    assert "/instances/$INSTANCE/api/fiv-connect/plans</code></pre>" in text  # curl takes braces for a list of its own
 
 
 @pytest.mark.parametrize(
