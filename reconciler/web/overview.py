@@ -15,6 +15,7 @@ from reconciler.database.status_queries import (
     read_history,
     read_status,
 )
+from reconciler.engine.batch import with_reason
 from reconciler.engine.observe import build_scope, database, read_snapshot
 from reconciler.engine.reconcile import preview
 from reconciler.engine.run import Run
@@ -110,7 +111,7 @@ async def read_overview(desired: Desired, run: Run, *, with_checks: bool = True)
 async def read_detail(desired: Desired, run: Run) -> Detail:
     overview = await read_overview(desired, run)
     if overview.view is None:
-        return Detail(overview, diff=await preview(desired, run))
+        return Detail(overview, diff=await _preview(desired, run))
     (diff, alone), chain, (ours, history) = await asyncio.gather(
         _compared(desired, run), _chain(desired, run), _rows(desired, run)
     )
@@ -124,9 +125,13 @@ async def _compared(desired: Desired, run: Run) -> tuple[InstanceReport, bool]:
     """The dry run; without Connect's part if Connect takes too long for a page."""
     try:
         async with asyncio.timeout(PATIENCE_S):
-            return await preview(desired, run), False
+            return await _preview(desired, run), False
     except TimeoutError:
-        return await preview(replace(desired, connect=None), run), True
+        return await _preview(replace(desired, connect=None), run), True
+
+
+async def _preview(desired: Desired, run: Run) -> InstanceReport:
+    return with_reason(await preview(desired, run), desired)
 
 
 async def _chain(desired: Desired, run: Run) -> Chain | None:

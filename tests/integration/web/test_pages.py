@@ -15,11 +15,11 @@ import pytest
 
 from reconciler.engine.reconcile import reconcile
 from reconciler.model.secret import Secret
-from reconciler.model.types import ErrorInfo
+from reconciler.model.types import ErrorInfo, Ignore
 from reconciler.support.crypto.keyring import KeyRing
 from reconciler.web import page
 from reconciler.web.live import Live
-from reconciler.web.overview import Detail, Overview, read_overview
+from reconciler.web.overview import Detail, Overview, read_detail, read_overview
 from reconciler.web.translations import choose_language, load_translations
 from tests.support.serving import EMAIL, INSTANCE, PASSWORD, Served, served
 
@@ -216,6 +216,22 @@ async def test_what_can_not_be_read_is_not_called_new(site: Served) -> None:
     detail = Detail(Overview(INSTANCE, "production", {}, error=ErrorInfo("timeout", "no answer")))
     text = page.report([detail], "en", site.service.run.now())
     assert ("Not applied yet" in text, "Audit history" in text, text.count("Could not be read")) == (False, False, 3)
+
+
+@pytest.mark.parametrize("suspend", [False, True])
+async def test_the_diff_says_what_apply_refuses_and_suspends(site: Served, suspend: bool) -> None:
+    site.sql("UPDATE queues SET description = 'by hand' WHERE name = 'Sales'")
+    queues = replace(site.desired.managed["queue"], resources=site.desired.managed["queue"].resources[:1])
+    desired = replace(
+        site.desired,
+        managed={**site.desired.managed, "queue": replace(queues, unmanaged="remove")},
+        ignore=(Ignore("queue/Sales/description", "campaign"),),
+        suspend=suspend,
+    )
+    site.sql("INSERT INTO queues (name, environment) SELECT 'q' || n, 'production' FROM generate_series(1, 9) AS n")
+    text = page.report([await read_detail(desired, site.service.run)], "en", site.service.run.now())
+    assert '<strong>queue/Sales/description</strong> <span class="muted">no end</span> campaign' in text
+    assert ("apply refuses this" in text, "nothing is changed" in text) == (True, suspend)
 
 
 async def test_a_check_of_long_ago_is_marked(site: Served) -> None:
