@@ -111,5 +111,5 @@ async def test_an_app_that_locks_a_table_is_not_waited_for(
         report = await reconcile(desired_of(NEW, applied), run_of(keys, tmp_path, 2))
     assert told(report)[:3] == ("failed", 1, "lock_timeout")
     assert told(report)[3].startswith("run again later; who may hold it, the longest transaction first: SELECT pid, ")
-    assert told(report)[3].endswith("; those that were prepared have no session: SELECT gid, owner, prepared FROM pg_prepared_xacts")
+    assert told(report)[3].endswith("have no session: SELECT gid, owner, prepared FROM pg_prepared_xacts")
     assert await descriptions(applied) == [(None,)]
