@@ -23,7 +23,8 @@ BUSY = """\
 code: `busy`
 exit: 4
 means: Another run holds the instance; the message names it.
-do: Wait for it. If it is stuck, the server ends its transaction within 10 s.
+do: Wait for it. If it is stuck, the server ends its transaction within 10 s; \
+a lock that stays longer is [another session's](troubleshooting.md#exit-code-4-busy).
 """
 
 
