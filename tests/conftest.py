@@ -24,7 +24,7 @@ from tests.support.databases import drop_database, with_database
 from tests.support.pgbouncer import is_asked_for, through_pgbouncer
 from tests.support.postgres_server import postgres_server
 
-# No test is timed: a busy machine makes inputs as slowly as it does everything else.
+# Tests have no deadline: a busy machine generates inputs slowly too.
 settings.register_profile("fivrec", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("fivrec")
 
@@ -33,14 +33,14 @@ SEED = Path(__file__).parent / "fixtures" / "seed.sql"
 COMPARED = "failed applies compared"
 OUT_OF_TIME = "no time left (FIVREC_TEST_UNTIL)"
 SLOW = Path(__file__).parent / "slow.txt"
-"""Tests of more than 3 seconds, by `pytest --durations=0 --durations-min=3`: left out unless -m says otherwise."""
+"""Tests of more than 3 seconds, found by `pytest --durations=0 --durations-min=3`: left out unless -m selects them."""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     for number in (signal.SIGINT, signal.SIGHUP):
-        # A shell starts "pytest &" with SIGINT ignored, nohup with SIGHUP, and so would be what the tests start and
-        # stop by them. A handler that does nothing is not inherited.
+        # A shell starts "pytest &" with SIGINT ignored, nohup with SIGHUP; the processes that the tests start and stop
+        # by these signals would inherit that. A handler that does nothing is not inherited.
         if signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, lambda *_: None)
     if not hasattr(config, "workerinput") and config.option.basetemp is None:
@@ -54,19 +54,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.nodeid.partition("[")[0] in slow:
             item.add_marker(pytest.mark.slow)
-    # A property takes minutes in CI: begun first, none is left to one process at the end.
+    # A property takes minutes in CI: begin them first, so that no single worker still has one to run at the end.
     items.sort(key=lambda item: not item.nodeid.startswith("tests/property/"))
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
-    """FIVREC_TEST_UNTIL, in seconds since 1970: what would begin later is left out, and counted at the end."""
+    """FIVREC_TEST_UNTIL, in seconds since 1970: tests that would start later are skipped, and counted at the end."""
     if time.time() > float(os.environ.get("FIVREC_TEST_UNTIL") or "inf"):
         pytest.skip(OUT_OF_TIME)
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """A run that passed leaves no folder; what a failure left stays for a look."""
+    """Remove the folder of a run that passed; keep what a failed run left, for a look."""
     folder = session.config.stash.get(OWN_FOLDER, None)
     if folder is not None and (exitstatus == pytest.ExitCode.OK or not any(folder.iterdir())):
         remove_data_of(folder)
@@ -74,7 +74,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 
 def remove_data_of(folder: Path) -> None:
-    """The data of embedded servers that root's tests started below `folder`, which `nobody` can't reach."""
+    """Remove the data of embedded servers that root's tests started below `folder`: it lives elsewhere, as `nobody`
+    can't reach that folder."""
     for origin in SHARED.glob("*/origin"):
         if Path(origin.read_text(encoding="utf-8").strip()).is_relative_to(folder):
             shutil.rmtree(origin.parent, ignore_errors=True)
@@ -82,8 +83,8 @@ def remove_data_of(folder: Path) -> None:
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
-    """A server's maintenance database; its login may create databases and roles. FIVREC_TEST_PGBOUNCER=1 puts a
-    PgBouncer in transaction mode before it."""
+    """The URL of a server's maintenance database; its login may create databases and roles. With
+    FIVREC_TEST_PGBOUNCER=1 it leads through a PgBouncer in transaction mode."""
     with postgres_server() as url:
         if not is_asked_for():
             yield url
@@ -94,7 +95,7 @@ def postgres_url() -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def unwritten(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Whatever a test is about: an apply that fails writes nothing but its record."""
+    """Check in every test with a database that an apply that fails writes nothing but its record."""
     if "postgres_url" not in request.fixturenames:
         yield
         return
@@ -110,7 +111,7 @@ def unwritten(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture
 def direct() -> None:
-    """For what is about the server itself, or a connection that a pooler keeps: not tested through one."""
+    """For tests of the server itself, or of a connection kept by a pooler: skipped when they would run through one."""
     if is_asked_for():
         pytest.skip("about the server itself")
 
@@ -122,7 +123,7 @@ def fresh_name() -> Callable[[], str]:
 
 @pytest.fixture
 def make_database(postgres_url: str, fresh_name: Callable[[], str]) -> Iterator[Callable[[], Secret]]:
-    """Makes empty databases, each gone after the test."""
+    """Makes empty databases and drops them after the test."""
     made: list[str] = []
 
     def make() -> Secret:
@@ -139,7 +140,7 @@ def make_database(postgres_url: str, fresh_name: Callable[[], str]) -> Iterator[
 
 @pytest.fixture
 def absent_database(postgres_url: str, fresh_name: Callable[[], str]) -> Iterator[Secret]:
-    """The URL of a database that is not there; dropped afterwards where the test made it."""
+    """The URL of a database that does not exist; if the test creates it, it is dropped afterwards."""
     name = fresh_name()
     yield Secret(with_database(postgres_url, name))
     drop_database(postgres_url, name)
@@ -153,7 +154,7 @@ def database(make_database: Callable[[], Secret]) -> Secret:
 
 @pytest.fixture
 def seed_database(database: Secret) -> Secret:
-    """The URL of a database that the app made: the seed's four tables, with rows."""
+    """The URL of a database made by the app: the seed's four tables, with rows."""
     with psycopg.connect(database.reveal(), autocommit=True) as conn:
         conn.execute(SEED.read_text())
     return database
@@ -161,7 +162,7 @@ def seed_database(database: Secret) -> Secret:
 
 @pytest.fixture
 def owner_of(postgres_url: str) -> Iterator[Callable[[Secret], Secret]]:
-    """Hands a database to a new login that is no superuser but may make roles. Returns the URL with that login."""
+    """Gives a database to a new login that is no superuser but may create roles. Returns the URL with that login."""
     made: list[tuple[Secret, str]] = []
 
     def give(url: Secret) -> Secret:
@@ -185,12 +186,12 @@ def owner_of(postgres_url: str) -> Iterator[Callable[[Secret], Secret]]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The figures that tests measured (`record_property`), also those of other workers."""
+    """Print the figures that tests measured (`record_property`), including those of other xdist workers."""
     reports = [report for found in terminalreporter.stats.values() for report in found]
     figures = [
         f"{report.nodeid}: {name}: {value}"
         for report in reports
-        if getattr(report, "when", "") == "teardown"  # what its fixtures measured is there too
+        if getattr(report, "when", "") == "teardown"  # includes what the test's fixtures measured
         for name, value in report.user_properties
         if name != COMPARED
     ]

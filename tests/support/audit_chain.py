@@ -1,4 +1,4 @@
-"""The chain of a whole audit log, checked in one go."""
+"""Verifies the chain of a whole audit log at once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from reconciler.planning.audit_check import Chain, Finding
 
 
 def verify(entries: Iterable[AuditEntry], expected_head: str | None = None) -> Finding | None:
-    """The first entry, in order of seq, that does not stand as it was written; None if all do. Signatures aside."""
+    """Returns the first entry, in order of seq, that differs from what was written, or None. Ignores signatures."""
     chain = Chain(expected_head)
     for entry in entries:
         chain.take(entry)

@@ -1,4 +1,4 @@
-"""Hostile YAML, made when asked for. `python bombs.py NAME` reads one, and prints what reading it cost."""
+"""Hostile YAML, generated on demand. `python bombs.py NAME` reads one and prints what that cost."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 def lines(template: bytes, numbers: Iterable[int]) -> bytes:
-    """One line a number, which stands at each %d."""
+    """Returns one line per number, which replaces each %d."""
     return b"".join(template % ((number,) * template.count(b"%d")) + b"\n" for number in numbers)
 
 
@@ -98,7 +98,7 @@ HARMLESS = frozenset({"a long scalar", "long paths"})
 
 
 def read(text: bytes) -> int:
-    """How many problems reading it finds, or loading it as a manifest."""
+    """Returns how many problems are found by reading the text, or by loading it as a manifest."""
     if sys.argv[1] in BOMBS:
         return len(YamlFile("x.yaml", text).read()[1])
     try:
@@ -109,14 +109,14 @@ def read(text: bytes) -> int:
 
 
 def cpu_of(work: Callable[[], T]) -> tuple[float, T]:
-    """Its seconds of CPU, and what it returned."""
+    """Returns the seconds of CPU that the work took, and its result."""
     start = time.process_time()
     done = work()
     return time.process_time() - start, done
 
 
 def main() -> None:
-    """Prints whether it was refused, its CPU as a multiple of what PyYAML takes for 120,000 keys, and its MB."""
+    """Print whether the bomb was refused, its CPU as a multiple of what PyYAML takes for 120,000 keys, and its MB."""
     text = {**BOMBS, **MANIFEST_BOMBS}[sys.argv[1]]()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     seconds, problems = cpu_of(lambda: read(text))

@@ -1,4 +1,4 @@
-"""A real Chromium for tests of the page: a visitor, axe-core, screenshots.
+"""A real Chromium for tests of the page: visits, axe-core, screenshots.
 
 FIVREC_SCREENSHOTS=1 renews docs/screenshots.
 """
@@ -27,7 +27,7 @@ async def visit(browser: Any, scheme: str, locale: str, **more: Any) -> Any:
 
 
 async def findings(page: Any) -> list[str]:
-    """What axe-core finds against WCAG 2.2 AA."""
+    """Returns what axe-core finds against WCAG 2.2 AA."""
     from axe_playwright_python.async_playwright import Axe
 
     results = await Axe().run(page, options=RULES)

@@ -1,4 +1,4 @@
-"""Canary secrets, every form they could leak in, and fivrec called in this process with all that leaves it recorded."""
+"""Canary secrets, every form in which they could leak, and fivrec run in this process with all its output recorded."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ import pytest
 from reconciler.cli.main import main
 
 NASTY = """ "q' +/= \\ço%41&<é☕"""
-"""What stands behind each canary's own letters: quotes, signs of base64 and URLs, a space, no ASCII."""
+"""Follows each canary's own letters: quotes, characters of base64 and URLs, a space, non-ASCII."""
 
 
 @dataclass(frozen=True)
 class Canary:
-    """A secret. Its letters are looked for alone, so that a part that leaked, or leaked escaped, is found as well."""
+    """A secret. Only its letters are searched for, so that a partial or an escaped leak is found as well."""
 
     name: str
     letters: str
     value: str
 
     def forms(self) -> dict[str, str]:
-        """How it could be written; base64 of the letters at each of three alignments."""
+        """Returns every way to write the secret; base64 of its letters at each of the three alignments."""
         raw = self.value.encode("utf-8", "surrogateescape")
         found = {
             "plain": self.letters,
@@ -73,7 +73,7 @@ class Ended:
 
 @dataclass
 class Recorder:
-    """Arguments of child processes, while `open`."""
+    """Records the arguments of child processes while `open`."""
 
     open: bool = False
     seen: list[str] = field(default_factory=list)
@@ -88,7 +88,7 @@ sys.addaudithook(RECORDER)
 
 
 def call(words: tuple[str, ...], env: Mapping[str, str], folder: Path, stdin: str = "") -> Ended:
-    """The command in this process: its exit code and all that left it."""
+    """Runs the command in this process. Returns its exit code and all its output."""
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="backslashreplace") for _ in range(2))
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     RECORDER.seen.clear()
@@ -116,7 +116,7 @@ def call(words: tuple[str, ...], env: Mapping[str, str], folder: Path, stdin: st
 
 @contextmanager
 def warnings_to(stream: io.TextIOWrapper) -> Iterator[None]:
-    """What libraries log reaches stderr from WARNING on, as it does without a handler."""
+    """Send what libraries log from WARNING on to the stream, as Python does with stderr if there is no handler."""
     handler = logging.StreamHandler(stream)
     handler.setLevel(logging.WARNING)
     logging.getLogger().addHandler(handler)
@@ -127,8 +127,8 @@ def warnings_to(stream: io.TextIOWrapper) -> Iterator[None]:
 
 
 def database_text(url: str, *, without_key: bool = False) -> str:
-    """Every row of every table, the app's and fivrec's, but the secret setting, which stands in the open as the app
-    reads it; `without_key` leaves instance_config.instance_key out."""
+    """Returns every row of every table, the app's and fivrec's, except the secret setting, which is in plain text for
+    the app to read. `without_key` leaves instance_config.instance_key out."""
     shown = "(to_jsonb(t) - 'instance_key')::text" if without_key else "t::text"
     with psycopg.connect(url, autocommit=True) as conn:
         tables = conn.execute(
@@ -144,13 +144,13 @@ def database_text(url: str, *, without_key: bool = False) -> str:
 
 
 def files_text(folder: Path, meant: tuple[str, ...]) -> str:
-    """What stands in files below the folder, but in those that are meant to hold a secret."""
+    """Returns the content of all files below the folder, except those that are meant to hold a secret."""
     found = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in meant]
     return "\n".join(f"{path}\n{path.read_bytes().decode('utf-8', 'replace')}" for path in found)
 
 
 def leaks(canaries: tuple[Canary, ...], places: Mapping[str, str]) -> list[str]:
-    """Where a canary shows, and in which form; never the text itself."""
+    """Returns which canary leaked where and in which form, without the text itself."""
     return [
         f"{canary.name} in {place} ({form})"
         for place, text in places.items()

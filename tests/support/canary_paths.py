@@ -1,4 +1,4 @@
-"""The ways on which fivrec is asked for secrets or fails beside them: what is called, what is set, how it has to end."""
+"""The ways to ask fivrec for secrets, or to make it fail near them: the command, its settings and its exit code."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ GONE = "DROP FUNCTION IF EXISTS canary_fail() CASCADE"
 
 @dataclass(frozen=True)
 class Path:
-    """`env`: None unsets. `files` are written before; {key}, {password}, {db}, {url}, {quoted} stand for canaries.
-    `undo` is SQL, run whatever happened."""
+    """`env`: None unsets a variable. `files` are written first; {key}, {password}, {db}, {url} and {quoted} are
+    replaced by canaries. `undo` is SQL that always runs afterwards."""
 
     name: str
     words: str

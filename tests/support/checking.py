@@ -1,4 +1,4 @@
-"""What Connect says of the instance, and one check of it by each command that makes one."""
+"""What Connect says about the instance, and one check of it by each command that makes checks."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def connect_says(folder: Path, status: str) -> None:
 
 
 async def check_as(command: str, url: Secret, run: Run) -> InstanceReport | None:
-    """One check by this command; a worker reports to its queue alone."""
+    """Make one check by this command. Returns its report, or None for a worker, which reports only to its queue."""
     desired = desired_of(document(), url, usage_report=True)
     turn = CycleContext(0.0, report_usage=True)
     match command:
@@ -59,7 +59,7 @@ JOB = Job(1, INSTANCE, "digest", stored=False)
 
 
 def _worker_of(desired: Desired, run: Run) -> FleetWorker:
-    """A worker of a queue that holds one job: the first turn of the instance."""
+    """Returns a worker whose queue holds one job: the instance's first cycle."""
 
     async def resolve(_: Manifest) -> Desired:
         return desired

@@ -28,7 +28,7 @@ def fivrec(
     stdout: IO[str] | int = subprocess.PIPE,
     stderr: IO[str] | int = subprocess.PIPE,
 ) -> Ended:
-    """Run it to its end, in an environment without settings for fivrec but those given."""
+    """Run the command to its end, in an environment without any settings for fivrec but those given."""
     bare = {name: value for name, value in os.environ.items() if not name.startswith(("FIV", "GITHUB_"))}
     done = subprocess.run(
         [sys.executable, *python, "-m", "reconciler", *words],

@@ -1,4 +1,4 @@
-"""A company that works by pull request: a bare repository, a desk, a pipeline with its own clone, servers."""
+"""A company that works by pull request: a bare repository, a developer's clone, a pipeline with its own, servers."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ class Clone:
         path.write_text(text, encoding="utf-8")
 
     def push(self, branch: str, message: str) -> None:
-        """A pull request's branch, from where the clone stands."""
+        """Commit the clone's changes and push them as a pull request's branch."""
         self.git("checkout", "-q", "-B", branch)
         self.git("add", "-A")
         self.git("commit", "-q", "-m", message)
         self.git("push", "-q", "-f", "origin", branch)
 
     def start(self) -> None:
-        """Where the next change begins: main as it is."""
+        """Check out main as it is at the origin, to begin a change."""
         self.git("fetch", "-q", "origin")
         self.git("checkout", "-q", "-B", "main", "origin/main")
 
     def merge(self, branch: str) -> str:
-        """Merge a pull request; gives the merge commit."""
+        """Merge a pull request. Returns the merge commit."""
         self.start()
         self.git("merge", "-q", "--no-ff", "-m", f"Merge {branch}", f"origin/{branch}")
         self.git("push", "-q", "origin", "main")
@@ -70,7 +70,7 @@ def git(folder: Path, *words: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """What the company's CI does: its own clone, and fivrec in it."""
+    """The company's CI: its own clone, and fivrec in it."""
 
     clone: Clone
     fivrec: Fivrec
@@ -81,7 +81,7 @@ class Pipeline:
         return self.clone.git("rev-parse", "HEAD")
 
     def review(self, branch: str, *words: str) -> Ended:
-        """A pull request: the comment on stdout, the plan beside the clone."""
+        """Review a pull request: the comment goes to stdout, the plan is saved beside the clone."""
         self.checkout(branch)
         self.plan.unlink(missing_ok=True)
         return self.fivrec.run("diff", "-o", "markdown", "--out", str(self.plan), *words)
@@ -110,12 +110,12 @@ class Company:
         return rows(self.url(instance), query)
 
     def databases(self) -> list[str]:
-        """The instances whose databases are there."""
+        """Returns the instances whose databases exist."""
         found = rows(self.postgres, "SELECT datname FROM pg_database WHERE starts_with(datname, %s)", self.prefix)
         return sorted(str(name).removeprefix(f"{self.prefix}_") for (name,) in found)
 
     def let_in(self, instance: str, *, allowed: bool) -> None:
-        """Break a database, and mend it."""
+        """Refuse connections to a database, or allow them again."""
         name = sql.Identifier(f"{self.prefix}_{instance}")
         self.on_server(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}").format(name, sql.Literal(allowed)))
 
@@ -124,14 +124,14 @@ class Company:
             conn.execute(statement)
 
     def database_url(self) -> str:
-        """For manifests: the password comes from PGPASSWORD, the instance's name by a template."""
+        """Returns a URL for manifests: the password comes from PGPASSWORD, the instance's name from a template."""
         parts = urlsplit(self.postgres)
         return f"postgresql://{parts.username}@{parts.hostname}:{parts.port}/{self.prefix}_{{{{ instance }}}}"
 
 
 @contextmanager
 def company(folder: Path, postgres: str, prefix: str) -> Iterator[Company]:
-    """Everything set up, with an empty main; the databases are dropped in the end."""
+    """Set everything up, with an empty main; drop the databases at the end."""
     for name in ("origin.git", "desk", "connect", "keys"):
         (folder / name).mkdir(parents=True)
     git(folder / "origin.git", "init", "-q", "--bare", "-b", "main")
@@ -168,13 +168,13 @@ def _environment(connect: ConnectServer, postgres: str, keys: Path) -> dict[str,
 
 
 def register(company: Company, *instances: str) -> None:
-    """Make the instances known to Connect, and their keys to the pipeline."""
+    """Make Connect know the instances, and give their keys to the pipeline."""
     for instance in instances:
         (company.keys / instance).write_text(company.connect.key(instance).reveal())
 
 
 def readable(comment: str) -> str:
-    """A comment as a reader sees its words: entities resolved, durations and tags left out."""
+    """Returns a comment's words as its reader sees them: entities resolved, tags removed."""
     import html
 
     return html.unescape(re.sub(r"</?(code|summary)>", "", comment))

@@ -1,9 +1,9 @@
-"""schemathesis over the OpenAPI document of a served instance: no 5xx, every answer as documented.
+"""schemathesis over the OpenAPI document of a served instance: no 5xx, every response as documented.
 
     python -m tests.support.conformance [-n CASES] [--st PROGRAM]
 
-schemathesis lives in a venv of its own: it is made under ~/.cache/fivrec where PROGRAM is not given. The database is
-that of the tests (tests/support/postgres_server.py); Connect is the emulator.
+schemathesis lives in a venv of its own: it is made under ~/.cache/fivrec unless PROGRAM is given. The database is that
+of the tests (tests/support/postgres_server.py); Connect is the emulator.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ expected-statuses = [400, 401, 403, 404, 405, 409, 413, 415, 423, 428, 429]
 """
 EXAMPLE = load_document()["components"]["schemas"]["LoginRequest"]["examples"][0]
 WORKERS = "1"
-"""CPython 3.11 parses with a counter that threads share (gh-106905), and hypothesis parses while it generates."""
+"""One: CPython 3.11 parses with a counter that threads share (gh-106905), and hypothesis parses while it generates."""
 ROUTES = {"logout": "^logout$", "the rest": "^(?!logout$).*"}
-"""logout gives its token back: it has a run, and a token, of its own."""
+"""logout revokes its token, so it gets a run and a token of its own."""
 
 
 def main() -> int:
@@ -84,7 +84,7 @@ async def run(url: Secret, folder: Path, program: str, cases: int) -> int:
     (folder / "schemathesis.toml").write_text(CONFIG)
     worst = 0
     known = hash_password(Secret(EXAMPLE["password"]), 4)
-    # So many logins are tried here that the limit, which has tests of its own, would answer all of them.
+    # Without this, the login limit (which has tests of its own) would answer nearly all the logins tried here.
     async with served(url, keys, folder, limit=LoginLimit(failures=10**9)) as one, serving(one.service) as address:
         one.sql("UPDATE users SET password = %s WHERE email = %s", known, EXAMPLE["email"])
         for title, routes in ROUTES.items():

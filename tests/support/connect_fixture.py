@@ -1,7 +1,7 @@
 """The fixture `connect_server`: an emulator over TLS with a CA of its own.
 
-Use it by `pytest_plugins = ("tests.support.connect_fixture",)` in a test module. Types and tools to import are in
-connect_running.py: a module that was imported before pytest loads it as a plugin makes pytest warn.
+Use it by `pytest_plugins = ("tests.support.connect_fixture",)` in a test module. Import types and tools from
+connect_running.py instead: pytest warns if a plugin's module was imported before it is loaded.
 """
 
 from __future__ import annotations

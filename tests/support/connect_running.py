@@ -39,18 +39,19 @@ class ConnectServer:
     file: StateFile
 
     def set(self, instance: str, **drill: Any) -> Instance:
-        """status, billing, features=(("chat", False),), fail, delay_s, plans=(), reset=True, key=Secret(…)."""
+        """Keywords: status, billing, features=(("chat", False),), fail, delay_s, plans=(), reset=True,
+        key=Secret(…)."""
         return set_drill(self.file, instance, Drill(**drill))
 
     def key(self, instance: str) -> Secret:
-        """The instance's key; the instance is made where it is new."""
+        """Returns the instance's key; creates the instance if need be."""
         return self.set(instance).key
 
     def target(self, instance: str) -> ConnectTarget:
         return ConnectTarget(self.url, self.key(instance))
 
     def instance(self, name: str) -> Instance:
-        """What the server holds of it: usage reports counted, say."""
+        """Returns the server's record of the instance, such as its count of usage reports."""
         return self.file.read().instances[name]
 
 
@@ -66,7 +67,7 @@ def make_tls(folder: Path, *names: str) -> TlsFiles:
 
 @contextmanager
 def running_connect(folder: Path, *, tls: bool = True) -> Iterator[ConnectServer]:
-    """A thread of its own serves it until the block ends."""
+    """Serve the emulator from its own thread until the block ends."""
     files = make_tls(folder)
     listen = Listen("127.0.0.1", 0)
     if tls:

@@ -1,4 +1,4 @@
-"""A Connect that misbehaves, byte by byte: for what the emulator is too well brought up to do."""
+"""A Connect that misbehaves, byte by byte: does what the emulator is too well behaved to do."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Behaviour: TypeAlias = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 @dataclass
 class Misbehaving:
-    """`requests` are the heads received, in order; `connections` counts those accepted, TLS done."""
+    """`requests` are the heads received, in order; `connections` counts those accepted after the TLS handshake."""
 
     url: str = ""
     port: int = 0
@@ -46,7 +46,7 @@ STATUS = {
 
 
 def answering(content: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> Behaviour:
-    """A whole answer; the connection stays open, unless a header says otherwise."""
+    """Sends a whole response; the connection stays open, unless a header says otherwise."""
     given = {"Content-Type": "application/json", "Content-Length": str(len(content)), **(headers or {})}
 
     async def answer(writer: asyncio.StreamWriter) -> None:
@@ -57,7 +57,7 @@ def answering(content: bytes, status: int = 200, headers: Mapping[str, str] | No
 
 
 def raw(data: bytes, *, close: bool = True) -> Behaviour:
-    """Any bytes at all."""
+    """Sends any bytes at all."""
 
     async def say(writer: asyncio.StreamWriter) -> None:
         writer.write(data)
@@ -73,7 +73,7 @@ def packed(content: bytes) -> Behaviour:
 
 
 def dripping(content: bytes, every_s: float) -> Behaviour:
-    """One byte at a time: no read ever times out, the answer never ends."""
+    """Sends one byte at a time: no single read times out, but the response takes very long."""
 
     async def drip(writer: asyncio.StreamWriter) -> None:
         writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {len(content)}\r\n\r\n".encode())
@@ -86,11 +86,11 @@ def dripping(content: bytes, every_s: float) -> Behaviour:
 
 
 async def hanging(writer: asyncio.StreamWriter) -> None:
-    """Accepts, and says nothing."""
+    """Accepts a request and never responds."""
 
 
 def then_closing(behaviour: Behaviour) -> Behaviour:
-    """A whole answer, then the connection ends without a word of it in the headers."""
+    """Sends a whole response, then closes the connection without announcing it in the headers."""
 
     async def close(writer: asyncio.StreamWriter) -> None:
         await behaviour(writer)
@@ -102,7 +102,7 @@ def then_closing(behaviour: Behaviour) -> Behaviour:
 
 @asynccontextmanager
 async def misbehaving(*behaviours: Behaviour, tls: TlsFiles | None = None) -> AsyncIterator[Misbehaving]:
-    """The nth request gets the nth behaviour; the last one stays."""
+    """Serve the nth behaviour to the nth request; the last one repeats."""
     seen = Misbehaving()
     writers: set[asyncio.StreamWriter] = set()
 

@@ -1,4 +1,4 @@
-"""Connections for tests: the type of the fixture that opens them, and one lent by a pool."""
+"""Connections for tests: the type of the fixture that opens them, and a connection lent by a pool."""
 
 from __future__ import annotations
 

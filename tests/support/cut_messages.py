@@ -1,4 +1,4 @@
-"""What a client says to PostgreSQL, cut into its messages: the boundaries at which a test lets something happen."""
+"""Cuts what a client sends to PostgreSQL into messages: a test can make something happen between two of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ SSL_REQUEST, CANCEL_REQUEST, GSS_REQUEST = 80877103, 80877102, 80877104
 
 @dataclass(frozen=True)
 class Message:
-    """`kind` is the protocol's letter, `*` for those before it; `text` is the statement of a Query or a Parse."""
+    """`kind` is the protocol's letter, `*` for messages that have none; `text` is the statement of a Query or a
+    Parse."""
 
     kind: str
     raw: bytes
@@ -18,12 +19,12 @@ class Message:
 
     @property
     def is_statement(self) -> bool:
-        """After it the server has something to carry out."""
+        """Whether the message makes the server execute something."""
         return self.kind in "QE"
 
 
 class Messages:
-    """One connection's messages, as its bytes come."""
+    """Cuts one connection's bytes into messages as they arrive."""
 
     def __init__(self) -> None:
         self._rest = b""

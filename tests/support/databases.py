@@ -1,4 +1,4 @@
-"""Databases of a test's own: named by URL, changed as their owner does it, dropped afterwards."""
+"""A test's own databases: named by URL, changed as their owner would, dropped afterwards."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def with_database(url: str, name: str) -> str:
 
 
 def owning(url: Secret, *statements: str) -> list[tuple[Any, ...]]:
-    """As the database's owner, one by one: what the last of them returns."""
+    """Run the statements one by one as the database's owner. Returns the last one's rows."""
     with psycopg.connect(url.reveal(), autocommit=True, client_encoding="UTF8") as conn:
         for statement in statements:
             found = conn.execute(statement.encode())
@@ -32,5 +32,5 @@ async def run_sql(url: Secret, text: str) -> list[tuple[Any, ...]]:
 def drop_database(postgres_url: str, name: str) -> None:
     with psycopg.connect(postgres_url, autocommit=True) as conn:
         conn.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
-        for environment in ("production", "development"):  # what isolation: enforced made
+        for environment in ("production", "development"):  # the groups made by `isolation: enforced`
             conn.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(f"{name}_{environment}")))

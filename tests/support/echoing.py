@@ -1,4 +1,4 @@
-"""A Connect over TLS that answers as documented, or in a way that gives back the key that it was sent."""
+"""A Connect over TLS that answers as documented, or echoes the key that it was sent."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Echo:
     mode: str = "well"
 
     def answer(self, path: str, key: str) -> tuple[int, dict[str, str], bytes]:
-        """Status, headers, body. Every mode but "well" puts the key wherever it fits."""
+        """Returns status, headers and body. Every mode but "well" puts the key wherever it fits."""
         if self.mode.isdigit():
             return int(self.mode), {"X-Echo": ascii(key)}, json.dumps({"error": f"no such key: {key}"}).encode()
         well: object = [] if "databases" in path else [PLAN] if path.endswith("/plans") else STATUS
@@ -77,7 +77,7 @@ def echoing(folder: Path) -> Iterator[Echo]:
         do_POST = do_GET  # noqa: N815 (http.server names it so)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (http.server's signature)
-            """Silent."""
+            """Stay silent."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

@@ -1,4 +1,4 @@
-"""The engine without the command line: manifests as documents, Connect as a local server or as nothing."""
+"""The engine without the command line: manifests as documents, Connect as a local server or none at all."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ INSTANCE = "client-abc-123"
 
 
 def document(**sections: Any) -> dict[str, Any]:
-    """A normalised manifest as the loader leaves it: a section that is None is left out."""
+    """Returns a normalised manifest as the loader would; a section that is None is left out."""
     whole: dict[str, Any] = {
         "instance": INSTANCE,
         "environment": {"name": "production", "isolation": "constraints", "purge_development_data": False},

@@ -1,4 +1,4 @@
-"""Small values of the model, for tests that state only what they are about."""
+"""Small model values, for tests that state only what matters to them."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def view(word: str = "active", billing: str = "paid", **features: bool) -> Conne
 
 
 def desired(*resources: Resource, **more: Value) -> Desired:
-    """A production manifest that manages the kinds of these resources and nothing else."""
+    """Returns a production manifest that manages the kinds of these resources and nothing else."""
     return Desired(
         instance=INSTANCE,
         environment=EnvironmentSpec("production"),

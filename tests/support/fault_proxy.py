@@ -1,7 +1,7 @@
 """A TCP proxy that does what networks do: waits, drops, cuts, freezes. Counts round trips and PostgreSQL's messages.
 
-Seeded: a failure is replayed by its seed. `at` lets a test act at a boundary between messages. `FaultProxy` lives in a
-running event loop; `running_proxy` has a loop and a thread of its own, for tests of commands and of blocking clients.
+Seeded: the seed replays a failure. `at` lets a test act between two messages. `FaultProxy` lives in a running event
+loop; `running_proxy` has a loop and a thread of its own, for tests of commands and of blocking clients.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ Direction: TypeAlias = Literal["to_server", "to_client"]
 class Faults:
     """What to do to connections; may be changed at any time, by any thread.
 
-    `delay_s` goes before every chunk, with up to `jitter_s` more. `cut_after` ends a connection when so many bytes went
-    in `cut_direction`, counted over all connections since `arm`. `drop_rate` is the share of new connections that are
-    closed at once. `split` passes chunks on in pieces of at most so many bytes. `cut_answer` ends a connection, once,
-    instead of passing on what the server says with these bytes in it.
+    `delay_s` delays every chunk, with up to `jitter_s` more. `cut_after` ends a connection after that many bytes in
+    `cut_direction`, counted over all connections since `arm`. `drop_rate` is the share of new connections that are
+    closed at once. `split` passes chunks on in pieces of at most that many bytes. `cut_answer` ends a connection, once,
+    instead of passing on the chunk from the server that contains these bytes.
     """
 
     delay_s: float = 0.0
@@ -45,7 +45,7 @@ class Faults:
 
 @dataclass
 class Traffic:
-    """`turns`: how often the client began to speak, the server having spoken (or nobody): its round trips."""
+    """`turns` counts round trips: how often the client sent something first or after the server had."""
 
     connections: int = 0
     to_server: int = 0
@@ -57,16 +57,17 @@ class Traffic:
 
 
 Act: TypeAlias = Callable[[], bool]
-"""Something that happens; True where the connection ends by it."""
+"""Something to do; returns True if it ends the connection."""
 
 
 ANYWHERE = ("127.0.0.1", 0)
 
 
 class FaultProxy:
-    """`messages`: what passes to the server is PostgreSQL's protocol; its messages are kept in `traffic`.
+    """With `messages`, the traffic to the server is PostgreSQL's protocol, and its messages are kept in `traffic`.
 
-    `listen` is where it listens; port 0 is any free one."""
+    `listen` is the address to listen on; port 0 means any free one.
+    """
 
     def __init__(
         self, host: str, port: int, *, seed: int = 0, messages: bool = False, listen: tuple[str, int] = ANYWHERE
@@ -99,25 +100,25 @@ class FaultProxy:
         await asyncio.gather(*self._serving, return_exceptions=True)
 
     def freeze(self) -> None:
-        """Nothing passes any more, and neither side notices: as when a cable is pulled."""
+        """Pass nothing on without either side noticing, as when a cable is pulled."""
         self._passing.clear()
 
     def thaw(self) -> None:
         self._passing.set()
 
     def drop_all(self) -> None:
-        """Resets every open connection (RST; a cut ends with FIN)."""
+        """Reset every open connection (RST; a cut ends with FIN)."""
         for writer in list(self._open):
             _reset(writer)
 
     def arm(self, cut_after: int, direction: Direction = "to_server") -> None:
-        """Cuts once, after so many more bytes in that direction."""
+        """Cut once, after that many more bytes in that direction."""
         self._armed_at = {"to_server": self.traffic.to_server, "to_client": self.traffic.to_client}
         self.faults.cut_direction = direction
         self.faults.cut_after = cut_after
 
     def at(self, number: int, act: Act) -> None:
-        """Once so many messages have passed to the server, over all connections, `act`."""
+        """Call `act` once that many messages have passed to the server, over all connections."""
         self._at = (number, act)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -170,7 +171,7 @@ class FaultProxy:
                 writer.write_eof()
 
     async def _pass(self, chunk: bytes, direction: Direction, writer: asyncio.StreamWriter) -> bool:
-        """Whether it is the connection's end."""
+        """Pass a chunk on, subject to the faults. Returns whether the connection ends here."""
         await self._hold()
         kept = self._room(direction, len(chunk))
         spoken = self.faults.cut_answer
@@ -190,7 +191,7 @@ class FaultProxy:
         return cut
 
     async def _tell(self, chunk: bytes, heard: Messages, writer: asyncio.StreamWriter) -> bool:
-        """Message by message. Whether one was the connection's end."""
+        """Pass a chunk on message by message. Returns whether the connection ends here."""
         for message in heard.feed(chunk):
             if await self._pass(message.raw, "to_server", writer):
                 return True
@@ -224,7 +225,7 @@ class FaultProxy:
 
 
 def through(url: Secret, port: int) -> Secret:
-    """The database's URL, by way of the proxy on that port."""
+    """Returns the database's URL by way of the proxy on that port."""
     parts = urlsplit(url.reveal())
     user = parts.netloc.rpartition("@")[0]
     return Secret(urlunsplit(parts._replace(netloc=f"{user}@127.0.0.1:{port}")))
@@ -237,7 +238,7 @@ def server_of(url: Secret) -> tuple[str, int]:
 
 @asynccontextmanager
 async def proxied(url: Secret, *, seed: int = 0) -> AsyncIterator[tuple[FaultProxy, Secret]]:
-    """A proxy before a database's server, and the URL that leads through it."""
+    """Start a proxy in front of a database's server. Yields it, and the URL that leads through it."""
     async with FaultProxy(*server_of(url), seed=seed, messages=True) as proxy:
         yield proxy, through(url, proxy.port)
 
@@ -249,7 +250,7 @@ def _reset(writer: asyncio.StreamWriter) -> None:
 
 
 class ProxyHandle:
-    """A proxy that runs in a thread of its own; its methods may be called from any other."""
+    """A proxy that runs in its own thread; its methods may be called from any other."""
 
     def __init__(self, proxy: FaultProxy, loop: asyncio.AbstractEventLoop) -> None:
         self._proxy = proxy
@@ -262,7 +263,7 @@ class ProxyHandle:
         return self._proxy.traffic
 
     def forget(self) -> None:
-        """Counts from nought again."""
+        """Restart all counts from zero."""
         self._proxy.traffic = Traffic()
 
     def freeze(self) -> None:

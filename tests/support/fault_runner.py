@@ -1,7 +1,7 @@
-"""Runs applies as processes of their own that a test may kill: forked from here, where everything is imported.
+"""Runs applies as processes that a test may kill, forked from here, where everything is imported already.
 
-Talks JSON lines on stdin and stdout: {"start": job} forks a child that waits, {"go": pid} lets it begin, {"wait": pid}
-answers with its exit code. Ends with its stdin, and takes its children with it.
+Speaks JSON lines on stdin and stdout: {"start": job} forks a child that waits, {"go": pid} lets it begin, {"wait": pid}
+returns its exit code. Ends when stdin closes, and takes its children with it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.support.engine import desired_of, document, run_of
 
 
 def apply(job: dict[str, Any]) -> int:
-    """One apply, its report left as a file."""
+    """Run one apply and leave its report as a file."""
     keys = KeyRing.from_environ({"FIVREC_ENCRYPTION_KEY": job["key"]})
     desired = desired_of(document(**job["sections"]), Secret(job["url"]))
     report = asyncio.run(reconcile(desired, run_of(keys, Path(job["work_dir"]), job["number"])))

@@ -1,4 +1,4 @@
-"""What an instance's database holds, in a form in which two databases can be compared: no ids, times or ciphertexts."""
+"""What an instance's database holds, in a form that can be compared between databases: no ids, times or ciphertexts."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def state_of(url: Secret) -> dict[str, list[tuple[Any, ...]]]:
 
 
 async def chain_of(url: Secret) -> list[AuditEntry]:
-    """The audit log, its chain verified."""
+    """Returns the audit log after verifying its chain."""
     conn = await connect(url, limits=Limits(), application_name="fivrec test")
     try:
         entries = [entry async for entry in read_chain(conn, SCOPE)]
@@ -48,7 +48,7 @@ async def chain_of(url: Secret) -> list[AuditEntry]:
 
 
 async def is_free(url: Secret) -> bool:
-    """Whether nobody holds the instance."""
+    """Returns True if nobody holds the instance's lock; otherwise raises."""
     conn = await connect(url, limits=Limits(), application_name="fivrec test")
     try:
         await store.begin_recording(conn, SCOPE, limits=Limits(lock_wait_s=0))

@@ -1,4 +1,4 @@
-"""A small fleet with a past, for the page: instances in every state, with checks over two days."""
+"""A small fleet with a history, for the page: instances in every state, with checks over two days."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def fleet(
     names: tuple[str, ...] = tuple(STATES),
     access: Callable[[Tokens], FleetAccess | None] = lambda _: None,
 ) -> AsyncIterator[Fleet]:
-    """`access`: the fleet's one login, if it has one."""
+    """`access` builds the fleet's single login, or None."""
     state, run = StateFile(work_dir / "connect.json"), run_of(keys, work_dir)
     instances: dict[str, Desired] = {}
     for name in names:
@@ -87,7 +87,7 @@ async def fleet(
 
 @asynccontextmanager
 async def serving(service: Service) -> AsyncIterator[str]:
-    """The application on a socket of this process."""
+    """Serve the application on a socket of this process. Yields its URL."""
     app = build_app(service)
     async with listening(app, on_stop=app.state.stop, lifespan="on") as url:
         yield url

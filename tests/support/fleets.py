@@ -38,7 +38,7 @@ instances: {{csv: clients.csv}}
 
 @dataclass
 class RunningFleet:
-    """`fivrec` has what every command of the fleet needs in its environment."""
+    """The environment of `fivrec` has what every command of the fleet needs."""
 
     fivrec: Fivrec
     connect: ConnectServer
@@ -61,7 +61,7 @@ class RunningFleet:
         self.fivrec.write(FLEET.format(url=url, company=company), f"{folder}/fleet.yaml")
 
     def start(self, *words: str) -> Watching:
-        """A process of `fivrec fleet`, its log read as it comes."""
+        """Start a process of `fivrec fleet` and read its log as it comes."""
         process = self.fivrec.start("fleet", *words, "--log-format", "json")
         found = Watching(process)
 
@@ -94,14 +94,14 @@ class RunningFleet:
         return rows(self.queue, query)
 
     def of_each(self, query: str) -> dict[str, list[tuple[Any, ...]]]:
-        """A query's rows in every instance's database."""
+        """Returns a query's rows from every instance's database."""
         with ThreadPoolExecutor(4) as pool:
             return dict(zip(self.names, pool.map(lambda name: rows(self.url(name), query), self.names), strict=True))
 
 
 @contextmanager
 def running_fleet(folder: Path, postgres: str, prefix: str, count: int) -> Iterator[RunningFleet]:
-    """Everything but scheduler and workers; all that was started and made is gone in the end."""
+    """Start all but scheduler and workers; at the end remove all that was started or made."""
     names = tuple(f"c{number:03}" for number in range(count))
     (folder / "connect").mkdir()
     with running_connect(folder / "connect") as connect:

@@ -1,6 +1,6 @@
-"""Databases as an app could have them, drawn by hypothesis: each is a list of what was done to the app's tables.
+"""Databases as an app could have them, drawn by hypothesis: each is a list of changes to the app's tables.
 
-A step is SQL that may fail on what was drawn before it; it is then left out. Nothing here knows what fivrec does.
+A step is SQL; if it fails because of earlier steps, it is left out. Nothing here knows what fivrec does.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ NAMED |= {"status_check_logs": "check_type", "clients": "name", "conversations":
 
 @dataclass(frozen=True)
 class Example:
-    """`base` is how far the database is: empty, the seed's tables, all of the app's, or applied before."""
+    """`base` says what the database holds: nothing, the seed's tables, all of the app's, or those after an apply."""
 
     base: str
     schema: str
@@ -90,7 +90,7 @@ class Example:
 
 @st.composite
 def retyped(draw: Any) -> str:
-    """A column of a documented table has another type; its default comes along if it can."""
+    """Gives a column of a documented table another type, and keeps its default if that is possible."""
     columns, types = draw(st.sampled_from(TYPES))
     (table, column), kind = draw(st.sampled_from(columns)).split("."), draw(st.sampled_from(types))
     using = USING.get(kind, f"{{c}}::text::{kind.partition(' COLLATE')[0]}").format(c=column)
@@ -110,7 +110,7 @@ DEFAULTS |= {"jsonb": "'{}'", "short_text": "'a'", "role": "'agent'", "numeric(4
 
 @st.composite
 def own_column(draw: Any) -> str:
-    """A column of the app's own, with what it asks of each row."""
+    """Adds a column of the app's own, with what it demands of each row."""
     table, kind = draw(st.sampled_from(WRITTEN)), draw(st.sampled_from(OWN_TYPES))
     rest = draw(
         st.sampled_from(
@@ -128,7 +128,7 @@ def own_column(draw: Any) -> str:
     )
     column = draw(st.sampled_from(("app_own", "app_own Select")))
     rest = rest.replace("(own IS", f'("{column}" IS')
-    if rest == "NOT NULL":  # of rows that are there too
+    if rest == "NOT NULL":  # applies to existing rows too
         filled = f'ALTER TABLE {table} ADD "{column}" {kind} NOT NULL DEFAULT {DEFAULTS[kind]}'
         return f'{filled}; ALTER TABLE {table} ALTER "{column}" DROP DEFAULT'
     return f'ALTER TABLE {table} ADD "{column}" {kind} {rest}'
@@ -137,7 +137,7 @@ def own_column(draw: Any) -> str:
 @st.composite
 def constrained(draw: Any) -> str:
     table = draw(st.sampled_from(WRITTEN))
-    name = NAMED[table] if table != "status_check_logs" else "id"  # checks have types in common
+    name = NAMED[table] if table != "status_check_logs" else "id"  # several checks share a type
     return draw(
         st.sampled_from(
             (
@@ -191,7 +191,7 @@ BODIES = {
 
 
 ANSWERS, RECORDED = ("writes another", "deletes others"), ("instance_config", "status_check_logs")
-"""An app that answers each recorded check by a change of its queues is never converged: fivrec can't but record."""
+"""An app that reacts to each recorded check by changing its queues never converges: fivrec can only record."""
 
 
 @st.composite
@@ -213,7 +213,7 @@ def triggered(draw: Any) -> str:
 
 @st.composite
 def guarded(draw: Any) -> str:
-    """Row-level security and rules."""
+    """Adds row-level security or rules."""
     table = draw(st.sampled_from(TABLES))
     force = draw(st.sampled_from(("", f"; ALTER TABLE {table} FORCE ROW LEVEL SECURITY")))
     policy = draw(st.sampled_from(("true", "false", f"{NAMED[table]} IS NOT NULL", "current_user = 'app'")))
@@ -263,7 +263,7 @@ SHAPED = (
 
 @st.composite
 def shaped(draw: Any) -> str:
-    """What was made of the tables themselves."""
+    """Changes the shape of the tables themselves."""
     table = draw(st.sampled_from(TABLES))
     return draw(st.sampled_from(SHAPED)).format(t=table, n=NAMED[table])
 
@@ -451,7 +451,7 @@ def manifests(draw: Any) -> dict[str, Any]:
     config = {"settings": draw(st.dictionaries(keys, values, max_size=3))}
     config["check_interval_minutes"] = draw(st.sampled_from((1, 60, 40_000)))
     admin = {"update_password": draw(st.sampled_from(("always", "on_create")))}
-    if sections["environment"]["name"] == "development" and draw(st.integers(0, 4)):  # production has the other one
+    if sections["environment"]["name"] == "development" and draw(st.integers(0, 4)):  # differs from production
         admin["email"] = "dev@empresa.com"
     return whole | {"config": whole["config"] | config, "admin": whole["admin"] | admin}
 
@@ -460,7 +460,7 @@ def manifests(draw: Any) -> dict[str, Any]:
 def examples(draw: Any) -> Example:
     login = draw(st.sampled_from(("owner", "owner", "owner", "owner", "creator", "super", "member")))
     manifest = draw(manifests())
-    if login != "creator" and draw(st.integers(0, 9)):  # who may make no roles is refused
+    if login != "creator" and draw(st.integers(0, 9)):  # a login that may not create roles would be refused
         manifest["environment"]["isolation"] = "constraints"
     return Example(
         base=draw(st.sampled_from(("applied", "applied", "applied", "all", "all", "all", "seed"))),

@@ -23,7 +23,7 @@ class GitHub(Host):
         ran = Ran()
         filters = (
             (self.document[True][EVENTS[event]] or {}) if event in ("pull", "merge") else {}
-        )  # YAML reads on: as true
+        )  # YAML reads the key `on` as true
         if "paths" in filters and not self.touches(filters["paths"], event, commit):
             return ran
         self.runs = getattr(self, "runs", 0) + 1

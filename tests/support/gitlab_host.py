@@ -88,6 +88,6 @@ class GitLab(Host):
         for path in artifacts["paths"]:
             if (folder / path).exists():
                 shutil.copy(folder / path, store)
-        if not ended.code:  # what later pipelines can fetch is that of a successful one
+        if not ended.code:  # later pipelines can fetch artifacts of successful ones only
             self.change(artifacts={"name": name, "sha": commit, "folder": str(store)})
         return store

@@ -19,7 +19,7 @@ import trustme
 
 ROOT = Path(__file__).parents[2]
 INSTANCE = "client-abc-123"
-PASSWORD = "senha-segura-123"  # a test's own
+PASSWORD = "senha-segura-123"  # used by tests only
 COMMAND = (sys.executable, "-m", "reconciler")
 
 
@@ -38,7 +38,7 @@ class Ended:
 
     @property
     def one(self) -> dict[str, Any]:
-        """The only instance of a report."""
+        """Returns the only instance of a report."""
         (instance,) = self.json["instances"]
         result: dict[str, Any] = instance
         return result
@@ -49,9 +49,10 @@ class Ended:
 
 @dataclass(slots=True)
 class Fivrec:
-    """The command in a folder of its own, with an environment that holds nothing but what is set here.
+    """The command in its own folder, with an environment that holds nothing but what is set here.
 
-    `within` are words before those of a started command: what it is to run in."""
+    `within` are words to put before a started command, such as a program to run it in.
+    """
 
     folder: Path
     env: dict[str, str] = field(default_factory=dict)
@@ -130,7 +131,7 @@ plans:
 
 
 def manifest(instance: str = INSTANCE, **replaced: str) -> str:
-    """The usual manifest; each keyword replaces one piece of its text by another: old=new pairs by `|`."""
+    """Returns the usual manifest; each keyword replaces one piece of its text: an old|new pair."""
     text = MANIFEST.format(instance=instance)
     for pair in replaced.values():
         old, new = pair.split("|", 1)
@@ -141,7 +142,7 @@ def manifest(instance: str = INSTANCE, **replaced: str) -> str:
 
 @contextmanager
 def connect_over_tls(fivrec: Fivrec, *, instances: Sequence[str] = (INSTANCE,)) -> Iterator[str]:
-    """`fivrec connect serve` over TLS with a CA of its own; gives its URL, and sets what a client needs in `env`."""
+    """Run `fivrec connect serve` over TLS with its own CA. Yields its URL, and sets what a client needs in `env`."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(fivrec.folder / "ca.pem"))
     certificate = authority.issue_cert("localhost", "127.0.0.1")
@@ -182,8 +183,8 @@ TABLES = (
 
 
 def fingerprint(url: str) -> dict[str, list[tuple[Any, ...]]]:
-    """Every row's xmin and ctid: equal where no row was rewritten. instance_config by its columns, as every check
-    sets last_status_check; status_check_logs is left out, as every check adds to it."""
+    """Returns every row's xmin and ctid: equal if no row was rewritten. instance_config is compared by columns, since
+    every check sets last_status_check; status_check_logs is left out, since every check adds to it."""
     found = {name: rows(url, f"SELECT xmin::text, ctid::text FROM {name} ORDER BY ctid") for name in TABLES}
     columns = (
         "id, instance_id, instance_key, connect_api_url, status, billing_status, enabled_features::text, "

@@ -1,7 +1,7 @@
-"""`gh` and `glab` as recording programs; scripts of these names in PATH run `python hosted_programs.py gh …`.
+"""Recording stand-ins for `gh` and `glab`; scripts of these names in PATH run `python hosted_programs.py gh …`.
 
-hosted.json in the folder that HOSTED names is what the host knows: pull requests, comments, stored artifacts. Each
-call is recorded there, with the names of the secrets that its process could read.
+hosted.json in the folder named by HOSTED is what the host knows: pull requests, comments, stored artifacts. Each call
+is recorded there, with the names of the secrets that its process could read.
 """
 
 from __future__ import annotations

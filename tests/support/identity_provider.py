@@ -1,4 +1,4 @@
-"""An OpenID Connect provider on a socket of this process that a test can make lie: its tokens, keys and answers."""
+"""An OpenID Connect provider on a socket of this process; a test can make its tokens, keys and responses lie."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ CLIENT_ID = "fivrec-test"
 
 @dataclass
 class IdentityProvider:
-    """`claims` are the person's, `beside` further keys that it publishes. `forge` may change a token's claims and
-    header; `sign` takes its place whole."""
+    """`claims` are the person's; `beside` are further keys to publish. `forge` may change a token's claims and header;
+    `sign` replaces the signing."""
 
     issuer: str = ""
     claims: dict[str, Any] = field(default_factory=lambda: {"sub": "u-1", "name": "Ana Souza", "groups": ["ops"]})
@@ -43,7 +43,7 @@ class IdentityProvider:
     _codes: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def authorize(self, url: str) -> dict[str, str]:
-        """What a person's consent comes to: the parameters that the browser brings back."""
+        """Grant consent. Returns the parameters that the browser brings back."""
         asked = {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}
         code = f"code-{len(self._codes)}"
         self._codes[code] = asked
@@ -93,7 +93,7 @@ class IdentityProvider:
 
 
 def signed_by_secret(header: dict[str, Any], claims: dict[str, Any], secret: str) -> str:
-    """HS256 by hand: the library refuses to sign with a public key's text."""
+    """Signs by HS256 by hand: the library refuses to use a public key's text as the secret."""
     content = ".".join(_part(json.dumps(part).encode()) for part in ({**header, "alg": "HS256"}, claims))
     return f"{content}.{_part(hmac.digest(secret.encode(), content.encode(), 'sha256'))}"
 

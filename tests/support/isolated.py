@@ -1,4 +1,4 @@
-"""A database under `isolation: enforced`, and logins of an app that are members of one environment's group."""
+"""A database under `isolation: enforced`, and logins of an app that belong to one environment's group."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def environment(
 
 
 async def apply(url: Secret, keys: KeyRing, folder: Path, **sections: Any) -> InstanceReport:
-    """One apply without a Connect."""
+    """Run one apply without a Connect."""
     more = {name: sections.pop(name) for name in ("accept",) if name in sections}
     desired = desired_of(document(plans=None, **sections), url, connect=None)
     return await reconcile(desired, run_of(keys, folder, **more))
 
 
 def fill(url: str, *environments: str) -> None:
-    """One row of each table in each environment."""
+    """Insert one row per table and environment."""
     with psycopg.connect(url, autocommit=True) as conn:
         for name in environments:
             conn.execute(ROWS.format(e=name))
@@ -54,7 +54,7 @@ def fill(url: str, *environments: str) -> None:
 
 @dataclass(frozen=True)
 class Isolated:
-    """`admin` is a superuser's URL, `owner` fivrec's, the others logins of the app."""
+    """`admin` is a superuser's URL, `owner` is fivrec's, the others are logins of the app."""
 
     admin: str
     owner: Secret
@@ -69,7 +69,7 @@ class Isolated:
 async def isolated(
     database: Secret, owner_of: Callable[[Secret], Secret], login: Callable[..., str], keys: KeyRing, tmp_path: Path
 ) -> Isolated:
-    """Applied with isolation: enforced; rows of both environments in every shared table."""
+    """A database after an apply with isolation: enforced, with rows of both environments in every shared table."""
     owner = owner_of(database)
     report = await apply(owner, keys, tmp_path, environment=environment(isolation="enforced"))
     assert report.outcome == "changed", report.error
@@ -82,7 +82,7 @@ async def isolated(
 
 @pytest.fixture
 def login(postgres_url: str) -> Iterator[Callable[..., str]]:
-    """Makes logins that are members of the groups named; gives the URL."""
+    """Makes logins that are members of the given groups. Returns the URL."""
     made: list[str] = []
 
     def make(url: Secret, *groups: str) -> str:

@@ -1,4 +1,4 @@
-"""Any ASGI application on a socket of this process."""
+"""Serves any ASGI application on a socket of this process."""
 
 from __future__ import annotations
 

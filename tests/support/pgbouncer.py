@@ -1,4 +1,4 @@
-"""A PgBouncer in transaction mode before a PostgreSQL, for the tests that have to hold through it."""
+"""A PgBouncer in transaction mode in front of a PostgreSQL, for tests that must pass through it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import pytest
 from tests.support.postgres_server import free_port
 
 START_S = 15
-# New logins are looked up at the server, so that the tests may make some.
+# New logins are looked up on the server, so that the tests may create some.
 SETTINGS = """\
 [databases]
 * = host={host} port={server_port}
@@ -46,7 +46,7 @@ def is_asked_for() -> bool:
 
 
 def program() -> str:
-    """Where it is; the tests are skipped, loudly, where it is not."""
+    """Returns the program's path; if it is missing, skips the tests and says so loudly."""
     found = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
     if found is None:
         pytest.skip("NOT TESTED through PgBouncer: install Debian's package pgbouncer")
@@ -55,8 +55,8 @@ def program() -> str:
 
 @contextmanager
 def through_pgbouncer(url: str, *, retry_s: int = 1, mode: str = "transaction") -> Iterator[str]:
-    """The same server's maintenance database, by way of a PgBouncer that ends with the block. `retry_s`: how long it
-    takes a database that was missing for missing; 15 is its default."""
+    """Start a PgBouncer that ends with the block. Yields the same server's maintenance database by way of it.
+    `retry_s`: how many seconds it remembers that a database was missing; its default is 15."""
     parts = urlsplit(url)
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
     folder = Path(tempfile.mkdtemp(prefix="fivrec-pgbouncer-"))

@@ -1,4 +1,4 @@
-"""A host that runs pipelines: what GitHub Actions and GitLab CI share. Jobs run in a company's clone."""
+"""A host that runs pipelines: what GitHub Actions and GitLab CI have in common. Jobs run in a company's clone."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SECRETS = hosted_programs.SECRETS
 
 @dataclass(slots=True)
 class Step:
-    """One run of a shell: what it was called, how it ended, what it printed, and the secrets that it was given."""
+    """One shell run: its name, exit code and output, and the secrets given to it."""
 
     name: str
     code: int
@@ -38,13 +38,13 @@ class Step:
 
 @dataclass(slots=True)
 class Ran:
-    """A pipeline's jobs that were run, in order."""
+    """The jobs of a pipeline that ran, in order."""
 
     jobs: dict[str, list[Step]] = field(default_factory=dict)
 
     @property
     def ends(self) -> dict[str, int]:
-        """Each job's exit code: that of its first step that failed."""
+        """Each job's exit code: that of its first failed step, or 0."""
         return {name: next((step.code for step in steps if step.code), 0) for name, steps in self.jobs.items()}
 
     @property
@@ -53,10 +53,11 @@ class Ran:
 
 
 class Host(ABC):
-    """Pull requests of a company, and the pipeline that its recipe describes.
+    """Pull requests of a company, and the pipeline described by its recipe.
 
-    `variables` are what a company sets in its copy of the recipe, `secrets` what it keeps at the host; `extra` is what
-    the tests' runners have, such as the CA of their Connect."""
+    `variables` are what a company sets in its copy of the recipe, `secrets` what it keeps at the host; `extra` is
+    specific to the tests' runners, such as the CA of their Connect.
+    """
 
     recipe: Path
     programs: tuple[str, ...]
@@ -74,7 +75,7 @@ class Host(ABC):
             "FIV_ADMIN_PASSWORD": env["FIV_ADMIN_PASSWORD"],
             "FIVREC_ENCRYPTION_KEY": env["FIVREC_ENCRYPTION_KEY"],
         }
-        self.accept = ""  # what the form of a run by hand is given
+        self.accept = ""  # the input of a run started by hand
         self.variables = {
             "FIV_APP_API_URL": env["FIV_APP_API_URL"],
             "FIVREC_ALLOW_CONNECT": "127.0.0.1,localhost",
@@ -113,14 +114,14 @@ class Host(ABC):
         (self.folder / "hosted.json").write_text(json.dumps(state))
 
     def change(self, **added: Any) -> None:
-        """Add one entry to each list named."""
+        """Append one entry to each list named."""
         state = self.state
         for name, item in added.items():
             state[name].append(item)
         self._write(state)
 
     def pull(self, branch: str, *, number: int, fork: bool = False) -> Ran:
-        """The pipeline of a pull request that is opened, or has a new head."""
+        """Run the pipeline of a pull request that was opened or has a new head."""
         commit = self.clone_at(branch)
         state = self.state
         state["pulls"] = [item for item in state["pulls"] if item["number"] != number]
@@ -129,7 +130,7 @@ class Host(ABC):
         return self.run("pull", commit, number, fork=fork)
 
     def merge(self, branch: str) -> Ran:
-        """Merge it, and run main's pipeline."""
+        """Merge the branch, and run main's pipeline."""
         head = self.clone_at(branch)
         commit = self.company.desk.merge(branch)
         state = {**self.state, "main": commit}
@@ -146,7 +147,7 @@ class Host(ABC):
         return self.run(event, commit, 0)
 
     def touches(self, patterns: list[str], event: Event, commit: str) -> bool:
-        """Whether a proposal or a merge changes one of these files; by hand and by night no host asks."""
+        """Whether a pull request or a merge changes one of these files; always True for nightly and manual runs."""
         if event in ("night", "hand"):
             return True
         span = f"origin/main...{commit}" if event == "pull" else f"{commit}^1..{commit}"
@@ -186,7 +187,7 @@ class Host(ABC):
 
 
 def evaluate(expression: str, values: Mapping[str, Any], names: str) -> Any:
-    """An expression of the host: `names` is the pattern of its variables; all of them have to be in `values`."""
+    """Evaluate an expression of the host. `names` is the pattern of its variables, all of which must be in `values`."""
     text = re.sub(names, lambda found: repr(values[found[1] if found.re.groups else found[0]]), expression)
     text = re.sub(r"!(?!=)", " not ", text.replace("&&", " and ").replace("||", " or "))
     return eval(text, {"__builtins__": {}}, dict(values))

@@ -1,4 +1,4 @@
-"""Pages of docs/ played as a reader would: their shell blocks in one shell, with each fivrec command's exit code."""
+"""Plays pages of docs/ as a reader would: their shell blocks in one shell, with each fivrec command's exit code."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ exit $code
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What the commands ended with, as `apply 0`, and what they printed."""
+    """Each command with its exit code, as `apply 0`, and what they all printed."""
 
     codes: Sequence[str]
     stdout: str
@@ -36,12 +36,12 @@ class Played:
 
 
 def blocks(page: str) -> list[tuple[str, str]]:
-    """Language and text of each block of a page below docs/."""
+    """Returns language and text of each block of a page below docs/."""
     return FENCE.findall((ROOT / "docs" / page).read_text(encoding="utf-8"))
 
 
 def promised(script: str) -> list[str]:
-    """Each fivrec command with the exit code that its comment names, else 0."""
+    """Returns each fivrec command with the exit code given in its comment, else 0."""
     found = []
     for line in script.splitlines():
         if (command := COMMAND.search(line)) and command[1] != "watch":
@@ -51,7 +51,7 @@ def promised(script: str) -> list[str]:
 
 
 def play(script: str, place: Path) -> Played:
-    """Run it in a folder, with nothing set that fivrec or git would read."""
+    """Run the script in a folder, with nothing set that fivrec or git would read."""
     log = place.with_name("log")
     log.unlink(missing_ok=True)
     program = place.with_name("bin") / "fivrec"

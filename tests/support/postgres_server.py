@@ -1,7 +1,7 @@
 """A PostgreSQL for a test session: a given one, a container, or one started from binaries found on this machine.
 
-TEST_DATABASE_URL names a server to use; FIVREC_TEST_PG_BIN a folder of binaries; FIVREC_TEST_CONTAINER=1 insists on
-a container.
+TEST_DATABASE_URL names a server to use; FIVREC_TEST_PG_BIN names a folder of binaries; FIVREC_TEST_CONTAINER=1 insists
+on a container.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ START_S = 30
 
 @contextmanager
 def postgres_server() -> Iterator[str]:
-    """The URL of a maintenance database whose login may create databases."""
+    """Yields the URL of a maintenance database whose login may create databases."""
     given = os.environ.get("TEST_DATABASE_URL")
     if given:
         yield given
@@ -46,7 +46,7 @@ def postgres_server() -> Iterator[str]:
 
 
 def _container():
-    """A started container, or None where no Docker engine answers."""
+    """Returns a started container, or None if no Docker engine answers."""
     import logging
 
     logging.getLogger("testcontainers").setLevel(logging.ERROR)
@@ -81,14 +81,14 @@ def _binaries() -> Path:
 
 
 def find_program(name: str) -> Path | None:
-    """A program beside the server's, like psql."""
+    """Returns the path of a program from the server's folder, like psql, or None."""
     found = _binaries() / name
     return found if found.exists() else None
 
 
 @asynccontextmanager
 async def standby_server(name: str, prepare: Callable[[str], Awaitable[None]]) -> AsyncIterator[str]:
-    """The URL of a database that `prepare` filled, on a server that has since become a hot standby (of nothing)."""
+    """Yields the URL of a database that `prepare` filled, on a server that was then made a hot standby (of nothing)."""
     binaries = _binaries()
     with _cluster(binaries) as cluster:
         url = cluster.url(name)
@@ -112,14 +112,14 @@ class _Cluster:
 
 @contextmanager
 def _local_server(binaries: Path) -> Iterator[str]:
-    """A server on a free loopback port; gone afterwards."""
+    """Run a server on a free loopback port until the block ends."""
     with _cluster(binaries) as cluster, _running(binaries, cluster):
         yield cluster.url("postgres")
 
 
 @contextmanager
 def _cluster(binaries: Path) -> Iterator[_Cluster]:
-    """A data folder, in memory where there is /dev/shm."""
+    """Make a data folder, in memory if there is /dev/shm."""
     shm = Path("/dev/shm")
     folder = Path(tempfile.mkdtemp(prefix="fivrec-test-", dir=shm if os.access(shm, os.W_OK) else None))
     # PostgreSQL refuses to run as root.

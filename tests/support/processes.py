@@ -1,4 +1,4 @@
-"""Applies as processes, for tests: start them, let them go, kill them, hear how they ended."""
+"""Applies as processes, for tests: start them, let them go, kill them, learn how they ended."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass
 class Ended:
-    """How a process ended: its code, negative where a signal ended it, and what it reported."""
+    """How a process ended: its exit code, negative if a signal ended it, and its report."""
 
     code: int
     report: dict[str, Any] | None
@@ -29,7 +29,7 @@ class Ended:
 
 @dataclass
 class Runner:
-    """`key` is the encryption key of all its runs; each has a number of its own."""
+    """`key` is the encryption key of all its runs; each run has a number."""
 
     process: asyncio.subprocess.Process
     folder: Path
@@ -38,7 +38,7 @@ class Runner:
     results: dict[int, Path] = field(default_factory=dict)
 
     async def start(self, url: Secret, **sections: Any) -> int:
-        """The pid of an apply that waits for `go`."""
+        """Start an apply that waits for `go`. Returns its pid."""
         number = next(self.numbers)
         result = self.folder / f"result-{number}.json"
         job = {"url": url.reveal(), "key": self.key, "sections": sections, "number": number}

@@ -1,4 +1,4 @@
-"""Reports to render: everything that can stand in one, and what a hostile database or panel might put there."""
+"""Reports to render: everything that can be in one, and what a hostile database or panel might put there."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DOWN = ErrorInfo("connect_unreachable", "Fi.V Connect cannot be reached", "check
 
 
 def ended(name: str, outcome: Outcome, changes: tuple[Change, ...] = (), **more: Any) -> InstanceReport:
-    """`conflicts`, `accepted`, `former` and the fields of InstanceReport may be given."""
+    """Returns an instance's report. Keywords: `conflicts`, `accepted`, `former` and the fields of InstanceReport."""
     beside = (more.pop(name, ()) for name in ("conflicts", "accepted", "former"))
     plan = Plan(name, "production", changes, *beside)
     digest = plan.digest() if changes else None
@@ -84,7 +84,7 @@ HOSTILE = (
 
 
 def hostile(text: str) -> Report:
-    """The text in every place that foreign text can come to."""
+    """Returns a report with the text in every place that foreign text can reach."""
     key = Key("queue", text)
     resource = Resource(key, {"description": text})
     changes: tuple[Change, ...] = (

@@ -1,4 +1,4 @@
-"""A served instance for tests: applied to a database, its application in the process, tokens at hand."""
+"""A served instance for tests: applied to a database, its application in this process, a token ready for use."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def token_keys(*words: str) -> TokenKeys:
 
 @dataclass
 class Served:
-    """One instance, applied and served. `client` calls the application; `token` is its administrator's."""
+    """One instance, applied and served. `client` calls the application; `token` is that of its administrator."""
 
     service: Service
     desired: Desired
@@ -62,7 +62,7 @@ class Served:
         return found.group(1)
 
     def drill(self, **settings: Any) -> None:
-        """What Connect is to say from now on."""
+        """Set what Connect answers from now on."""
         set_drill(self.state, self.desired.instance, Drill(**settings))
 
     def sql(self, statement: str, *params: Any) -> list[tuple[Any, ...]]:
@@ -71,7 +71,7 @@ class Served:
             return cursor.fetchall() if cursor.description else []
 
     def account(self, email: str, role: str = "admin", environment: str = "production") -> Account:
-        """A user of the instance, made if it is not there."""
+        """Returns a user of the instance; creates the user if need be."""
         hashed = hash_password(Secret(PASSWORD), 4)
         self.sql(
             "INSERT INTO users (name, email, password, role, environment) VALUES (%s, %s, %s, %s, %s) "

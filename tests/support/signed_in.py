@@ -1,4 +1,4 @@
-"""A served instance with one login for the fleet, and a browser's cookies without the browser."""
+"""A served instance with a single login for the fleet, and a browser's cookies without the browser."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Site:
         return self.served.client
 
     async def begin(self) -> str:
-        """Where the browser is sent to."""
+        """Returns the address that the browser is sent to."""
         answer = await self.client.get("/sso/login")
         assert answer.status_code == 303, answer.text
         return answer.headers["location"]

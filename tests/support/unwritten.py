@@ -1,5 +1,5 @@
-"""After an apply that failed no row is changed but its record: compared for every one of them, whatever the test is
-about. The server is asked as its superuser, past proxies, poolers and policies."""
+"""Checks after every failed apply, whatever its test is about, that no row has changed but the apply's record. Reads
+the server as its superuser, past proxies, poolers and policies."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from tests.support.databases import with_database
 Rows = dict[str, Any]
 TABLES = ("users", "queues", "plans", "settings", "clients", "conversations", "messages", "instance_config")
 RECORD = ("status", "billing_status", "enabled_features", "is_locked", "last_status_check")
-"""What a check writes to instance_config, whatever became of the rest."""
+"""What a check writes to instance_config, whatever happened to the rest."""
 OF_OTHERS = frozenset({"busy", "commit_unknown", "database_conflict"})
-"""Ends that mean that somebody else writes, or that nobody knows."""
+"""Errors after which rows may differ: another process writes, or the outcome is unknown."""
 BIG = 20_000_000
 COLUMNS = """
 SELECT n.nspname, c.relname, array_agg(a.attname::text ORDER BY a.attname)
@@ -39,7 +39,7 @@ DIGEST = "SELECT count(*), md5(string_agg(r::text, ' ' ORDER BY r::text)) FROM (
 
 @dataclass
 class Unwritten:
-    """`wrong`: what was changed by an apply that then failed. `compared`: how many of these there were."""
+    """`wrong`: what a failed apply changed. `compared`: how many failed applies were compared."""
 
     server: str
     compared: int = 0
@@ -79,12 +79,12 @@ class Unwritten:
             self.wrong += [f"{desired.instance} ended with {code}, and {name} was changed" for name in changed]
 
     def _rows(self, desired: Desired) -> Rows | None:
-        """A digest of each table; nothing of a database that is not there, None if it can't be told."""
+        """Returns a digest of each table: no entries if the database does not exist, None if the rows can't be read."""
         name = urlsplit(desired.database.url.reveal()).path.lstrip("/")
         try:
             url = with_database(self.server, name)
             with psycopg.connect(url, connect_timeout=5, client_encoding="UTF8") as conn:
-                # LOCAL: through PgBouncer the session is somebody else's afterwards.
+                # LOCAL: through PgBouncer the session is another client's afterwards.
                 conn.execute(
                     "SET LOCAL lock_timeout = '200ms'; SET LOCAL search_path = pg_catalog; SET LOCAL row_security = off"
                 )
@@ -98,7 +98,7 @@ class Unwritten:
 
 def _digest(conn: psycopg.Connection[Any], schema: str, table: str, names: list[str]) -> Any:
     columns = sql.SQL(", ").join(map(sql.Identifier, names))
-    # Connect's word, as it was followed by the check of the run that failed.
+    # Leave out Connect's status: the failed run's check records it too.
     but = sql.SQL("WHERE kind <> 'status'" if (schema, table) == ("fivrec", "applied") else "")
     text = sql.SQL(DIGEST).format(columns=columns, table=sql.Identifier(schema, table), but=but)
     return conn.execute(text).fetchone()

@@ -1,4 +1,4 @@
-"""An event loop on virtual time: if nothing is ready, the clock goes to the next timer at once. No I/O, no threads."""
+"""An event loop on virtual time: if nothing is ready, the clock jumps to the next timer. No I/O, no threads."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ T = TypeVar("T")
 
 
 class Deadlock(AssertionError):
-    """Nothing is ready and no timer is set: everybody waits for somebody."""
+    """Nothing is ready and no timer is set: all tasks wait for each other."""
 
 
 class _Leaping(selectors.DefaultSelector):
-    """Instead of waiting, it moves the clock. No file is ever ready, and the kernel is not asked."""
+    """Moves the clock instead of waiting. No file is ever ready, and the kernel is not asked."""
 
     clock = 0.0
 
@@ -24,7 +24,7 @@ class _Leaping(selectors.DefaultSelector):
         if timeout is None:
             raise Deadlock("nothing is ready and no timer is set")
         if timeout > 0:
-            self.clock += max(timeout, 1e-6)  # less would vanish in a large float
+            self.clock += max(timeout, 1e-6)  # a smaller step would vanish in a large float
         return []
 
 
@@ -33,13 +33,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._leaping = _Leaping()
         self._leaping.clock = start
         super().__init__(self._leaping)
-        self._clock_resolution = 1e-6  # asyncio adds it to the time, and a smaller one would vanish in a large float
+        self._clock_resolution = 1e-6  # asyncio adds it to the time; a smaller one would vanish in a large float
 
     def time(self) -> float:
         return self._leaping.clock
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
-        """Threads have no place on virtual time: it is run at once."""
+        """Runs the function at once: there are no threads on virtual time."""
         future = self.create_future()
         try:
             future.set_result(func(*args))
@@ -50,7 +50,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 def run_virtually(main: Coroutine[Any, Any, T], start: float = 1_000_000.0) -> T:
     usual = gc.get_threshold()
-    gc.set_threshold(100_000, 20, 50)  # tasks and timers come and go by the million, and hold few circles
+    gc.set_threshold(100_000, 20, 50)  # millions of tasks and timers come and go, with few reference cycles
     try:
         with asyncio.Runner(loop_factory=lambda: VirtualLoop(start)) as runner:
             return runner.run(main)

@@ -1,4 +1,4 @@
-"""`fivrec watch` as a process that tests start, look into and stop."""
+"""`fivrec watch` as a process that tests start, inspect and stop."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 def until(ask: Callable[[], T], seconds: float = 45.0, what: str = "") -> T:
-    """The first answer that is true; AssertionError where none comes in time."""
+    """Returns the first true answer. Raises AssertionError if none comes in time."""
     end = time.monotonic() + seconds
     while True:
         answer = ask()
@@ -34,7 +34,7 @@ def until(ask: Callable[[], T], seconds: float = 45.0, what: str = "") -> T:
 
 @dataclass
 class Watching:
-    """A running watch. `events` are its log's lines, as documents."""
+    """A running watch. `events` are the lines of its log, as documents."""
 
     process: Popen[str]
     events: list[dict[str, Any]] = field(default_factory=list)
@@ -65,7 +65,7 @@ class Watching:
             return 0, str(error)
 
     def metric(self, name: str) -> float:
-        """The sum of a metric's samples."""
+        """Returns the sum of a metric's samples."""
         page = self.get("/metrics")[1].splitlines()
         values = [line.rsplit(" ", 1)[1] for line in page if line.split("{")[0].split(" ")[0] == name]
         return sum(map(float, values))
@@ -77,7 +77,7 @@ class Watching:
 
 @contextmanager
 def watching(fivrec: Fivrec, *words: str, code: int | None = 143, **more: str | None) -> Iterator[Watching]:
-    """Start a watch on client.yaml; stop it afterwards, and look that it ended as it should."""
+    """Start a watch on client.yaml; stop it afterwards, and check that it ended as it should."""
     named = words if any(word.endswith((".yaml", "/")) for word in words) else ("client.yaml", *words)
     process = fivrec.start("watch", *named, "--log-format", "json", **more)
     found = Watching(process)
@@ -107,7 +107,8 @@ def watching(fivrec: Fivrec, *words: str, code: int | None = 143, **more: str | 
 
 
 def another(fivrec: Fivrec, name: str, url: str) -> str:
-    """A manifest and an identity at Connect for one more instance, whose database has this URL."""
+    """Write a manifest for one more instance whose database has this URL, and make Connect know it. Returns the file's
+    name."""
     mark = name.upper().replace("-", "_")
     fivrec.env |= {f"DATABASE_{mark}": url, f"KEY_{mark}": f"key-of-{name}-{secrets.token_hex(8)}"}
     fivrec.connect_set("--key-env", f"KEY_{mark}", instance=name)
@@ -126,12 +127,12 @@ class _Hook(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *words: Any) -> None:
-        """Nothing on stderr."""
+        """Log nothing."""
 
 
 @dataclass
 class Receiver:
-    """Takes alerts at `url`."""
+    """Receives alerts at `url`."""
 
     url: str = ""
     answer: int = 200
