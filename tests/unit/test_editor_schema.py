@@ -1,4 +1,4 @@
-"""The schema for editors: a template in place of every scalar, and nothing else that the strict one refuses."""
+"""The editors' schema allows a template in place of every scalar, and nothing else that the strict one refuses."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ suspend: false
 
 
 def templated(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Each scalar's path, and what to put in its place; but not of what is read before templates are."""
+    """Yields each scalar's path and a replacement for it; not for those that are read before templates are rendered."""
     match node:
         case dict():
             for key, value in node.items():

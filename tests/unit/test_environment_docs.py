@@ -1,4 +1,4 @@
-"""docs/environments.md and docs/serve.md name a test beside each promise: every one of them is there."""
+"""docs/environments.md and docs/serve.md name a test beside each promise: all these tests exist."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def promises(page: str) -> list[str]:
-    """The rows of its tables of promises."""
+    """Returns the rows of the page's tables of promises."""
     text = (ROOT / "docs" / page).read_text()
     tables = re.findall(r"^\| promise \| test \|\n\| --- \| --- \|\n((?:\| .*\n)+)", text, re.MULTILINE)
     return [row for table in tables for row in table.splitlines()]

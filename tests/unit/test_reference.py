@@ -1,4 +1,4 @@
-"""The reference pages are what the schema and --help say."""
+"""The reference pages match the schema and --help."""
 
 from __future__ import annotations
 

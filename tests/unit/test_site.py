@@ -1,4 +1,4 @@
-"""The documentation site's home page and its pages of one task."""
+"""The documentation site's home page and its how-to pages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 TASKS = sorted(set((DOCS / "how-to").glob("*.md")) - {DOCS / "how-to/README.md"})
 MOST_WORDS = 250
 
-# What operators asked, the page that answers, and the words that do.
+# Operators' questions, the page that answers each, and the words that do.
 QUESTIONS = [
     ("How do I unlock a client now?", "how-to/unlock.md", "fivrec check clients/ --limit client-abc-123"),
     ("What does refused mean?", "how-to/let-through.md", "a safety guard stopped the plan before anything was written"),
@@ -65,7 +65,7 @@ def test_a_task_is_a_short_page_that_its_index_names(page: Path) -> None:
 
 @pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: str(page.relative_to(DOCS)))
 def test_no_numbered_list_is_broken_by_a_paragraph(page: Path) -> None:
-    """The site numbers the rest of a broken list from 1 again."""
+    """The site would number the rest of a broken list from 1 again."""
     broken, inside = [], False
     for line in page.read_text(encoding="utf-8").splitlines():
         if item := re.match(r"(\d+)\. ", line):

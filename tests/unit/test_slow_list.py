@@ -1,4 +1,4 @@
-"""Each line of tests/slow.txt names a test that is there."""
+"""Each line of tests/slow.txt names an existing test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Portuguese pages beside the English ones: the same headings, the same blocks, the same rows of each table."""
+"""The Portuguese pages match the English ones: the same headings, the same blocks, the same rows of each table."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ def original(page: Path) -> Path:
 
 
 def shape(page: Path) -> list[str]:
-    """What no translation changes, in order: a heading's level, a block as it is, the code at a row's beginning."""
+    """Returns what no translation changes, in order: levels of headings, blocks as they are, the code that begins a
+    row."""
     text = page.read_text(encoding="utf-8")
     found: list[str] = []
     for piece in re.split(f"({FENCE.pattern})", text, flags=FENCE.flags):

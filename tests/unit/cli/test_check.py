@@ -1,4 +1,4 @@
-"""check: which ends are attention, and which are failures."""
+"""check: which outcomes exit with "attention", and which are failures."""
 
 from __future__ import annotations
 

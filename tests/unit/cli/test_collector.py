@@ -1,4 +1,4 @@
-"""cli/collector: Python does not look through what the program loads, and does not take it apart at the end."""
+"""cli/collector: Python's garbage collector skips what the program loads, and does not dismantle it at the end."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_an_end_with_a_stdout_that_takes_nothing_keeps_its_code() -> None:
 
 @pytest.mark.parametrize("options", [(), ("-o", "profile")], ids=["printed", "written"])
 def test_a_profile_of_a_command_is_not_lost(tmp_path: Path, options: tuple[str, ...]) -> None:
-    """From Python 3.12 on cProfile is not what sys.getprofile tells of."""
+    """Since Python 3.12, sys.getprofile does not show cProfile."""
     command = [sys.executable, "-m", "cProfile", *options, "-m", "reconciler", "--version"]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, check=True)
@@ -125,7 +125,7 @@ except SystemExit as end:
 
 
 def test_a_command_that_nobody_runs_ends_at_once(tmp_path: Path) -> None:
-    """`python -m` and the script that pip makes."""
+    """Started by `python -m` and by the script that pip makes."""
     script = tmp_path / "script.py"
     script.write_text("import sys\nfrom reconciler.__main__ import run\nsys.exit(run())\n")
     told = "import os\nos._exit = lambda code, end=os._exit: (os.write(1, b'at once'), end(code))\n"

@@ -1,4 +1,4 @@
-"""Shells complete commands and options by the script that fivrec prints."""
+"""Shells complete commands and options with the script that fivrec prints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`fivrec docs`: what hints and errors name is there, in an installation too."""
+"""`fivrec docs`: the pages that hints and errors name exist, in an installation too."""
 
 from __future__ import annotations
 

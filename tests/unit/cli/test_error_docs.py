@@ -1,4 +1,4 @@
-"""docs/errors.md and the codes in the code: neither has one that the other lacks."""
+"""docs/errors.md and the code list the same error codes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ def trees() -> dict[str, ast.Module]:
 
 
 def codes(tree: ast.Module) -> Iterator[ast.expr]:
-    """code="…", code = "…", the first of a report's ErrorInfo, the second of each row in PostgreSQL's table."""
+    """Yields code="…", code = "…", the first argument of ErrorInfo, the second item of each row in PostgreSQL's
+    table."""
     for node in ast.walk(tree):
         match node:
             case ast.keyword(arg="code", value=value):
@@ -46,7 +47,7 @@ def constants(parsed: dict[str, ast.Module]) -> dict[str, str]:
 
 
 def raised() -> dict[str, str]:
-    """Each code with a file that has it."""
+    """Returns each code with a file that uses it."""
     parsed = trees()
     known = constants(parsed)
     found: dict[str, str] = {}

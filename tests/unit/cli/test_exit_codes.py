@@ -1,4 +1,4 @@
-"""Exit codes: every error class, the constants and --help have the same table."""
+"""Exit codes: error classes, constants and --help agree."""
 
 from __future__ import annotations
 

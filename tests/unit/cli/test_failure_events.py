@@ -1,4 +1,4 @@
-"""A failed instance is one event of a JSON log; the console stays as it is."""
+"""A failed instance is one event of a JSON log; the console's output stays the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `history --follow` shows of a log that goes on, goes back, or is cut at its beginning by retention."""
+"""What `history --follow` shows of a log that continues, goes back, or loses its beginning to retention."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""cli/main and cli/boundary: the group's help, and what a command line that does not fit ends in."""
+"""cli/main and cli/boundary: the group's help, and how wrong command lines end."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from tests.support.cli_process import ROOT, fivrec
 SCHEMA = json.loads((Path(__file__).parents[3] / "schemas" / "report.v1.schema.json").read_text())
 
 TO_BE_WRITTEN: set[str] = set()
-"""Commands that --help promises and nobody has written. Strict: one that is written must leave this list."""
+"""Commands that --help promises and that are still to be written. Strict: a written one must leave this list."""
 
 
 def commands(*pending: set[str]) -> list[object]:
-    """Every command; those that a list still names must fail."""
+    """Returns every command; those still listed are expected to fail."""
     waiting = {name for names in pending for name in names}
     mark = pytest.mark.xfail(strict=True, raises=(ModuleNotFoundError, AssertionError), reason="to be done")
     return [pytest.param(name, marks=mark if name in waiting else ()) for name in COMMANDS]
@@ -256,7 +256,7 @@ def test_an_empty_variable_is_a_value_that_is_missing(words: str, variable: str,
 
 
 SERVICES = ("watch", "serve", "fleet schedule", "fleet worker")
-"""Their events are the log; nothing goes to stdout."""
+"""They log events and print nothing to stdout."""
 OWN_FORM = {"render": ["yaml", "json"]}
 
 
@@ -339,7 +339,7 @@ def test_the_output_form_is_found_in_an_unparsable_command_line(words: str, outp
 
 @pytest.fixture(autouse=True)
 def nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not in GitHub Actions, also where these tests themselves are."""
+    """Pretend to be outside GitHub Actions, in case these tests run there."""
     monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
 
 

@@ -1,4 +1,4 @@
-"""What is missing is named all at once, with one hint that says each thing once: exit 78."""
+"""All missing settings are named at once, with one hint that says each thing once: exit 78."""
 
 from __future__ import annotations
 

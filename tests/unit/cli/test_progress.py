@@ -1,4 +1,4 @@
-"""The bar of instances on a terminal, and the log's lines beside it."""
+"""The bar of instances on a terminal, and the log's lines next to it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Terminal(io.StringIO):
 
 
 def shown(written: str) -> list[str]:
-    """The lines as they stand on the screen at the end: what follows a carriage return writes over what was there."""
+    """Returns the lines left on the screen at the end: text after a carriage return overwrites the line."""
     screen = []
     for line in written.removesuffix("\n").split("\n"):
         there = ""

@@ -1,4 +1,4 @@
-"""cli/pull: all files or none, and what --resource chooses."""
+"""cli/pull: writes all files or none; what --resource selects."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from reconciler.planning.report import InstanceReport
 
 
 def test_if_one_file_cannot_be_written_none_is(tmp_path: Path) -> None:
-    """A name so long that no draft fits beside it."""
+    """The second file's name is so long that no draft can be named after it."""
     good, bad = tmp_path / "a.yaml", tmp_path / f"{'b' * 245}.yaml"
     for path in (good, bad):
         path.write_bytes(b"before")

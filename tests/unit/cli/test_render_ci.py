@@ -1,4 +1,4 @@
-"""render/codequality, render/junit and the forms of write_report: what pipelines read."""
+"""render/codequality, render/junit and the formats of write_report: what pipelines read."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ ISSUES = {
         },
     },
 }
-"""What GitLab's documentation demands of a code quality report."""
+"""What GitLab's documentation requires of a code quality report."""
 
 PROBLEMS = (
     ManifestProblem("./manifests/a.yaml", 3, 5, 'unknown key "quues"', 'did you mean "queues"?'),
@@ -58,7 +58,7 @@ MISSING = report(error=ErrorInfo("missing_setting", "FIV_APP_API_KEY is not set"
 
 @pytest.fixture(autouse=True)
 def nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In no pipeline, also where these tests themselves are."""
+    """Pretend to be outside of any pipeline, in case these tests run in one."""
     for name in ("GITHUB_ACTIONS", "GITHUB_WORKSPACE", "CI_PROJECT_DIR"):
         monkeypatch.delenv(name, raising=False)
 

@@ -1,4 +1,4 @@
-"""render/github: annotations and the step summary in GitHub Actions, and nothing of it elsewhere."""
+"""render/github: annotations and the step summary in GitHub Actions, and neither anywhere else."""
 
 from __future__ import annotations
 

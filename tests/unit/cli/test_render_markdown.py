@@ -1,4 +1,4 @@
-"""render/markdown: a comment that says it all, fits, and can't be broken out of."""
+"""render/markdown: a comment that is complete, fits the limit, and can't be broken out of."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def test_what_needs_attention_comes_before_the_changes() -> None:
 
 
 class Page(HTMLParser):
-    """The tags of a rendered page with their attributes, and its text outside of code."""
+    """The tags of a rendered page with their attributes, and its text outside code."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
@@ -181,7 +181,7 @@ def page(text: str) -> Page:
 
 
 def texts(text: str) -> list[str]:
-    """The text of each heading and list item, as it is read."""
+    """Returns the text of each heading and list item as readers see it."""
     html = GFM.render(text)
     found = re.findall(r"<(h3|h4|li)>(.*?)</\1>", html, re.DOTALL)
     return [_plain(item) for _, item in found]
@@ -205,7 +205,7 @@ def structure(report: Report) -> tuple[list[tuple[str, tuple[tuple[str, str | No
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_foreign_text_is_never_structure(text: str) -> None:
-    """The page has the same tags, and the same text outside of code, as with a harmless word."""
+    """The page has the same tags, and the same text outside code, as with a harmless word."""
     assert structure(hostile(text)) == structure(hostile("harmless"))
 
 
@@ -224,7 +224,7 @@ def test_lines_inside_a_fence_begin_with_a_sign(text: str) -> None:
 
 
 def many(instances: int, changes: int, *, size: int = 40) -> Report:
-    """No two changes are equal."""
+    """Returns a report of many changes, no two of them equal."""
     return report(*(_changed(f"client-{number}", changes, size, f"{number}") for number in range(instances)))
 
 

@@ -1,4 +1,4 @@
-"""Names that are not what they look like, in every form that a reviewer reads."""
+"""Names that are not what they look like, in every format that a reviewer reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`fivrec setup`: what does not fit is reported before anything is made."""
+"""`fivrec setup` reports wrong input before it creates anything."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""fivrec setup refuses what no database takes before it makes one."""
+"""`fivrec setup` refuses what no database would accept, before it creates one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`fivrec sql` and `fivrec key generate` print what they are for, and nothing else."""
+"""`fivrec sql` and `fivrec key generate` print their SQL or key, and nothing else."""
 
 from __future__ import annotations
 

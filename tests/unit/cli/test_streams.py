@@ -1,4 +1,4 @@
-"""stdout and stderr: whatever the locale, the disk or the reader, no traceback, and nothing that is not text."""
+"""stdout and stderr: no traceback and nothing but text, whatever the locale, the disk or the reader does."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def run(*words: str | bytes, cwd: Path, **env: str) -> subprocess.CompletedProce
 
 @pytest.fixture
 def odd(tmp_path: Path) -> Path:
-    """Folders of manifests whose names are no text, and no Latin-1."""
+    """Folders of manifests whose names are not valid text, or not Latin-1."""
     for name in (b"n\xc3\xa3o\xff.yaml", "→😀.yaml".encode()):
         folder = os.fsencode(tmp_path / "odd")
         os.makedirs(folder, exist_ok=True)  # noqa: PTH103  names of bytes

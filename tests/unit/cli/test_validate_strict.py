@@ -1,4 +1,4 @@
-"""`validate --strict`: what is valid and hardly meant, each with its place."""
+"""`validate --strict`: finds what is valid but probably a mistake, each with its position."""
 
 from __future__ import annotations
 

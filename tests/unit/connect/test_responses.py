@@ -1,4 +1,4 @@
-"""Any body at all is an answer or a foreseen fault, and never quoted. FIVREC_FUZZ=1000000 asks more of it."""
+"""Any body at all is parsed or a known error, and is never quoted. FIVREC_FUZZ=1000000 tries more of them."""
 
 from __future__ import annotations
 
@@ -232,7 +232,7 @@ def test_what_no_column_could_hold_is_no_answer(features: str) -> None:
 
 @pytest.mark.parametrize(("length", "known"), [(500, True), (501, False)])
 def test_an_id_that_no_index_could_hold_is_no_answer(length: int, known: bool) -> None:
-    """A page of an index takes 2,704 bytes: the instance would fail as a whole, not Connect's part alone."""
+    """A page of an index takes 2,704 bytes: otherwise the whole instance would fail, not only Connect's part of it."""
     plan = {"id": "\N{GRINNING FACE}" * length, "name": "P", "price": 1, "billingInterval": "month", "features": []}
     found = found_or_fault(plans_from_body, as_body([plan]))
     assert (len(found) if not isinstance(found, ConnectError) else found.message) == (

@@ -1,4 +1,4 @@
-"""Whom servers that are not Connect are trusted by."""
+"""Which CAs are trusted for servers other than Connect."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from reconciler.web.oidc import Client, Provider
 
 
 def trusted(own: Trust) -> int:
-    """How many certificates are trusted besides the system's."""
+    """Returns how many certificates are trusted besides the system's."""
     wider = WiderTrust(own, lambda: None)
     return wider.context().cert_store_stats()["x509"] - load_context(None).cert_store_stats()["x509"]
 
@@ -41,7 +41,7 @@ def test_the_cas_of_a_pipe_count(tmp_path: Path) -> None:
 def test_an_identity_provider_is_trusted_by_the_systems_cas_and_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The file is for Connect: it may know nothing of the provider's CA."""
+    """The file is for Connect: it may not contain the provider's CA."""
     authorities = trustme.CA(), trustme.CA()
     for name, authority in zip(("system.pem", "connect.pem"), authorities, strict=True):
         authority.cert_pem.write_to_path(str(tmp_path / name))

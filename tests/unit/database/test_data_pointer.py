@@ -1,4 +1,4 @@
-"""Where an embedded folder's data are: a pointer to nowhere, or to another's data, begins no empty database."""
+"""Where an embedded folder's data are: a pointer to nothing, or to another folder's data, starts no empty database."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reconciler.model.errors import MissingSetting
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder whose data are elsewhere, and were made."""
+    """A folder whose data exist elsewhere."""
     own = tmp_path / "project" / "postgres"
     own.mkdir(parents=True)
     base = point_elsewhere(own, tmp_path / "shared")

@@ -1,4 +1,4 @@
-"""Values of JSON columns: as they are, or as their text where not every reader of JSON takes them."""
+"""Values of JSON columns: as they are, or as text if not every JSON reader accepts them."""
 
 from __future__ import annotations
 

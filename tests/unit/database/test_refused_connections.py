@@ -1,4 +1,4 @@
-"""What libpq said of a connection that it could not make, in our words."""
+"""libpq's messages about a failed connection, translated into ours."""
 
 from __future__ import annotations
 

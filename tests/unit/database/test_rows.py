@@ -1,4 +1,4 @@
-"""rows: what one reading means. What a database can't be brought to say in a test is said here as it would say it."""
+"""rows: how a database's rows are interpreted, including rows that a test can't get a database to return."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_the_user_who_comes_along_is_the_one_nearest_to_the_declared_address(the
 
 
 def test_nobody_comes_along_whose_address_is_taken_here() -> None:
-    """But for the very same one, which UNIQUE (email) keeps apart."""
+    """Except the very same address, which UNIQUE (email) forbids to appear twice."""
     found = read(admin=[user("Ana@E.com"), user("ANA@e.com", other=False)])
     assert [(key.name, row.moves_from) for key, row in found.state.items()] == [("ANA@e.com", None)]
 
@@ -62,7 +62,7 @@ def test_a_development_user_who_comes_along_is_no_test_data(rows: int, left: int
 
 def test_a_record_of_the_other_environment_counts_where_its_row_comes_along() -> None:
     rows = [record("admin", "ana@e.com", other=True), record("queue", "Sales", other=True)]
-    rows += [record("setting", "locale", other=True)]  # the instance's, in both
+    rows += [record("setting", "locale", other=True)]  # belongs to the instance in both environments
     assert sorted(map(str, read(admin=[user("ana@e.com")], applied=rows).applied)) == [
         "admin/ana@e.com",
         "setting/locale",
@@ -94,7 +94,7 @@ def test_a_record_that_fivrec_never_writes_counts_as_one_from_before() -> None:
         ([record("environment", INSTANCE)], "production"),
         ([record("environment", INSTANCE, other=True)], "development"),
         ([record("environment", INSTANCE, other=True, days=1), record("environment", INSTANCE)], "development"),
-        # taken over: under its own name it was last applied earlier, and that counts
+        # taken over from another instance: the record under its own name is older, but counts
         ([record("environment", "other", other=True, days=1), record("environment", INSTANCE)], "production"),
         ([record("environment", "other", other=True)], "development"),
     ],

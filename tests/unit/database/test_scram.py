@@ -1,4 +1,4 @@
-"""When a login is by SCRAM keys, and what they are."""
+"""When a login uses SCRAM keys, and how these are derived."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def opened(salt: Salt | None) -> ObservedConnection:
 
 def test_keys_are_those_of_the_example_in_the_rfc() -> None:
     found = {name: b64decode(value) for name, value in keys("pencil", SALT).items()}
-    # RFC 7677, 3: what client and server prove by them.
+    # RFC 7677, 3: the proofs of client and server.
     first = "n=user,r=rOprNGfwEbeRWgbNEkqO,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,"
     said = first + "s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096,c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0"
     server = hmac.digest(found["scram_server_key"], said.encode(), "sha256")
@@ -107,7 +107,7 @@ def test_a_login_is_the_same_in_all_its_databases_and_no_other() -> None:
     ("parts", "places"),
     [
         ({"password": None}, 1),
-        ({"password": "senha-é"}, 1),  # normalized before it is hashed
+        ({"password": "senha-é"}, 1),  # would be normalized before hashing
         ({"scram_client_key": "x"}, 1),
         ({}, 2),  # psycopg would go on to the second server
     ],

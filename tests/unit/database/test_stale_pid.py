@@ -1,4 +1,4 @@
-"""Whether a process number in postmaster.pid is another PostgreSQL's, without any program's help."""
+"""Whether the process number in postmaster.pid belongs to another PostgreSQL, without calling other programs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_a_process_is_known_without_ps(monkeypatch: pytest.MonkeyPatch) -> None:
     command = [sys.executable, "-c", "print(flush=True); input()", "/srv/data"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
-        other.stdout.readline()  # it has begun
+        other.stdout.readline()  # wait until it has started
         assert _command_of(other.pid) == f"{' '.join(command)} "
         other.kill()
         os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)

@@ -1,4 +1,4 @@
-"""The text of statements that is filled in from Python."""
+"""The parts of statements that Python fills in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run tells: transitions alone, each once, the end of a trouble with what ended it."""
+"""Which alerts a run raises: transitions only, each once; the end of a trouble by what ended it."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ PUT_BACK = "🔧 changed by somebody else, and put back: queue/Sales"
     ("before", "made", "told"),
     [
         ((), True, [("drift_repaired", PUT_BACK)]),
-        (("queue/Sales",), True, [("drift_repaired", PUT_BACK)]),  # again and again: each is one
+        (("queue/Sales",), True, [("drift_repaired", PUT_BACK)]),  # each repair is an alert, however many
         ((), False, [("drift_found", LEFT)]),
         (("queue/Sales",), False, []),
-        (("queue/Night", "queue/Sales"), False, [("drift_found", LEFT)]),  # it is something else
+        (("queue/Night", "queue/Sales"), False, [("drift_found", LEFT)]),  # different drift
     ],
 )
 def test_drift_that_is_left_is_told_once_and_put_back_each_time(
@@ -83,7 +83,7 @@ def test_what_a_person_applies_is_seen_by_that_person() -> None:
         ("1", "schema", True, ["drift_repaired"]),
         ("1", "queue", True, []),
         ("1", "database", False, []),
-        (None, "database", True, []),  # the first turn makes it
+        (None, "database", True, []),  # the first cycle creates it
     ],
 )
 def test_a_database_that_is_made_again_is_a_loss(own: str | None, kind: str, made: bool, told: list[str]) -> None:
@@ -152,7 +152,7 @@ def test_a_check_that_another_made_is_not_said(checked: bool) -> None:
 
 @pytest.mark.parametrize(("stored", "named"), [(True, True), (False, False)])
 def test_only_what_is_stored_is_known_by_its_id(stored: bool, named: bool) -> None:
-    """Receivers of one that is not get an id of their own, which nobody looks for in a database."""
+    """Receivers of an alert that is not stored get an id of their own, which nobody looks up in a database."""
     run = run_of()
     say(run.log, Alert("id-1", "suspended", INSTANCE, "warning", "suspended", NOON, {}, stored=stored))
     assert ("alert_id" in json.loads(run.log.stream.getvalue())) is named  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Many instances: a signal ends each of them with a report of its own, at whatever moment it comes."""
+"""Many instances: a signal at any moment ends each of them with its own report."""
 
 from __future__ import annotations
 

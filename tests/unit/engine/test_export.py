@@ -1,4 +1,4 @@
-"""build_manifest: what the rows of several kinds amount to, without a word about any kind of its own."""
+"""build_manifest: turns rows of several kinds into a manifest, without knowing any kind itself."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_what_was_declared_is_what_a_kind_is_asked_with() -> None:
 
 
 def test_each_kind_writes_its_own_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A kind that the engine has never heard of chooses among its rows by what was declared, as admin does."""
+    """A kind unknown to the engine selects among its rows by what was declared, as admin does."""
     asked: list[tuple[tuple[str, ...], frozenset[Key]]] = []
 
     def write(rows: tuple[Resource, ...], about: ExportSpec) -> dict[str, object]:

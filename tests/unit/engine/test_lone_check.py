@@ -1,4 +1,4 @@
-"""The check beside a turn that failed: when it is due."""
+"""When the check beside a failed cycle is due."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_lock_that_suspend_keeps_away_is_not_tried_again() -> None:
 
 
 def test_a_lock_that_an_entry_of_ignore_accepts_is_followed_no_sooner_than_in_the_next_run() -> None:
-    """The entry ended at midnight, while this run was at work."""
+    """The entry ended at midnight, while this run was in progress."""
     until = NOON.date() - timedelta(days=1)
     wanted = desired(ignore=(Ignore("status/*/is_locked", "a campaign", until),))
     open_still = replace(LOCKED, locked=False)

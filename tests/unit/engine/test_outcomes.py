@@ -1,4 +1,4 @@
-"""How an instance ended: in its report, and in the row of its last run."""
+"""An instance's outcome, in its report and in the row of its last run."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ PLAN = replace(SAME, changes=(changed("Night", "drift"), changed("Sales", "inten
         (CONNECTED, view(), PLAN, "changed", 0),
         (CONNECTED, ConnectView(status_error=DOWN), PLAN, "degraded", 5),
         (CONNECTED, replace(view(), plans_error=DOWN), SAME, "degraded", 5),
-        (WHOLE, ConnectView(status_error=DOWN), SAME, "in_sync", 0),  # nobody is to be asked
+        (WHOLE, ConnectView(status_error=DOWN), SAME, "in_sync", 0),  # the manifest has no Connect to ask
         (replace(CONNECTED, suspend=True), view(), PLAN, "skipped", 0),
         (replace(CONNECTED, suspend=True), ConnectView(status_error=DOWN), PLAN, "skipped", 5),
     ],
@@ -69,7 +69,7 @@ def test_an_instance_that_was_compared(
     ],
 )
 def test_an_instance_that_was_not_done(error: FivrecError, outcome: Outcome, code: int, shown: bool) -> None:
-    """What a guard refuses is shown, and its drift is there still."""
+    """A change refused by a guard is shown, and its drift still counts."""
     report = build_failed_report(WHOLE, time.monotonic(), error, view(), PLAN)
     assert (report.outcome, report.exit_code, report.plan is PLAN, report.left) == (outcome, code, shown, shown)
 
@@ -121,15 +121,15 @@ def test_a_check_that_changes_nothing_is_no_run() -> None:
     [
         ("guard", snapshot(), False),
         ("guard", None, False),
-        ("guard", Snapshot(1), True),  # no row of the instance
+        ("guard", Snapshot(1), True),  # no row of the instance yet
         ("stale_plan", snapshot(), True),  # exactly one plan was to be applied
         ("schema_newer", snapshot(), True),
         ("foreign_code", snapshot(), True),
         ("foreign_schema", snapshot(), True),
         ("wrong_instance", snapshot(), True),
-        ("instance_not_configured", snapshot(), False),  # the app's own row
+        ("instance_not_configured", snapshot(), False),  # the row belongs to the app
         ("schema_missing", snapshot(), False),
-        ("database_read_only", snapshot(), False),  # a trigger's word
+        ("database_read_only", snapshot(), False),  # a trigger may have raised it
     ],
 )
 def test_where_a_check_has_no_place(code: str, found: Snapshot | None, none: bool) -> None:

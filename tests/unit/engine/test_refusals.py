@@ -1,4 +1,4 @@
-"""What keeps a run from going on, before a guard counts anything."""
+"""What stops a run before any guard counts changes."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_where_nothing_was_applied_no_drift_can_be_told(exists: bool, code: str)
     ("known", "name"),
     [
         ({"applied": ["other"]}, "other"),
-        ({"applied": ["other"], "owner": INSTANCE}, None),  # its row says it
+        ({"applied": ["other"], "owner": INSTANCE}, None),  # its row names the owner
         ({"applied": ["other", INSTANCE]}, None),
         ({"applied": ["other"], "audit_key": SealedKey(INSTANCE, "x")}, None),
         ({"applied": ["other"], "audit_key": SealedKey("other", "x")}, "other"),

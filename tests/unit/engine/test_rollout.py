@@ -1,4 +1,4 @@
-"""roll_out: what is begun, in which order, and what is left alone once it stops."""
+"""roll_out: which instances begin, in which order, and which are left alone once it stops."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def instances(count: int) -> list[Desired]:
 
 
 class Fleet:
-    """Instances that end as the test says; notes what was begun, and how many were under way at once."""
+    """Instances that end as the test says; records what began, and how many ran at once."""
 
     def __init__(self, count: int, *, changed: str = "queue", **outcomes: Outcome) -> None:
         self.desired = instances(count)
@@ -191,7 +191,7 @@ def test_what_is_suspended_changes_nothing_and_is_not_counted() -> None:
 
 
 def test_connects_word_alone_is_not_counted() -> None:
-    """A panel that suspends many at once is followed; the digest of such plans would be that of any others."""
+    """If the panel suspends many at once, fivrec follows; the digests of such plans would equal those of any others."""
     word = {"kind": "status", "name": "client", "action": "update"}
     plans = tuple(replace(item, changes=(*item.changes, word)) for item in saved(10, 3))
     refuse_too_many(plans, instances(10), "3", frozenset())

@@ -1,4 +1,4 @@
-"""plan_files: what is no plan is refused, whatever it is."""
+"""plan_files: refuses everything that is not a plan."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a plan is made for: where it leads counts, who goes there and on which port of our own does not."""
+"""What a plan depends on: the destinations count, but not the login used or the port of a local server."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_nothing_of_the_url_is_in_the_names() -> None:
 
 @pytest.mark.parametrize("kind", ["admin", "config"])
 def test_what_is_made_anew_at_each_run_is_no_secret_that_changed(kind: str) -> None:
-    """A password that is not kept yet, a key that the embedded Connect did not issue yet."""
+    """Such as a password that is not stored yet, or a key that the embedded Connect has yet to issue."""
 
     def of(word: str, *, new: bool) -> Desired:
         field = "password" if kind == "admin" else "instance_key"

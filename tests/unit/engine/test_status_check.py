@@ -206,7 +206,7 @@ class TestNextTurn:
         (run_of(), view(), False),
         (turn(), DOWN, True),
         (turn(due=False), DOWN, True),  # it is news
-        (turn(replace(ACTIVE, reachable=False)), DOWN, True),  # once a slot
+        (turn(replace(ACTIVE, reachable=False)), DOWN, True),  # once per slot
         (turn(replace(ACTIVE, reachable=False), due=False), DOWN, False),
         (turn(None, due=False), DOWN, True),
     ],

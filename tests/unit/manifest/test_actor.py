@@ -1,4 +1,4 @@
-"""Who runs fivrec, as the audit log names them."""
+"""The name of whoever runs fivrec, as it goes into the audit log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`{command: …}`: what a program prints, within its deadline, whatever it leaves behind."""
+"""`{command: …}`: takes what a program prints within its deadline, whatever the program leaves behind."""
 
 from __future__ import annotations
 

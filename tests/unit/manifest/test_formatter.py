@@ -1,4 +1,4 @@
-"""Formatting changes the looks of a manifest and nothing else."""
+"""Formatting changes how a manifest looks, and nothing else."""
 
 from __future__ import annotations
 

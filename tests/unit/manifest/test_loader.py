@@ -1,4 +1,4 @@
-"""Loading manifests: what comes out, and what is refused, each with its exact place."""
+"""Loading manifests: the result, and what is refused, each with its exact position."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Load = Callable[..., tuple[Manifest, ...]]
 
 @pytest.fixture
 def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
-    """Writes m.yaml, or the files given, into a folder of its own, and loads there."""
+    """Writes m.yaml, or the given files, into a temporary folder and loads them there."""
     monkeypatch.chdir(tmp_path)
 
     def run(text: str | Mapping[str, str], *paths: str, environ: Mapping[str, str] | None = None, **more: Any):  # type: ignore[no-untyped-def]
@@ -466,7 +466,7 @@ def test_a_folder_that_cannot_be_read_is_a_problem(load: Load, monkeypatch: pyte
     listed = os.scandir
 
     def scandir(path: str) -> Any:
-        if path.endswith(("closed", "lost+found")):  # as a folder of somebody else's; to root all are open
+        if path.endswith(("closed", "lost+found")):  # like another user's folder; root may read all
             raise PermissionError(errno.EACCES, "denied")
         return listed(path)
 
@@ -486,7 +486,7 @@ def test_a_folder_without_manifests_is_a_problem(load: Load) -> None:
 
 
 def test_a_submodule_that_is_not_checked_out_is_a_problem(load: Load, tmp_path: Path) -> None:
-    """A clone leaves its folder empty: nobody would say that what it declares was not looked at."""
+    """A clone leaves its folder empty: otherwise nothing would say that its declarations were not read."""
     modules = '[submodule "b"]\n\tpath = d/b\n\turl = https://e.com/b\n[submodule "c"]\n\tpath = "d/c c"\n\turl = x\n'
     for name in ("d/b", "d/c c", "d/empty", ".git"):
         (tmp_path / name).mkdir(parents=True)
@@ -610,7 +610,7 @@ def test_a_csv_file_gives_an_instance_a_row(load: Load) -> None:
     )
     assert one.labels == {"region": "south"}
     assert one.origin.origins["config/company_name"] == "variable company (clients.csv:2)"
-    # Cells are values: what looks like a template in one is text.
+    # Cells are values: text that looks like a template is just text.
     assert two.document["config"]["company_name"] == "{{ region }}"
 
 

@@ -1,4 +1,4 @@
-"""Edits of manifests are made where their values are declared, and nothing else changes."""
+"""Manifests are edited where their values are declared, and nothing else changes."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def pulled(folder: Path, wanted: dict[str, tuple[Edit, ...]]) -> Edited:
 
 
 def lines_changed(edited: Edited) -> list[str]:
-    """What was taken out and put in, of all files."""
+    """Returns the removed and added lines of all files."""
     found: list[str] = []
     for file in edited.files:
         before, after = file.before.decode().splitlines(), file.after.decode().splitlines()
@@ -128,7 +128,7 @@ MINUTES = ("config", "check_interval_minutes")
 
 
 def test_each_value_that_is_one_cell_is_written_there(tmp_path: Path) -> None:
-    """Numbers too; beside a cell that others take, which stays, and one whose change says what others say by now."""
+    """Numbers too; a cell shared with others stays, and one whose new value suits all its users is changed."""
     (tmp_path / "fleet.yaml").write_text(COLUMNS)
     (tmp_path / "clients.csv").write_text("instance,company,code,minutes\na,Um,07,30\nb,Dois,08,45\n")
     hour = change("config/a", MINUTES, 60, field="check_interval_minutes")

@@ -1,4 +1,4 @@
-"""References: what they give, what is refused, and that all that is missing is named at once."""
+"""References: their values, what is refused, and that everything missing is named at once."""
 
 from __future__ import annotations
 
@@ -614,7 +614,7 @@ def test_an_environment_out_of_bounds_is_not_asked_for(run: Run) -> None:
 
 
 def test_a_stored_manifest_finds_its_environment_too(run: Run) -> None:
-    """A fleet's worker may have the document alone; what its templates made of a guess is not taken."""
+    """A fleet's worker may have only the document; what templates rendered from a guessed environment is refused."""
     text = EMBEDDED.replace("environment: development", "environment: {file: e.txt}")
     in_file("production")
 

@@ -1,4 +1,4 @@
-"""Loading again what was loaded before: only what changed is made again, and the result is that of a first time."""
+"""Loading a second time: only what changed is built again, with the same result as loading from scratch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ENVIRON = {"NODE_ENV": "development"}
 
 
 class Folder:
-    """A fleet on disk, loaded again and again."""
+    """A fleet on disk that is loaded several times."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

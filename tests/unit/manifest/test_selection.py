@@ -1,4 +1,4 @@
-"""--limit chooses as Ansible's patterns do."""
+"""--limit selects as Ansible's patterns do."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_pattern_of_a_variable_that_is_not_set_chooses_nothing(pattern: str) -
         ((), True),
         (("client-*",), True),
         (("other-*",), False),
-        (("region=br",), True),  # its labels are not known
+        (("region=br",), True),  # its labels are unknown
         (("!client-*",), False),
         (("client-*", "!*-1"), False),
         (("!region=br",), True),

@@ -1,4 +1,4 @@
-"""Templates: what they give, what the allow-list refuses, and that both ways of rendering agree with Jinja2."""
+"""Templates: their values, what the allow-list refuses, and that both ways of rendering agree with Jinja2."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""-e: what it takes, and what it refuses before anything is compared or written."""
+"""-e: what it accepts, and what it refuses before anything is compared or written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an error that nobody foresaw says."""
+"""What the message of an unexpected error says."""
 
 from __future__ import annotations
 

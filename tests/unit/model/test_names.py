@@ -1,4 +1,4 @@
-"""Names that are one, characters that are not seen, words of letters that look alike."""
+"""Equal names, invisible characters, and words of letters that look alike."""
 
 from __future__ import annotations
 

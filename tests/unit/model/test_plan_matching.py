@@ -1,4 +1,4 @@
-"""kind plan: which row of plans is which plan of Connect's."""
+"""kind plan: which row of plans matches which plan of Connect."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.examples import connect_plan, state
 
 
 def row(row_id: str, plan: ConnectPlan) -> Resource:
-    """The plan as a row that bears another id."""
+    """Returns the plan as a row with a different id."""
     (resource,) = plans.managed((plan,), "keep", "connect").resources
     return replace(resource, key=Key("plan", row_id), row_id=row_id)
 
@@ -99,7 +99,7 @@ def test_no_plans_at_connect_is_an_empty_set_not_an_unknown_one() -> None:
 
 
 def test_of_equally_similar_rows_the_active_one_is_the_plan() -> None:
-    """A plan got a new id, and its row a double that was deactivated: the name changes, and the row stays."""
+    """A plan got a new id, and its row has a deactivated duplicate: the name changes, and the row stays."""
     sold = connect_plan("x", "Starter", stripe_product_id="prod", stripe_price_id="price")
     retired = replace(sold, is_active=False)
     wanted = replace(sold, id="plan_v2", name="Starter 2")

@@ -1,4 +1,4 @@
-"""Our frozen dataclasses are the standard library's in all that can be seen of them."""
+"""fivrec's frozen dataclasses behave like the standard library's in every visible way."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from reconciler.model.records import dataclass as ours
 
 
 def made(decorator: Any, **options: bool) -> type:
-    """The same class, once by each decorator."""
+    """Returns the same class, made by the given decorator."""
 
     class Point:
         x: int
@@ -76,7 +76,7 @@ def test_what_a_class_says_itself_stays() -> None:
 def test_a_class_without_fields_equals_its_like() -> None:
     @ours(frozen=True, slots=True)
     class Nothing:
-        """Has none."""
+        """Has no fields."""
 
     assert (Nothing() == Nothing(), hash(Nothing()) == hash(Nothing()), repr(Nothing()).endswith("Nothing()")) == (
         True,

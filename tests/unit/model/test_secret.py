@@ -1,4 +1,4 @@
-"""Secret: whatever prints, copies or serialises it, its value stays inside."""
+"""Secret: its value stays inside, whether printed, copied or serialised."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""accept: differences that `ignore` entries let be; conflicts with what is expected of Connect."""
+"""accept: differences that `ignore` entries accept; conflicts with what is expected of Connect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""audit: a chain in which every tampering shows."""
+"""audit: a chain that reveals any tampering."""
 
 from __future__ import annotations
 
@@ -208,7 +208,7 @@ def test_a_chain_begins_later_only_where_it_says_it_was_pruned() -> None:
 
 
 def test_of_several_retentions_the_one_that_fits_the_beginning_counts() -> None:
-    """One that was at work while the log was read is among the entries, and so is what it deleted."""
+    """A retention may run while the log is read: then its entry is read, and so are those that it deleted."""
     events = [Event("queue", f"q{number}", "create", "new", "manifest", []) for number in range(6)]
     whole = chain(EMPTY, CONTEXT, events)
     said = [prune_event((whole[number].seq, whole[number].hash)) for number in (2, 3)]
@@ -317,7 +317,7 @@ BY_THEN = "is not signed, though entries were signed here by then"
         (SALE, "d", (NOON - timedelta(minutes=2), NOON), Finding(1, f"entry 1 {BY_THEN}")),
         (SALE, "d", (NOON - timedelta(seconds=50), NOON), None),  # a run's clock may be ahead
         (SALE, "d", (NOON + timedelta(days=1), NOON + timedelta(days=2)), None),
-        (SALE, "d", (NOON - timedelta(days=2), NOON - timedelta(days=1)), None),  # a time to come
+        (SALE, "d", (NOON - timedelta(days=2), NOON - timedelta(days=1)), None),  # the run's time is in the future
     ],
 )
 def test_an_unsigned_entry_of_a_time_with_keys_is_no_old_one(

@@ -1,4 +1,4 @@
-"""cause: why a row differs, which record of it counts, and which names a revert gives back."""
+"""cause: why a row differs, which record of it counts, and which names a revert restores."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_name_that_somebody_spelled_otherwise_has_drifted() -> None:
     [
         (None, None, None),
         ("declared", None, "Vendas"),
-        ("declared", "retired", "Vendas"),  # renamed by hand, to a name that was given up
+        ("declared", "retired", "Vendas"),  # renamed by hand to a name that was given up
         ("declared", "declared", "Sales"),  # the row of another queue, which the manifest renames
         ("retired", "former", "Sales"),
         (None, "declared", "Sales"),
@@ -63,9 +63,9 @@ def test_the_rows_own_record_counts_unless_somebody_renamed_it(
     ("applied", "back"),
     [
         ({"Sales": record("Sales", "retired", to="Vendas")}, "Vendas"),
-        ({"Sales": record("Sales", "declared", to="Vendas")}, None),  # it was made again since
+        ({"Sales": record("Sales", "declared", to="Vendas")}, None),  # it was created again since
         ({"Sales": record("Sales", "retired")}, None),
-        (  # over two renames
+        (  # through two renames
             {
                 "Sales": record("Sales", "retired", to="Comercial"),
                 "Comercial": record("Comercial", "retired", to="Vendas"),
@@ -79,14 +79,14 @@ def test_the_rows_own_record_counts_unless_somebody_renamed_it(
             },
             None,
         ),
-        (  # the row went, and others made one of its name
+        (  # the row is gone, and somebody else made one of that name
             {
                 "Sales": record("Sales", "retired", to="Vendas"),
                 "Vendas": record("Vendas", "retired", provenance="adopted"),
             },
             None,
         ),
-        (  # taken back, and there still
+        (  # taken back, and still there
             {"Sales": record("Sales", "retired", to="Vendas"), "Vendas": record("Vendas", "retired")},
             "Vendas",
         ),

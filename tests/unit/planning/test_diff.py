@@ -1,4 +1,4 @@
-"""diff: desired and observed in, changes out."""
+"""diff: takes desired and observed state, returns changes."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ class TestUnmanaged:
 
 
 class TestTwins:
-    """Several rows of one name: the app may look at any."""
+    """Several rows of one name: the app may use any of them."""
 
     ON, OFF = {"description": None, "is_active": True}, {"description": None, "is_active": False}
 
@@ -258,7 +258,7 @@ class TestSensitive:
         assert diff_kind(admin.KIND, self.declared("hunter2", "on_create"), state(self.row("other")), {}) == ()
 
     def test_on_create_the_password_of_an_account_that_fivrec_locked_is_set(self) -> None:
-        """One that somebody else made unusable is theirs."""
+        """An account that somebody else made unusable is left alone."""
         locked, declared = self.row("!"), self.declared("hunter2", "on_create")
         last = Applied({"name": "A", "role": "admin"}, "run-1", NOON)
         assert diff_kind(admin.KIND, declared, state(locked), {locked.key: last}) == ()

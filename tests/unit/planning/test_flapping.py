@@ -1,4 +1,4 @@
-"""Two writers of one field: found, left alone, taken up again. No clock is needed to tell."""
+"""Two writers of one field: detected, left alone, later resumed. Needs no clock."""
 
 from __future__ import annotations
 

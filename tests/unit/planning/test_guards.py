@@ -100,7 +100,7 @@ def test_any_removal_is_refused() -> None:
 
 
 def removed(rows: list[Resource], named: list[Resource], own: int) -> tuple[str, ...]:
-    """`own`: of so many of the rows fivrec knows that it made them."""
+    """`own`: how many of the rows fivrec knows to have created itself."""
     wanted = replace(desired(), managed={"queue": Managed(tuple(named), "remove", former="remove")})
     last = {row.key: Applied(row.fields, "run-1", NOON, "created") for row in rows[:own]}
     seen = replace(snapshot(*rows), applied=last)

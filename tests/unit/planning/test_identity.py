@@ -1,4 +1,4 @@
-"""Whose row a declared resource is: the exact name, else the only one that people would call the same."""
+"""Which row a declared resource means: the one of the exact name, else the only one that people would call the same."""
 
 from __future__ import annotations
 

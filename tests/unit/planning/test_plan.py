@@ -1,4 +1,4 @@
-"""build_plan and digest: one plan, in the order of its writes, named by what it changes."""
+"""build_plan and digest: one plan, in the order of its writes, identified by its changes."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def test_what_is_found_as_declared_is_remembered_as_applied_too() -> None:
 
 
 def test_drift_alone_leaves_out_what_was_declared_since() -> None:
-    """A name that somebody changed by hand is drift, a description that the manifest changed is none."""
+    """A name changed by hand is drift; a description changed in the manifest is not."""
     declared, row = queue("Sales", "new"), queue("By hand", "old")
     wanted = Update(
         declared.key,

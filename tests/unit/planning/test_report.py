@@ -1,4 +1,4 @@
-"""report: the document that schemas/report.v1 defines, and the exit codes."""
+"""report: the document defined by schemas/report.v1, and the exit codes."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_times_are_utc() -> None:
 
 
 def places(value: Value, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
-    """The path of every mapping in the document."""
+    """Yields the path of every mapping in the document."""
     if isinstance(value, dict):
         yield path
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
@@ -182,7 +182,7 @@ def at(value: Value, path: tuple[str | int, ...]) -> Value:
 
 @pytest.mark.parametrize("path", list(places(DOCUMENTS["degraded"])), ids=lambda path: "/".join(map(str, path)) or "/")
 def test_the_schema_is_strict_everywhere(path: tuple[str | int, ...]) -> None:
-    """Nothing can be added, and nothing left out, without its notice."""
+    """The schema notices every key that is added or left out."""
     wider = json.loads(json.dumps(DOCUMENTS["degraded"]))
     at(wider, path)["surprise"] = 1
     assert not VALIDATOR.is_valid(wider)
@@ -264,7 +264,7 @@ DIFF = [
     ((REFUSED,), 3),
     ((BUSY,), 4),
     ((PARTLY,), 5),
-    # 1 ranks before 5, 5 before 2
+    # 1 takes precedence over 5, and 5 over 2
     ((TO_CHANGE, FAILED), 1),
     ((DONE, FAILED), 1),
     ((PARTLY, FAILED), 1),

@@ -1,4 +1,4 @@
-"""report_document: what a worker tells of an instance is what the rollout reports."""
+"""report_document: the rollout reports what the worker said about an instance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""rollout: who goes first, how many at a time, and when it stops."""
+"""rollout: which instances go first, how many at a time, and when it stops."""
 
 from __future__ import annotations
 

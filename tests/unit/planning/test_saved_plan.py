@@ -1,4 +1,4 @@
-"""saved: a saved plan holds what a report shows, and differs from any other plan in what is named."""
+"""saved: a saved plan holds what a report shows, and names how it differs from another plan."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_another_order_is_stale() -> None:
 
 
 def test_any_edit_of_a_saved_plan_is_found() -> None:
-    """Every value in the document, one by one, is replaced by another of its type."""
+    """Replaces every value in the document, one by one, by another of its type."""
     original = saved(CREATED, UPDATED, OFF)
     document = as_document(SavedPlan("r", NOON, "0.1.0", None, (original,)))
     tried = 0
@@ -145,7 +145,7 @@ def test_any_edit_of_a_saved_plan_is_found() -> None:
         edited = json.loads(json.dumps(document))
         edit(edited["instances"][0], path)
         (instance,) = from_document(edited).instances
-        if path != ("instance",):  # found as an instance that is not in the plan
+        if path != ("instance",):  # found otherwise: the instance is not in the plan
             assert stale(instance, plan(CREATED, UPDATED, OFF)) != (), path
             tried += 1
     assert tried >= 20

@@ -1,4 +1,4 @@
-"""When instances are due: no clock is needed to tell."""
+"""When instances are due. Needs no clock."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_the_queue_holds_no_more_than_its_instances() -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_slots_stay_even_whatever_comes_and_goes(seed: int) -> None:
-    """At most 5% of equal intervals in any second, also if what is removed is all that lies apart."""
+    """At most 5% of equal intervals fall into the same second, even if just the instances in between are removed."""
     chance, spread, here = random.Random(seed), Spread(), dict[str, int]()
 
     def remove(name: str) -> None:

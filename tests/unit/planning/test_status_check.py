@@ -1,4 +1,4 @@
-"""checks: Connect's answer judged, in every combination of what was, what is said, and whether it was heard."""
+"""checks: how Connect's answer is judged, for every combination of previous state, answer and reachability."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.examples import INSTANCE, state, view
 DOWN = ErrorInfo("connect_unreachable", "Fi.V Connect cannot be reached")
 FAILED = ConnectView(status_error=DOWN, response_time_ms=12)
 
-# status word -> (locked where it was not, locked where it was)
+# status -> (locked after it if unlocked before, locked after it if locked before)
 LOCKS = {"active": (False, False), "suspended": (True, True), "pending_payment": (False, True)}
 BILLINGS = ("paid", "overdue")
 BEFORE = [

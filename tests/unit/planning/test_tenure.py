@@ -1,4 +1,4 @@
-"""tenure: what becomes of a resource that is no longer declared, and what is remembered of it."""
+"""tenure: what happens to a resource that is no longer declared, and what is remembered of it."""
 
 from __future__ import annotations
 
@@ -258,7 +258,7 @@ PROMOTION = Update(ADMIN.key, (FieldChange("role", "agent", "admin"),), "manifes
         (CREATION, None, "created", {}),
         (CREATION, record(SALES, "adopted"), "created", {}),  # it was gone, and is fivrec's now
         (PROMOTION, None, "promoted", {"role": "agent"}),
-        (PROMOTION, record(ADMIN, "adopted"), "adopted", {}),  # somebody else demoted a declared one: put back
+        (PROMOTION, record(ADMIN, "adopted"), "adopted", {}),  # somebody else demoted a declared one: restored
         (PROMOTION, record(AGENT, "created", "retired"), "created", {}),  # fivrec's own, demoted in between
         (PROMOTION, record(AGENT, "adopted", "retired"), "promoted", {"role": "agent"}),
     ],
@@ -325,7 +325,7 @@ class TestCauses:
         assert change.cause == "drift"
 
     def test_a_changed_setting_is_drift_also_when_the_environment_changes(self) -> None:
-        """Settings are the instance's: what was applied of them as the other environment counts."""
+        """Settings belong to the instance: what was applied of them under the other environment counts."""
         there = Resource(Key("environment", INSTANCE), {"name": "development", "isolation": "constraints"})
         wanted = desired(setting("locale", "pt"), replace(there, fields={**there.fields, "name": "production"}))
         found = replace(

@@ -1,4 +1,4 @@
-"""explain: declared, applied and live, with the origin of what is declared."""
+"""explain: declared, applied and live values, with the origin of what is declared."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_origins_in_a_fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pat
 
 
 def test_every_field_of_every_kind_of_a_manifest_has_a_place(tmp_path: Path) -> None:
-    """What a kind declares, it can say where: a kind that is added must say it too."""
+    """Every kind can say where its values are declared: a kind that is added must do so too."""
     from tests.support.engine import document
 
     whole = document(plans={"source": "manifest", "unmanaged": "keep", "items": [{**PLAN_ITEM}]})

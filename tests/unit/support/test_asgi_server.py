@@ -1,4 +1,4 @@
-"""Addresses to listen on: read from text, and what is wrong with one reported without Python's words."""
+"""Addresses to listen on: parsed from text, with errors that don't repeat Python's wording."""
 
 from __future__ import annotations
 

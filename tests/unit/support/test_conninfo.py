@@ -1,4 +1,4 @@
-"""Database URLs: where they lead, and that TLS is a must away from this machine."""
+"""Database URLs: where they lead, and that TLS is mandatory for other machines."""
 
 from __future__ import annotations
 

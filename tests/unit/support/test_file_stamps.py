@@ -1,4 +1,4 @@
-"""Files that are read again: when they changed, and never in place of what can't be read."""
+"""Files that are read again: when they changed, and that an unreadable one is never replaced."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_pipe_in_a_files_place_is_not_waited_for(tmp_path: Path) -> None:
 
 
 def test_a_pipe_given_as_a_file_is_read_once(tmp_path: Path) -> None:
-    """`<(pass show key)` of a shell: what is written to it and read changes its times."""
+    """As in a shell's `<(pass show key)`: writing to it and reading from it change its times."""
     reading, writing = os.pipe()
     path, said, key = Path(f"/dev/fd/{reading}"), [], generate_key()
     before = stamps((path,))

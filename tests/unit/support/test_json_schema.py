@@ -1,4 +1,4 @@
-"""The manifest schema describes every key, and both validators give one verdict on it."""
+"""The manifest schema describes every key, and both validators agree on it."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ FULL: dict[str, Any] = {
 
 
 def resolved(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """With what a $ref leads to, own keywords winning."""
+    """Returns the schema merged with what its $ref points to; its own keywords win."""
     reference = schema.get("$ref")
     return {**resolved(SCHEMA["$defs"][reference.rpartition("/")[2]]), **schema} if reference else dict(schema)
 
 
 def keys(schema: Mapping[str, Any], path: str = "", seen: tuple[str, ...] = ()) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every key that a manifest may have, with its schema."""
+    """Yields every key that a manifest may have, with its schema."""
     reference = str(schema.get("$ref", ""))
     if reference in seen:
         return

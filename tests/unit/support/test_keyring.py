@@ -1,4 +1,4 @@
-"""The key ring: envelopes, where they fit, and where keys come from."""
+"""The key ring: envelopes, what they are bound to, and where keys come from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""psycopg without what its version alone needs: nothing is missing for those who ask for it afterwards."""
+"""psycopg without the imports needed only for its version: code that imports them later still can."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""One error is logged once in 5 minutes, with a count; an alert is always logged."""
+"""A repeated error is logged once in 5 minutes, with a count; an alert is always logged."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_count_agrees_with_its_noun() -> None:
 
 @pytest.fixture
 def pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[int, TextIO]]:
-    """Both ends of a pipe: what was read so far is what there is, and nobody waits long."""
+    """Both ends of a pipe; reads don't block, and nobody waits long."""
     monkeypatch.setattr(module, "WAIT_S", 0.01)
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
@@ -104,7 +104,7 @@ def test_a_log_that_nobody_reads_stops_no_service(pipe: tuple[int, TextIO], size
 
 
 class FullDisk(io.StringIO):
-    """Takes lines while there is room, as a file on a disk does."""
+    """Accepts lines while there is room, like a file on a disk."""
 
     room = True
 

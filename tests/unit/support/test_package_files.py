@@ -1,4 +1,4 @@
-"""Packaged files are found where they stand."""
+"""Packaged files are found where they are installed."""
 
 from __future__ import annotations
 

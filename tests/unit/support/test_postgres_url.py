@@ -1,4 +1,4 @@
-"""What a database URL says by libpq's parser, in both forms, without a connection."""
+"""What libpq's parser finds in a database URL of either form, without a connection."""
 
 from __future__ import annotations
 

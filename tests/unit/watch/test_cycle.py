@@ -1,4 +1,4 @@
-"""What the end of a turn counts as."""
+"""How the end of a cycle is counted."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ FOUGHT = ("queue/Sales/description",)
     [("changed", False, FOUGHT), ("degraded", False, FOUGHT), ("skipped", False, ()), ("changed", True, ())],
 )
 def test_only_what_was_written_was_corrected(outcome: Outcome, report_only: bool, fought: tuple[str, ...]) -> None:
-    """A suspended manifest shows its drift at every turn and takes none of it back: that is no fight."""
+    """A suspended manifest shows its drift in every cycle and corrects none of it: that is not flapping."""
     clock: Any = iter(range(100))
     run = replace(quiet_run(), report_only=report_only)
     turning = Cycle(unresolvable, run, clock=lambda: float(next(clock)))
@@ -73,7 +73,7 @@ def test_only_what_was_written_was_corrected(outcome: Outcome, report_only: bool
 
 
 async def applied(wanted: Desired, *, check_only: bool = False, fought: int = 0) -> Desired:
-    """What a turn hands on of a manifest, after so many corrections of one field."""
+    """Returns the manifest that a cycle passes on, after that many corrections of one field."""
     seen: list[Desired] = []
 
     async def resolve(_: Manifest) -> Desired:
@@ -112,7 +112,7 @@ async def test_a_check_lacks_nothing_where_it_has_a_key(connect: ConnectTarget |
     ("plans_error", "told"), [(None, []), (ErrorInfo("connect_nonsense", "half a list"), ["recovered"])]
 )
 def test_connects_own_recovery_hides_no_end_of_a_trouble(plans_error: ErrorInfo | None, told: list[str]) -> None:
-    """A check that is whole says both in one alert; one whose plans are missing speaks of Connect alone."""
+    """A complete check says both in one alert; one without plans is about Connect alone."""
     run, heard = quiet_run(), []
     run.log.listeners.append(lambda event: heard.append(event["alert"]) if "alert" in event else None)
     one = new_instance_state(Manifest("a", {}, {}, Origin("a.yaml", 1, "1"), Path()), 1.0, 1.0, 0.0)

@@ -1,4 +1,4 @@
-"""What the end of a turn means for the next one."""
+"""What the end of a cycle means for the next one."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ UNFINISHED = ErrorInfo("adoption_unfinished", "committed, but indexes are not al
         ("degraded", UNFINISHED, ConnectView(status_error=DOWN), ["adoption_unfinished"]),
         ("in_sync", UNFINISHED, None, ["adoption_unfinished"]),
         ("degraded", DOWN, ConnectView(InstanceStatus("a", "active", "paid", {}), plans_error=DOWN), [DOWN.code]),
-        ("degraded", DOWN, ConnectView(status_error=DOWN), []),  # the check said it
+        ("degraded", DOWN, ConnectView(status_error=DOWN), []),  # the check reported it already
         ("skipped", DOWN, ConnectView(status_error=DOWN), []),
     ],
 )
@@ -183,7 +183,7 @@ DRIFT = Update(QUEUE.key, (FieldChange("description", "by hand", None),), "manif
 
 
 def test_drift_that_is_left_counts_until_a_turn_that_looked_finds_none() -> None:
-    """A kind that had some stays, at 0: its gauge would keep the last figure."""
+    """The kind that had drift stays, at 0: otherwise its gauge would keep the last figure."""
     one, clean = fresh(), Plan("a", "production", ())
     intent = replace(DRIFT, key=Key("queue", "Night"), cause="intent")
     plan = replace(clean, changes=(DRIFT, intent), managed={"setting": Managed(())})
@@ -194,7 +194,7 @@ def test_drift_that_is_left_counts_until_a_turn_that_looked_finds_none() -> None
     assert (one.drift, one.begin(1002.0).drift_told) == ({"setting": 0, "queue": 1}, ("queue/Sales",))
     one.end(replace(report(), plan=clean), 1003.0)
     assert (one.drift, one.drift_told) == ({"setting": 0, "queue": 0}, ())
-    one.end(replace(found, left=False), 1004.0)  # put back
+    one.end(replace(found, left=False), 1004.0)  # repaired
     assert (one.drift["queue"], one.drift_told) == (0, ())
 
 
@@ -258,7 +258,7 @@ def test_a_slots_check_that_could_not_be_recorded_is_its_retrys() -> None:
 
 
 def test_the_check_is_owed_while_the_lock_alone_is_followed_until_another_watch_made_it() -> None:
-    """The lock follows Connect also if the log of checks takes no row."""
+    """The lock follows Connect even if the log of checks accepts no row."""
     one = fresh()
     one.end(report(), 1000.0)
     one.begin(1060.0)
@@ -285,7 +285,7 @@ def test_a_watch_that_follows_another_one_stays_behind_it() -> None:
 
 @pytest.mark.parametrize("ago_s", [0.0, 2.0, 20.0, 35.0, 50.0])
 def test_one_that_followed_another_watch_goes_back_to_its_own_slots(ago_s: float) -> None:
-    """When the other one is gone: within two turns, and no two checks come in half an interval."""
+    """Once the other one is gone: within two cycles, and no two checks come within half an interval."""
     one = fresh(position=3)
     own = one.end(report(), 1000.0)
     due = one.end(report(turned=CycleResult(KnownStatus(), checked_ago_s=ago_s)), own)
@@ -299,7 +299,7 @@ def test_one_that_followed_another_watch_goes_back_to_its_own_slots(ago_s: float
 
 @pytest.mark.parametrize(("ago_s", "due"), [(25.0, 6120.0), (40.0, 6090.0 + 20.0 + 6.0)])
 def test_a_check_by_a_worker_that_was_lost_moves_no_slot(ago_s: float, due: float) -> None:
-    """One that is younger than the slot is the slot's own; an older one is another watch's, which is followed."""
+    """A check younger than the slot is the slot's own; an older one is another watch's, which is followed."""
     one = InstanceState(manifest(), 60.0, 6000.0, 6060.0, heard=True, shared=True)
     one.begin(6090.0)
     assert one.end(report(turned=CycleResult(KnownStatus(), checked_ago_s=ago_s)), 6090.0) == due
@@ -357,7 +357,7 @@ def test_only_a_slots_own_turn_has_the_age_of_its_slot() -> None:
 
 
 def test_a_workers_retry_knows_how_old_its_slot_is() -> None:
-    """So it finds the check of a retry that was lost with its worker. The slots of a watch begin when it does."""
+    """So it finds the check of a retry that was lost with its worker. A watch's slots begin when the watch does."""
     ages = []
     for shared in (False, True):
         one = fresh()

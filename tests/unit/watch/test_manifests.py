@@ -1,4 +1,4 @@
-"""Manifests under a watch: what is broken stays as it was, what is gone is gone, the rest is taken up."""
+"""Manifests under a watch: a broken one stays as it was, a removed one is dropped, all others are updated."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def source_of(*paths: Path) -> ManifestSource:
 
 
 def deny(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """No right to list it; that of a real folder would mean nothing to root."""
+    """Deny listing the folder: root would ignore the permissions of a real one."""
     listed = os.scandir
 
     def scandir(path: str) -> Any:
@@ -125,7 +125,7 @@ instances: {{csv: {table}}}
 
 @pytest.mark.parametrize("table", ["clients.csv", "data/clients.csv", ".clients.txt"])
 def test_a_table_is_watched_wherever_it_lies(tmp_path: Path, table: str) -> None:
-    """Beside a manifest that is named itself nothing but `*.csv` is looked at."""
+    """If the manifest itself is named, only `*.csv` files beside it are watched otherwise."""
     (tmp_path / "data").mkdir()
     (tmp_path / "fleet.yaml").write_text(FLEET.format(table=table))
     (tmp_path / table).write_text("instance,company\na,Nome\n")
@@ -262,7 +262,7 @@ def test_a_limit_that_fits_none_any_more_leaves_none(source: ManifestSource) -> 
 def test_a_release_that_replaces_the_working_directory_is_taken_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A link is the working directory's name; what it led to is removed."""
+    """The working directory's name is a symbolic link, and its old target is removed."""
     for release, company in (("r1", "Nome"), ("r2", "Outro")):
         (tmp_path / release / "m").mkdir(parents=True)
         write(tmp_path / release / "m", "a", company)

@@ -1,4 +1,4 @@
-"""A part of a service that ends is started again, and the others go on."""
+"""A part of a service that ends is restarted, and the others go on."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_a_part_that_fails_while_it_is_ended_ends_quietly() -> None:
 
 
 def test_a_part_that_lost_its_cancel_is_cancelled_again() -> None:
-    """As `asyncio.wait_for` of Python 3.11 loses one that comes with the answer."""
+    """`asyncio.wait_for` of Python 3.11 loses a cancellation that comes together with the result."""
     cancels = list[float]()
 
     async def deaf() -> None:

@@ -1,4 +1,4 @@
-"""What a watch looks at: the files below a path, and nothing that a link leads out to."""
+"""Which files a watch looks at: those below a path, and none that a link leads out to."""
 
 from __future__ import annotations
 

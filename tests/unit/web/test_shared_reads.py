@@ -1,4 +1,4 @@
-"""Readings that several calls share: none gets what was read before it came."""
+"""Reads shared by several calls: no call gets a result that was read before it came."""
 
 from __future__ import annotations
 

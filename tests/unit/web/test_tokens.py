@@ -20,7 +20,7 @@ ACCOUNT = Account("u1", "Ana", "ana@empresa.com", Secret("$2b$04$x"), "admin")
 
 
 class Clock:
-    """A time that a test moves."""
+    """A clock set by the test."""
 
     def __init__(self) -> None:
         self.at = datetime.now(UTC).replace(microsecond=0)
@@ -41,7 +41,7 @@ def test_a_cached_token_is_checked_again_once_it_expires() -> None:
     token = made.issue_bearer(DESIRED, ACCOUNT)
     clock.at = now
     assert made.read_bearer(token, DESIRED) is made.read_bearer(token, DESIRED)
-    clock.at = now + timedelta(minutes=2)  # the clock that a known token is held against
+    clock.at = now + timedelta(minutes=2)  # the time at which a known token is checked again
     assert made.read_bearer(token, DESIRED) is not made.read_bearer(token, DESIRED)
     clock.at = now - timedelta(minutes=16)
     old = made.issue_bearer(DESIRED, ACCOUNT)

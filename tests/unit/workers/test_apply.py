@@ -1,4 +1,4 @@
-"""A command that waits for workers gets an answer, even if the queue gives none, or none that can be read."""
+"""A command that waits for workers ends with an answer, even if the queue returns none, or an unreadable one."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def freeze() -> list[dict[str, Any]]:
 
 @dataclass
 class Faulty:
-    """A queue that takes jobs, and does this at each of these statements."""
+    """A queue that accepts jobs, and calls these functions at these statements."""
 
     at: dict[str, Callable[[], Any]]
     results: list[dict[str, Any]] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What a worker leaves in the queue's row is what a watch keeps in its process."""
+"""A worker stores in the queue's row what a watch keeps in its process."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_check_that_could_not_be_recorded_is_the_next_workers(check_id: str | 
 
 
 def test_a_slots_usage_report_has_one_id_for_all_its_turns() -> None:
-    """So a report that a lost turn queued is not queued again; Connect counts each id once."""
+    """So a report that a lost cycle queued is not queued again; Connect counts each id once."""
     lost, retry = _watched(ROW, MANIFEST), _watched({**ROW, "slot": 6060.0, "usage_due": True}, MANIFEST)
     following = _watched({**ROW, "slot": 6060.0}, MANIFEST)
     ids = [one.begin(at).usage_id for one, at in ((lost, 6000.5), (retry, 6040.0), (following, 6061.0))]
@@ -113,8 +113,8 @@ def test_what_a_newer_worker_adds_to_a_row_is_left_out() -> None:
 
 
 class ListQueue:
-    """A queue that has one turn to give; `mine`: whether it still counts the job as the worker's in the end, `given`:
-    at the beginning; `row` holds what differs."""
+    """A queue with one cycle to hand out. `given` and `mine`: whether the job is the worker's at the beginning and at
+    the end; `row` holds what differs."""
 
     def __init__(self, *, mine: bool, given: bool = True, **row: Any) -> None:
         self.mine = mine
@@ -137,7 +137,7 @@ class OneManifest:
 
 
 def turned_by(queue: ListQueue, took_s: float, stream: io.StringIO | None = None) -> tuple[list[str], list[Any], int]:
-    """What a worker writes into the queue, what it alerts, and how many turns it gives."""
+    """Returns what a worker writes into the queue, which alerts it raises, and how many cycles it runs."""
     turns = []
 
     async def resolve(_: Manifest) -> Desired:
