@@ -1,1 +1,1 @@
-"""Tests on real parts."""
+"""Tests with real servers, files and sockets."""

@@ -1,4 +1,4 @@
-"""Fixtures of the integration tests: connections, a key ring, and a database that fivrec migrated."""
+"""Fixtures of the integration tests: connections, a key ring, and a migrated database."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def scope() -> Scope:
 
 @pytest.fixture
 async def open_connection() -> AsyncIterator[Connect]:
-    """Opens connections that are closed after the test."""
+    """Opens connections and closes them after the test."""
     async with AsyncExitStack() as stack:
 
         async def open_one(url: Secret, name: str = "fivrec test", limits: Limits | None = None) -> Connection:

@@ -93,7 +93,7 @@ async def view_of(url: str, settings: ConnectSettings, *, plans: bool = False, k
 
 
 async def problem_with(*behaviours: Behaviour, settings: ConnectSettings) -> tuple[ErrorInfo, int]:
-    """The status problem that these answers lead to, and how often was asked."""
+    """Returns the status error that these responses cause, and how many requests were sent."""
     async with misbehaving(*behaviours) as server:
         view = await view_of(server.url, settings)
         assert view.status is None
@@ -172,7 +172,7 @@ async def test_status_and_plans_are_asked_side_by_side(settings) -> None:
     ],
 )
 async def test_plans_beside_no_status_are_not_known(status: Behaviour, code: str, settings) -> None:
-    """A list of plans names no instance: it is the status that says whose key it was asked with."""
+    """A list of plans names no instance: only the status says whose key was used."""
 
     async def by_path(writer: asyncio.StreamWriter) -> None:
         await (answering(body([PLAN])) if "/plans " in server.requests[-1] else status)(writer)
@@ -475,7 +475,7 @@ async def test_retry_after_is_honoured_within_the_bound(settings) -> None:
 
 
 async def test_a_date_to_retry_after_counts_by_connects_own_clock(settings) -> None:
-    """RFC 9110 10.2.3 knows both forms; Connect's clock may be years from ours."""
+    """RFC 9110 10.2.3 allows both forms; Connect's clock may be years from ours."""
     dated = {"Date": "Wed, 21 Oct 2015 07:28:00 GMT", "Retry-After": "Wed, 21 Oct 2015 07:28:01 GMT"}
     started = time.monotonic()
     async with misbehaving(answering(b"{}", 503, dated), answering(body(STATUS))) as server:
@@ -595,7 +595,7 @@ async def test_plain_http_on_the_tls_port_is_said_to_be_no_tls(settings) -> None
 
 
 async def test_a_ca_file_may_be_a_pipe(tls: TlsFiles, settings) -> None:
-    """`--ca-file <(…)` of a shell: it is read once."""
+    """As in a shell's `--ca-file <(…)`: it is read once."""
     reading, writing = os.pipe()
     os.write(writing, tls.ca.read_bytes())
     os.close(writing)
@@ -626,7 +626,7 @@ async def test_a_redirect_is_not_followed_with_the_key(settings) -> None:
 async def test_the_checked_address_is_the_one_connected_to(
     settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A name server that gives another address the second time it is asked is not asked a second time."""
+    """A name server that gives another address on the second query is not queried twice."""
     asked: list[str] = []
 
     def rebinding(host: str, port: int, **_: object) -> list[Any]:
@@ -647,7 +647,7 @@ async def test_the_checked_address_is_the_one_connected_to(
 async def test_a_refused_address_behind_a_name_is_never_connected_to(
     address: str, settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Even where a good address stands before it."""
+    """Even if a good address comes before it."""
 
     def resolve(host: str, port: int, **_: object) -> list[Any]:
         kinds = ("127.0.0.1", address)

@@ -1,4 +1,5 @@
-"""Connections to Connect: shared by a run, ended by surplus bytes, opened through a proxy, trusted as files say now."""
+"""Connections to Connect: shared by a run, closed after surplus bytes, opened through a proxy, trusted by current
+files."""
 
 from __future__ import annotations
 
@@ -78,7 +79,7 @@ def chunked_with_surplus(surplus: bytes) -> Behaviour:
 
 
 def late_surplus(surplus: bytes, sent: asyncio.Event) -> Behaviour:
-    """The rest comes when the answer was read, and the test goes on when the rest was sent."""
+    """Sends the surplus after the response was read; the test continues once it is sent."""
 
     async def answer(writer: asyncio.StreamWriter) -> None:
         await answering(body(STATUS))(writer)
@@ -112,7 +113,7 @@ async def test_bytes_that_come_late_end_the_connection(settings) -> None:
         await sent.wait()
         later = [await ask(server.url, settings(), pool) for _ in range(2)]
         assert [view.status_error for view in (first, *later)] == [None, None, None]
-        # Nothing of a server that did so once is kept again: the next time its rest may come too late to be seen.
+        # After that, no connection to this server is kept: its next surplus may arrive too late to be noticed.
         assert (server.connections, len(server.requests)) == (3, 3)
 
 
@@ -188,7 +189,7 @@ async def test_a_further_connection_resumes_the_tls_session(tls: TlsFiles, setti
 
 @dataclass
 class TestProxy:
-    """A proxy that opens tunnels to `to`, whatever it is asked for."""
+    """A proxy that opens tunnels to `to`, whatever address is requested."""
 
     __test__ = False
     port: int = 0
@@ -377,7 +378,7 @@ async def test_a_ca_file_that_changes_counts_at_the_next_request(tmp_path: Path,
     own = settings(ca_file=str(trusted), tries=1)
     async with misbehaving(answering(body(STATUS)), tls=first) as server, open_pool(own) as pool:
         assert (await ask(server.url, own, pool)).status_error is None
-        replace_file(second.ca, trusted)  # the trust in the first is taken away
+        replace_file(second.ca, trusted)  # the first CA is no longer trusted
         view = await ask(server.url, own, pool)
         assert view.status_error is not None
         assert view.status_error.code == "connect_tls"
@@ -395,14 +396,14 @@ async def test_a_ca_file_that_changes_counts_at_the_next_request(tmp_path: Path,
 
 
 def hash_name(ca: Path) -> str:
-    """By what OpenSSL looks for it in a folder."""
+    """Returns the name under which OpenSSL looks for the CA in a folder."""
     words = ["openssl", "x509", "-hash", "-noout", "-in", str(ca)]
     return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip() + ".0"
 
 
 @pytest.mark.parametrize("way", ["taken out", "emptied", "replaced", "its target taken out"])
 async def test_a_ca_taken_out_of_a_folder_counts_no_more(way: str, tmp_path: Path, settings, monkeypatch) -> None:
-    """In the second folder of SSL_CERT_DIR: writing to a file leaves its folder's times as they are."""
+    """In the second folder of SSL_CERT_DIR: writing to a file does not change its folder's times."""
     folders = [tmp_path / name for name in ("one", "two", "in-front", "trusted")]
     for folder in folders:
         folder.mkdir()
@@ -442,7 +443,7 @@ def said(value: Any, status: int = 200) -> bytes:
 
 @dataclass
 class LatePanel:
-    """Answers each instance with its own, and later, before it reads the next request, sends `surplus` behind it."""
+    """Answers each instance correctly, then sends `surplus` before it reads the next request."""
 
     surplus: bytes
     url: str = ""

@@ -1,4 +1,4 @@
-"""docs/reference/connect.md against what is sent: each request, its headers, and the fields of the bodies."""
+"""docs/reference/connect.md matches what is sent: each request, its headers, and the fields of the bodies."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def first_column(section: str) -> set[str]:
 
 
 async def sent(tmp_path: Path) -> dict[str, set[str]]:
-    """Each request by its line, with the names of its headers."""
+    """Returns each request by its line, with the names of its headers."""
     settings = ConnectSettings(ca_file=None, production=False, work_dir=tmp_path, backoff_s=0.01)
     answers: list[Behaviour] = [answering(b"[]")] * 4
     async with (

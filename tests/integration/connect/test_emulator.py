@@ -1,4 +1,4 @@
-"""The emulator as its users meet it: by curl's headers, by `fivrec connect`, and by several processes at once."""
+"""The emulator as users meet it: with curl's headers, through `fivrec connect`, from several processes at once."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def fivrec(*arguments: str, cwd: Path, **environ: str) -> subprocess.CompletedPr
 
 @contextmanager
 def serving(*arguments: str, cwd: Path, **environ: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """The URL that `connect serve` says, and the process."""
+    """Yields the URL printed by `connect serve`, and the process."""
     process = subprocess.Popen(
         [sys.executable, "-m", "reconciler", "connect", "serve", "--listen", "127.0.0.1:0", *arguments],
         cwd=cwd,
@@ -219,7 +219,7 @@ def test_serve_follows_set_and_ends_on_sigterm_mid_answer(tmp_path: Path) -> Non
         hanging.request("GET", STATUS, headers=both("k-1"))
         time.sleep(0.2)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 143  # of 60 s
+        assert process.wait(10) == 143  # while the response would take 60 s
         hanging.close()
 
 

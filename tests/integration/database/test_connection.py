@@ -1,4 +1,4 @@
-"""Connections and databases on a real server: what is refused, and in which words."""
+"""Connections and databases on a real server: what is refused, and with which message."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ QUICK = Limits(connect_s=2, total_s=5)
 
 
 def changed(url: Secret, **parts: str) -> Secret:
-    """The URL with another user, password, host or port."""
+    """Returns the URL with another user, password, host or port."""
     old = urlsplit(url.reveal())
     user = parts.get("user", old.username)
     password = parts.get("password", old.password)

@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL: shared, stopped with its last user, healed after crashes. Real servers, real kills."""
+"""The embedded PostgreSQL: shared, stopped by its last user, repaired after crashes. Real servers, real kills."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="what is special about ro
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Below a folder that every user can enter: pytest's own tmp_path is 0700."""
+    """A folder below one that every user can enter: pytest's own tmp_path is 0700."""
     base = Path(tempfile.mkdtemp(prefix="fivrec-", dir=MEMORY if MEMORY.is_dir() else None))
     base.chmod(0o755)
     yield base / "postgres"
@@ -54,7 +54,7 @@ def processes_of(folder: Path) -> list[str]:
 
 
 def user_process(folder: Path) -> subprocess.Popen[str]:
-    """A process that uses the server until it is told otherwise; says `in` when it does."""
+    """Start a process that uses the server until its stdin closes; it prints `in` once it does."""
     script = (
         "import sys; from pathlib import Path; from reconciler.database.embedded.server import embedded_server\n"
         "with embedded_server(Path(sys.argv[1])) as server:\n"
@@ -196,7 +196,7 @@ def test_a_loop_goes_on_with_a_server_that_died(folder: Path, tmp_path: Path) ->
 
 
 def test_a_stale_pid_file_that_names_another_process_heals(folder: Path) -> None:
-    """After a restart of the machine, an old number may be that of a process of the same user."""
+    """After a reboot, the old number may belong to another process of the same user."""
     with embedded_server(folder):
         lines = (folder / "data" / "postmaster.pid").read_text().splitlines()
     owner = (folder / "data").stat()

@@ -1,4 +1,4 @@
-"""Databases that other software made and filled: other encodings and settings, odd rows, other types of columns."""
+"""Databases made and filled by other software: other encodings and settings, odd rows, other column types."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def one_of(url: Secret, query: str) -> tuple[object, ...]:
 
 @pytest.fixture
 def encoded(database: Secret, postgres_url: str) -> Callable[[str], Secret]:
-    """The database, made again in another encoding."""
+    """Makes the database again in another encoding."""
 
     def make(encoding: str) -> Secret:
         name = urlsplit(database.reveal()).path.lstrip("/")
@@ -92,7 +92,7 @@ async def test_an_encoding_other_than_utf8_is_used_as_far_as_it_goes(
 async def test_what_connect_says_is_told_in_any_encoding(
     encoding: str, command: str, encoded: Callable[[str], Secret], keys: KeyRing, tmp_path: Path
 ) -> None:
-    """Alerts begin with signs that few encodings have, and Connect's words may hold any."""
+    """Alerts begin with characters that few encodings have, and Connect's text may contain any."""
     url, run = encoded(encoding), run_of(keys, tmp_path)
     assert (await reconcile(desired_of(document(), url), run)).outcome == "changed"
     connect_says(tmp_path, "suspended")

@@ -1,5 +1,5 @@
-"""Any database that an app could have, any manifest: applied and a second apply is empty, or refused with a code of
-docs/errors.md and no row changed."""
+"""Any database that an app could have, with any manifest: either apply succeeds and the next is empty, or it ends with
+a code of docs/errors.md and changes no row."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from tests.support.databases import drop_database, with_database
 from tests.support.engine import desired_of, document, run_of
 from tests.support.generated_databases import OWN, SERVICE_TABLES, TABLES, Example, examples
 
-pytestmark = pytest.mark.usefixtures("direct")  # logins that a pooler does not know
+pytestmark = pytest.mark.usefixtures("direct")  # a pooler would not know the logins
 
 EXAMPLES = int(os.environ.get("FIVREC_GENERATED_DATABASES", "100"))
 ROOT = Path(__file__).parents[3]
@@ -49,7 +49,7 @@ CODES = {
     )
 }
 RECORD = ("status", "billing_status", "enabled_features", "is_locked", "last_status_check")
-"""What a check writes to instance_config whatever became of the rest."""
+"""What a check writes to instance_config, whatever happened to the rest."""
 
 ROLES = {
     "owner": "",
@@ -61,7 +61,7 @@ ROLES = {
 
 @dataclass
 class Ground:
-    """A server, its logins, and a template for each kind of database, made when it is first asked for."""
+    """A server, its logins, and a template for each kind of database, made on first use."""
 
     server: str
     suffix: str
@@ -105,7 +105,7 @@ class Ground:
 
     @contextmanager
     def database(self, example: Example) -> Iterator[str]:
-        """A database of the example, its steps done. Gone afterwards."""
+        """Yields a database of the example after its steps; drops it afterwards."""
         owner = "creator" if example.login == "creator" else "owner"
         name = f"fivapp_{secrets.token_hex(6)}"
         self.make(name, self.template(example.base, example.schema, owner), owner)
@@ -124,7 +124,7 @@ class Ground:
             drop_database(self.server, name)
 
     def rows(self, database: str, schema: str) -> dict[str, list[str]]:
-        """Every row of the app's tables, as text; of the instance's own without what a check writes."""
+        """Returns every row of the app's tables as text, without the columns of instance_config that a check writes."""
         with psycopg.connect(with_database(self.server, database), autocommit=True) as conn:
             found = conn.execute(COLUMNS, (schema, [*TABLES], [*RECORD])).fetchall()
             return {
@@ -172,7 +172,7 @@ def ground(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
     max_examples=EXAMPLES,
     deadline=None,
     suppress_health_check=list(HealthCheck),
-    derandomize=bool(os.environ.get("CI")),  # a change is judged by the same databases as the one before it
+    derandomize=bool(os.environ.get("CI")),  # so that a change is tested with the same databases as the one before it
 )
 @given(example=examples())
 @pytest.mark.slow
@@ -182,7 +182,7 @@ def test_applied_for_good_or_refused_with_no_row_changed(ground: Ground, example
 
 
 async def found_wrong(ground: Ground, name: str, example: Example) -> list[str]:
-    """What was untrue of one database: nothing, as a rule."""
+    """Returns what went wrong with one database: normally nothing."""
     more = {} if example.connect else {"connect": None}
     desired = in_schema(desired_of(example.manifest, ground.url(name, example.login), **more), example.schema)
     before = ground.rows(name, example.schema)
@@ -223,7 +223,7 @@ def _ill_refused(report: InstanceReport, planned: InstanceReport) -> list[str]:
 
 
 async def _fails_to_read(ground: Ground, desired: Desired) -> list[str]:
-    """Commands that read end with an error of docs/errors.md too, if with any."""
+    """Returns which reading commands end with an error that is not in docs/errors.md."""
     run, wrong = run_of(ground.keys, ground.folder, 5), []
     asked: dict[str, Callable[[], Awaitable[Any]]] = {
         "status": lambda: query_status(desired, run),

@@ -1,4 +1,4 @@
-"""Rows that a policy hides are an error, never absent: nothing is inserted again, counted as 0 or called in sync."""
+"""Rows hidden by a policy are an error, never taken for absent: not inserted again, counted as 0 or called in sync."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def counts(url: Secret) -> tuple[int, ...]:
 
 
 def hand_over(database: Secret, login: str) -> None:
-    """The app's tables belong to a role of the app; the login may do with their rows what it likes."""
+    """Give the app's tables to a role of the app, and grant the login all rights on their rows."""
     tables = ", ".join((*SHARED, "settings", "instance_config", "plans", "status_check_logs"))
     owning(database, "; ".join(f"ALTER TABLE {table} OWNER TO CURRENT_USER" for table in tables.split(", ")))
     owning(database, f"GRANT ALL ON SCHEMA public TO {login}; GRANT ALL ON {tables} TO {login}")
@@ -61,7 +61,7 @@ def hand_over(database: Secret, login: str) -> None:
 async def applied(
     database: Secret, owner_of: Callable[[Secret], Secret], keys: KeyRing, tmp_path: Path
 ) -> tuple[Secret, Secret]:
-    """A superuser's URL and fivrec's, after an apply; the app's tables are then another role's."""
+    """Yields a superuser's URL and fivrec's, after an apply; the app's tables then belong to another role."""
     url = owner_of(database)
     report = await apply(url, keys, tmp_path)
     assert report.outcome == "changed", report.error
@@ -73,7 +73,7 @@ async def applied(
 async def test_a_policy_named_like_fivrecs_elsewhere_hides_nothing(
     applied: tuple[Secret, Secret], keys: KeyRing, tmp_path: Path
 ) -> None:
-    """Whoever owns any table can give it a policy of that name: the app's tables are what counts."""
+    """The owner of any other table can give it a policy of that name: only the app's tables count."""
     admin, url = applied
     owning(admin, HIDING["a policy that hides some rows"])
     owning(admin, "CREATE TABLE other (a integer); CREATE POLICY fivrec_environment ON other USING (true)")

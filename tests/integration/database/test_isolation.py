@@ -1,4 +1,4 @@
-"""isolation: enforced, kept by the server: who sees what, what is refused, and how it is left again."""
+"""`isolation: enforced`, as the server enforces it: who sees what, what is refused, and how to leave it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OTHER = {"production": "development", "development": "production"}
 
 
 def contents(url: str, table: str, setting: str | None) -> list[str]:
-    """The environments of the rows that a login sees with this fiv.environment."""
+    """Returns the environments of the rows that a login sees with this fiv.environment."""
     with psycopg.connect(url) as conn:
         if setting is not None:
             conn.execute("SELECT set_config('fiv.environment', %s, true)", (setting,))
@@ -89,7 +89,7 @@ def _write(conn: psycopg.Connection, statement: str, other: str) -> None:
 
 
 def test_writing_an_email_reveals_it_in_the_other_environment(isolated: Isolated) -> None:
-    """UNIQUE (email) is the app's and spans both: that an address is taken is all that can be learned."""
+    """UNIQUE (email) is the app's and spans both: the only thing to learn is that an address is taken."""
     with psycopg.connect(isolated.production, autocommit=True) as conn:
         conn.execute("SELECT set_config('fiv.environment', 'production', false)")
         with pytest.raises(errors.UniqueViolation):
@@ -128,7 +128,7 @@ async def test_what_was_weakened_is_drift_and_is_put_back(
 
 
 async def refusals_shown(url: Secret, keys: KeyRing, folder: Path) -> tuple[str, ...]:
-    """What a dry run says of isolation: enforced."""
+    """Returns a dry run's notes about `isolation: enforced`."""
     whole = document(plans=None, environment=environment(isolation="enforced"))
     report = await preview(desired_of(whole, url, connect=None), run_of(keys, folder))
     assert (report.outcome, report.error) == ("changed", None)
@@ -227,7 +227,7 @@ def test_a_security_invoker_view_shows_what_its_reader_may_see(isolated: Isolate
 
 @contextmanager
 def role(conn: psycopg.Connection[Any], name: str) -> Iterator[None]:
-    """A role that no row-level security binds, as backups have it."""
+    """Create a role that bypasses row-level security, as backups use."""
     conn.execute(f"CREATE ROLE {name} BYPASSRLS")  # type: ignore[call-overload]
     try:
         yield
@@ -298,7 +298,7 @@ async def test_leaving_takes_everything_back(
 
 
 def _described(conn: psycopg.Connection) -> list[tuple]:
-    """Policies, roles, flags and grants; a table's own default rights written out or not are the same."""
+    """Returns policies, roles, flags and grants; a table's default rights count the same whether written out or not."""
     rows = conn.execute(CATALOGUE).fetchall()
     owner = conn.execute("SELECT pg_get_userbyid(relowner) FROM pg_class WHERE relname = 'users'").fetchone()
     default = f"{{{owner[0]}=arwdDxtm/{owner[0]}}}" if owner else ""
@@ -434,7 +434,7 @@ async def test_an_apply_names_rows_that_violate_isolation(seed_database: Secret,
 async def test_an_administrator_that_isolation_hides_does_not_move(
     database: Secret, owner_of: Callable[[Secret], Secret], keys: KeyRing, tmp_path: Path, live: dict[str, Any]
 ) -> None:
-    """Else a purge would delete the row as test data, or one would be made beside it, whose email is taken."""
+    """Otherwise a purge would delete the row as test data, or another would be created, whose email is taken."""
     owner = owner_of(database)
     await apply(owner, keys, tmp_path, environment=environment("development", "enforced"))
     before = _users(database)

@@ -1,7 +1,7 @@
-"""Random operations as one environment: the other's rows stay as they are, and are never read.
+"""Random operations in one environment: the other's rows never change and are never read.
 
 Enforced: whatever an app's login tries. Constraints: an app that filters, whatever its rows try to refer to.
-FIVREC_TEST_OPERATIONS sets the number of the former, 10,000 in CI; a tenth of it is done for the latter.
+FIVREC_TEST_OPERATIONS sets the number for the former, 10,000 in CI; a tenth of it is run for the latter.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ OPERATIONS = int(os.environ.get("FIVREC_TEST_OPERATIONS", "10000" if os.environ.
 STEPS = 50
 OTHER = {"production": "development", "development": "production"}
 TOKEN = f"segredo-{secrets.token_hex(8)}"
-"""In every text of the other environment's rows, and in nothing that is typed."""
+"""In every text of the other environment's rows, and in none of the statements."""
 
 LEAK = """CREATE OR REPLACE FUNCTION pg_temp.leak(text) RETURNS boolean LANGUAGE plpgsql COST 0.0000001 AS
 $$ BEGIN RAISE NOTICE '%', $1; RETURN true; END $$"""
@@ -158,7 +158,7 @@ SETTINGS = ("own", "own", "own", "other", "none", "empty", "session other", "ses
 
 
 class Machine(RuleBasedStateMachine):
-    """One login of the app with two kept connections, as a pool hands them out."""
+    """One login of the app with two kept connections, as a pool lends them."""
 
     def __init__(self, world: Isolated, counted: Counter[str]) -> None:
         super().__init__()
@@ -195,7 +195,7 @@ class Machine(RuleBasedStateMachine):
                 conn.close()
 
     def state(self) -> Any:
-        """The other environment's rows, whole, by hash; and the schema that guards them."""
+        """Returns a hash of the other environment's rows, and the schema that guards them."""
         parts = " UNION ALL ".join(
             f"SELECT '{table}' AS n, t.id, t::text || t.xmin || t.ctid AS row FROM {table} t "
             f"WHERE environment = '{self.other}'"
@@ -244,7 +244,7 @@ class Machine(RuleBasedStateMachine):
         assert not any(TOKEN in line for line in self.said), (text, setting)
 
     def _set(self, conn: psycopg.Connection, setting: str) -> None:
-        """A setting of the session stays on the connection for the next one that gets it."""
+        """A session's setting stays on the connection for the next borrower."""
         if setting.startswith("session"):
             value = self.other if setting.endswith("other") else self.own
             conn.execute("SELECT set_config('fiv.environment', %s, false)", (value,))
@@ -287,7 +287,7 @@ class Enforced(Machine):
 
 
 class Constrained(Machine):
-    """The app as the seed has it: every statement filters by its environment; what rows refer to is random."""
+    """The app as in the seed: every statement filters by its environment; what rows refer to is random."""
 
     @rule(statement=st.sampled_from(FILTERED), **AROUND)
     def operate(self, **drawn: Any) -> None:
@@ -300,7 +300,7 @@ class Constrained(Machine):
 
 
 def run_machine(machine: type[Machine], world: Isolated, operations: int) -> Counter[str]:
-    """At least so many operations; how many of what."""
+    """Run at least that many operations. Returns how many of each kind."""
     counted: Counter[str] = Counter()
     while counted["done"] + counted["refused"] < operations:
         left = operations - counted["done"] - counted["refused"]

@@ -1,4 +1,4 @@
-"""The logins of docs/logins.md: every statement of the page runs, and each login may do what it is for and no more."""
+"""The logins of docs/logins.md: every statement of the page runs, and each login may do its job and no more."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_the_page_and_the_command_have_the_same_statements() -> None:
 
 @dataclass(frozen=True)
 class Logins:
-    """The roles of the page under names of their own, and how to become each of them."""
+    """The roles of the page under unique names, and how to become each of them."""
 
     server: str
     name: str
@@ -72,7 +72,7 @@ class Logins:
 
 @pytest.fixture
 def logins(postgres_url: str, absent_database: Secret) -> Iterator[Logins]:
-    """Made by the page's first part; everything is gone after the test."""
+    """Made by the page's first part; all of it is removed after the test."""
     name = urlsplit(absent_database.reveal()).path.lstrip("/")
     made = Logins(postgres_url, name, f"_{secrets.token_hex(4)}", secrets.token_hex(8))
     made.run("provision")
@@ -92,7 +92,7 @@ async def apply(logins: Logins, keys: KeyRing, folder: Path, login: str = "fivre
 
 @pytest.fixture
 async def made(logins: Logins, keys: KeyRing, tmp_path: Path) -> Logins:
-    """A database that the provisioning login made and fivrec's filled, with the rights of the other logins."""
+    """A database created by the provisioning login and filled by fivrec's, with the rights of the other logins."""
     _, report = await apply(logins, keys, tmp_path)
     assert (report.outcome, report.error) == ("changed", None)
     for part in ("fivrec", "app", "read"):

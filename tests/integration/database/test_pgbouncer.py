@@ -1,4 +1,4 @@
-"""Behind PgBouncer in transaction mode, what is special there. FIVREC_TEST_PGBOUNCER=1 runs other tests through it."""
+"""What is special behind PgBouncer in transaction mode. FIVREC_TEST_PGBOUNCER=1 runs other tests through it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def pooled_url(postgres_url: str) -> Iterator[str]:
 async def test_a_database_that_was_just_found_missing_is_made_and_used(
     pooled_url: str, fresh_name: Callable[[], str], keys: KeyRing, tmp_path: Path
 ) -> None:
-    """PgBouncer lets clients of a missing database wait for 15 s; a diff before the apply has made it do so."""
+    """PgBouncer keeps clients of a missing database waiting for 15 s; here a diff before the apply triggers that."""
     name = fresh_name()
     desired, run = desired_of(document(), Secret(with_database(pooled_url, name))), run_of(keys, tmp_path)
     try:
@@ -51,7 +51,7 @@ async def test_a_database_that_was_just_found_missing_is_made_and_used(
 async def test_a_login_that_pgbouncer_looks_up_makes_its_database_too(
     postgres_url: str, fresh_name: Callable[[], str], keys: KeyRing, tmp_path: Path
 ) -> None:
-    """With auth_query, PgBouncer asks the missing database who may log in, and sends away who comes back soon."""
+    """With auth_query, PgBouncer asks the missing database who may log in, and rejects clients that retry soon."""
     name = fresh_name()
     if is_asked_for():
         pytest.skip("its PgBouncer knows this one alone")
@@ -72,7 +72,7 @@ async def test_a_login_that_pgbouncer_looks_up_makes_its_database_too(
 async def test_nothing_of_a_run_is_left_on_the_pooled_connection(
     pooled_url: str, fresh_name: Callable[[], str], keys: KeyRing, tmp_path: Path
 ) -> None:
-    """Another client gets the same server connection: no lock, no setting, no role of the run may be on it."""
+    """Another client gets the same server connection: no lock, setting or role of the run may remain on it."""
     name = fresh_name()
     url = Secret(with_database(pooled_url, name))
     with psycopg.connect(pooled_url, autocommit=True) as conn:
@@ -95,7 +95,7 @@ async def test_nothing_of_a_run_is_left_on_the_pooled_connection(
 
 
 async def test_kept_connections_prepare_statements_without_a_pooler(database: Secret, pooled_url: str) -> None:
-    """The pooler may run the next transaction on another server, which knows no statement that was prepared."""
+    """The pooler may run the next transaction on another server, which lacks the prepared statements."""
     found: dict[str, int | None] = {}
     for name, url in (("straight", database), ("pooled", Secret(pooled_url))):
         pool = ConnectionPool()

@@ -1,4 +1,4 @@
-"""Pipelines on a real server: what they hold goes out at once, and all else is as psycopg has it."""
+"""Pipelines on a real server: what they hold is sent at once, and all else is as in psycopg."""
 
 from __future__ import annotations
 

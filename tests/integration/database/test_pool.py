@@ -1,4 +1,4 @@
-"""Kept connections: few, good ones, and to where the name leads now."""
+"""Kept connections: few, working ones, to the address that the name resolves to now."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.connections import lent
 
 
 async def use(pool: ConnectionPool, url: Secret) -> tuple[Connection, int]:
-    """The connection that was used, and its server process."""
+    """Returns the connection that was used, and its server process."""
     async with lent(pool, url) as conn:
         return conn, conn.info.backend_pid
 
@@ -112,7 +112,7 @@ async def test_a_database_whose_host_moved_is_connected_again(
     for _ in range(3):
         assert await use(pool, named) == first
         await asyncio.sleep(0.06)
-    leads_to.clear()  # unknown is not elsewhere
+    leads_to.clear()  # an unresolved name does not mean another address
     for _ in range(3):
         assert await use(pool, named) == first
         await asyncio.sleep(0.06)

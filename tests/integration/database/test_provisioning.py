@@ -1,4 +1,4 @@
-"""Databases that are made: by which login, owned by whom, from which template, and dropped by a run that is refused."""
+"""Creating databases: by which login, for which owner, from which template, and dropped again by a refused run."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def administer(url: str, statement: str, *values: str) -> list[tuple[object, ...
 
 @pytest.fixture
 def roles(postgres_url: str, absent_database: Secret) -> Iterator[Callable[..., tuple[str, str]]]:
-    """Makes roles with these attributes, gone after the test with the database."""
+    """Makes roles with these attributes; they are dropped after the test with the database."""
     made: list[str] = []
 
     def make(attributes: str = "", member_of: str = "") -> tuple[str, str]:

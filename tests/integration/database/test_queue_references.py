@@ -1,4 +1,4 @@
-"""Queues that rows of any table refer to are never removed, whatever their foreign key would do with those rows."""
+"""Queues that any table's rows refer to are never removed, whatever their foreign key would do with those rows."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ async def test_a_queue_that_any_row_refers_to_is_deactivated(
 
 
 async def test_a_schema_may_be_named_like_a_parameter(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
-    """Also where only the column's name says that conversations refer to queues."""
+    """Even if only the column's name shows that conversations refer to queues."""
     desired = desired_of(document(plans=None, queues=EMPTIED["queues"]), database, connect=None)
     desired = replace(desired, database=replace(desired.database, schema="a %s"))
     owning(database, 'CREATE SCHEMA "a %s"')

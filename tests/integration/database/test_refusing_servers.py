@@ -1,4 +1,4 @@
-"""A server that takes no writes, or has no room: said as it is, with what to do, and nothing half written."""
+"""A server that is read-only or out of space: reported as such with what to do, and nothing is half written."""
 
 from __future__ import annotations
 

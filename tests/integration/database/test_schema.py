@@ -1,4 +1,4 @@
-"""The schema: the setup script by psql and by apply, on empty databases and on the app's own."""
+"""The schema: the setup script run by psql and by apply, on empty databases and on the app's own."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def test_migrations_are_numbered_without_gaps_and_plain_sql() -> None:
 
 
 def test_a_migration_that_was_released_is_not_edited() -> None:
-    """That fivrec compares texts: it would take the database for an older one's, and put its own text back.
-    What changes is a migration of its own."""
+    """0.2.0 compares texts: it would take the database for an older one, and restore its own text. A change needs a new
+    migration."""
     assert tuple(item.checksum[:12] for item in migrations()[: len(RELEASED)]) == RELEASED
 
 
@@ -125,7 +125,7 @@ async def test_apply_adopts_the_apps_database_and_keeps_every_row(
 
 
 def _comparable(state: dict) -> dict:
-    # What is stored of a secret equals none, itself read again included.
+    # A stored secret equals no other, not even when it is read twice.
     return {key: {**row.fields, "instance_key": None, "password": None} for key, row in state.items()}
 
 
@@ -395,7 +395,7 @@ async def _migrate(url: Secret, scope: Scope, keys: KeyRing, open_connection: Co
 
 
 def _rows(url: Secret) -> dict[str, list[dict]]:
-    """Every row of every table of the app, of the columns that the seed names."""
+    """Returns every row of every table of the app, with the columns that the seed names."""
     tables = ("users", "instance_config", "plans", "status_check_logs", *SHARED[1:], "settings")
     found = {}
     with psycopg.connect(url.reveal(), row_factory=dict_row) as raw:
@@ -425,7 +425,7 @@ async def test_only_tables_that_are_there_are_validated_later(database: Secret, 
 async def test_tables_that_another_run_commits_before_the_lock_is_granted_are_seen(
     database: Secret, open_connection: Connect
 ) -> None:
-    """A session remembers that a name was not there, and hears of new ones with a lock on a relation only."""
+    """A session remembers that a name did not exist, and learns of new ones only when it locks a relation."""
     waiting, other = await open_connection(database), await open_connection(database)
     text, params = query("adopt", "tables"), {"schema": "public", "tables": ["users", "fivrec.audit_log"]}
     assert await (await waiting.execute(text, params)).fetchall() == [("users", False), ("fivrec.audit_log", False)]

@@ -1,4 +1,4 @@
-"""Logins by SCRAM keys on a real server: they are let in, and a password that changes is noticed."""
+"""Logins by SCRAM keys on a real server: they are admitted, and a changed password is noticed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The seed's claims about environments, each by its own words: Separação de Ambientes, Ambiente Isolado, Isolamento."""
+"""The seed's claims about environments, under its headings: Separação de Ambientes, Ambiente Isolado, Isolamento."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def rows_of(url: str, name: str) -> dict[str, list[tuple]]:
 
 
 def seen_by(url: str, name: str) -> dict[str, set[str]]:
-    """The environments of all rows that a login sees, statement without any filter."""
+    """Returns the environments of all rows that a login sees with unfiltered statements."""
     with psycopg.connect(url) as conn:
         conn.execute("SELECT set_config('fiv.environment', %s, true)", (name,))
         return {
@@ -120,7 +120,8 @@ def test_configuracao_dinamica_ambiente_da_variavel_node_env(value: str, name: s
 
 
 async def test_tabelas_com_separacao_de_ambiente(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
-    """Also one that is made later: whatever has an environment, or refers to what has one, carries it along."""
+    """Including a table made later: any table that has an environment, or refers to one that has, carries the
+    column."""
     await apply(database, keys, tmp_path)
     with psycopg.connect(database.reveal()) as conn:
         found = conn.execute(
@@ -169,7 +170,7 @@ async def test_impossivel_misturar_dados_entre_ambientes(database: Secret, keys:
 
 
 async def test_limpeza_automatica_de_dados_de_teste(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
-    """purge_development_data: apply shows it and does it: the manifest has consented."""
+    """purge_development_data: the dry run shows it and apply does it, as the manifest has consented."""
     await apply(database, keys, tmp_path)
     fill(database.reveal(), "development")
     wanted = environment(purge_development_data=True)
@@ -182,7 +183,7 @@ async def test_limpeza_automatica_de_dados_de_teste(database: Secret, keys: KeyR
 
 
 def test_ambientes_completamente_isolados(isolated: Isolated) -> None:
-    """No setting, no rows: also for a session that forgets to set the environment."""
+    """Without the setting no rows are visible, even to a session that forgets to set the environment."""
     for who in ("production", "development", "owner"):
         assert seen_by(isolated.of(who), "") == {table: set() for table in SHARED}
 
@@ -197,6 +198,6 @@ def test_dados_de_teste_nao_vazam_para_producao(isolated: Isolated) -> None:
 
 
 def test_usuarios_so_veem_dados_do_seu_ambiente(isolated: Isolated) -> None:
-    """The login decides, not what it says of itself."""
+    """The login decides, not what it says about itself."""
     assert seen_by(isolated.development, "production") == {table: set() for table in SHARED}
     assert seen_by(isolated.production, "development") == {table: set() for table in SHARED}

@@ -1,4 +1,4 @@
-"""Sequences that logical replication, or rows with explicit ids, left behind their tables: they heal, or are named."""
+"""Sequences left behind their tables by logical replication, or by rows with explicit ids, are repaired or reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What servers, poolers and clouds say when they refuse: read as what it is, with their own words and no secret."""
+"""Refusals by servers, poolers and clouds are classified correctly, with the original message and no secret."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def refusal(url: str) -> tuple[str, str, str]:
 
 @asynccontextmanager
 async def saying(severity: str, sqlstate: str, words: str) -> AsyncIterator[str]:
-    """The URL of a server that answers every session's beginning by one error."""
+    """Yields the URL of a server that begins every session with this error."""
 
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1000)
@@ -209,7 +209,7 @@ async def test_a_statements_error_carries_words_that_quote_no_row(
 
 @pytest.mark.usefixtures("direct")
 async def test_a_session_that_was_ended_is_named_by_its_database(database: Secret, open_connection: Connect) -> None:
-    """libpq tells nothing of a connection that is gone, and in a pipeline not what the server said either."""
+    """libpq keeps nothing of a lost connection, and in a pipeline not even the server's message."""
     conn, other = await open_connection(database), await open_connection(database)
     await other.execute("SELECT pg_terminate_backend(%s, 5000)", (conn.info.backend_pid,))
     with pytest.raises(DatabaseError) as raised:

@@ -1,4 +1,4 @@
-"""What the commands read of an instance, and the usage outbox."""
+"""What the commands read about an instance, and the usage outbox."""
 
 from __future__ import annotations
 

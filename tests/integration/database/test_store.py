@@ -1,4 +1,4 @@
-"""The store: one instance read and written whole."""
+"""The store: one instance read and written as a whole."""
 
 from __future__ import annotations
 
@@ -92,14 +92,14 @@ def creations(keys: KeyRing, scope: Scope) -> Writes:
 
 @pytest.fixture
 async def filled(conn: Connection, scope: Scope, keys: KeyRing) -> Connection:
-    """A connection to a database in which everything of DESIRED is written."""
+    """A connection to a database in which everything in DESIRED is written."""
     await store.begin(conn, scope, keys, lock=True)
     await store.commit(conn, creations(keys, scope), scope)
     return conn
 
 
 async def update(conn: Connection, scope: Scope, keys: KeyRing, key: Key, sealed: dict | None = None, **fields: Any):
-    """Write one update over what is observed, and read again."""
+    """Write one update over the observed row, and read again."""
     observed = (await store.begin(conn, scope, keys, lock=True)).state[key]
     desired = Resource(key, fields)
     change = Update(key, (), "manifest", "intent", desired, observed)
@@ -115,7 +115,7 @@ async def read(conn: Connection, scope: Scope, keys: KeyRing | None):
 
 
 def revealed(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """A resource's fields, secrets as text: what is stored of a password equals no Secret."""
+    """Returns a resource's fields with secrets as text: a stored password equals no Secret."""
     return {name: value.reveal() if isinstance(value, Secret) else value for name, value in fields.items()}
 
 
@@ -283,7 +283,7 @@ def test_names_that_may_be_one_are_asked_of_the_database(names: tuple[str, ...],
 
 
 def test_a_no_op_sorts_nothing_and_makes_two_settings(scope: Scope) -> None:
-    """Each costs a new server process more than to read a table. The end of the audit log is found by its index."""
+    """Each of these costs a new server process more than reading a table. An index finds the end of the audit log."""
     writes = Writes("r", check=replace(CHECK, config_id="c"), last_run=LAST_RUN)
     texts = {name: query("state", name) for name in OWN}
     texts |= {kind: statement(kind, "read", scope.schema) for kind in kinds_with_rows()}
@@ -318,7 +318,7 @@ async def test_a_queue_with_conversations_is_referred_to(filled: Connection, sco
     assert not state[Key("queue", "Technical Support")].referenced
     unasked = Scope(INSTANCE, "production", references=False)
     assert not (await read(filled, unasked, keys)).state[Key("queue", "Sales")].referenced
-    await filled.execute("ALTER TABLE users DROP COLUMN role")  # read adoptingly, it is the same
+    await filled.execute("ALTER TABLE users DROP COLUMN role")  # reads in adopting mode, with the same result
     assert (await read(filled, scope, keys)).state[Key("queue", "Sales")].referenced
 
 
@@ -440,7 +440,7 @@ async def test_settings_end_with_the_transaction(filled: Connection, scope: Scop
 async def test_what_a_newer_fivrec_migrated_takes_no_record_and_says_why(
     conn: Connection, migrated: Secret, scope: Scope
 ) -> None:
-    """A call of `serve`, say: a login is on record before it is one."""
+    """For example a call of `serve`: it records a login before checking it."""
     newer = f"INSERT INTO fivrec.migrations (version, name, checksum) VALUES ({latest_version() + 1}, 'future', 'abc')"
     with psycopg.connect(migrated.reveal(), autocommit=True) as raw:
         raw.execute(newer.encode())
@@ -561,7 +561,7 @@ async def test_a_usage_report_is_queued_once(conn: Connection, scope: Scope) -> 
 
 
 def test_statements_on_shared_tables_filter_by_environment() -> None:
-    """breaking_rows looks for rows that are in the wrong one; adopting reads a column that may not be there yet."""
+    """breaking_rows looks for rows in the wrong environment; adopting reads a column that may not exist yet."""
     shared = re.compile(r"\b(?:FROM|JOIN|UPDATE|INTO)\s+\{app\}\.(users|clients|conversations|messages|queues)\b")
     filtered = re.compile(
         r"%\(environment\)s|current_setting\('fiv.environment'\)|\benvironment'?(?:::text)? = 'development'"

@@ -1,4 +1,4 @@
-"""What an app left in its columns: read as it is, or as its text, or refused by name; never the end of a run."""
+"""Values that an app left in its columns: read as they are or as text, or refused by name; a run never crashes."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def test_odd_json_in_a_managed_setting_is_corrected(
 
 
 async def test_a_number_is_read_with_all_its_digits(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
-    """A database or a login may have sessions read floats rounded, and so as what is declared."""
+    """A database or a login may set sessions to read floats rounded: a differing price would then look as declared."""
     desired, run = desired_of(document(), database), run_of(keys, tmp_path)
     await reconcile(desired, run)
     rounding = "DO $$BEGIN EXECUTE format('ALTER DATABASE %I SET extra_float_digits = -15', current_database()); END$$"
@@ -73,7 +73,8 @@ async def test_a_number_is_read_with_all_its_digits(database: Secret, keys: KeyR
 async def test_an_error_is_cut_to_the_apps_column(
     database: Secret, keys: KeyRing, tmp_path: Path, typed: str, length: int | None
 ) -> None:
-    """Connect's silence keeps nothing of the manifest back, however little the app's log has room for."""
+    """If Connect does not answer, the manifest is applied all the same, however small the columns of the app's log
+    are."""
     run = run_of(keys, tmp_path)
     await reconcile(desired_of(document(), database), run)
     await run_sql(

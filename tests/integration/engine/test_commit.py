@@ -1,4 +1,4 @@
-"""What comes after a commit, and that nothing of it undoes what was committed."""
+"""What happens after a commit, and that none of it undoes what was committed."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def test_what_does_not_converge_leaves_its_record_and_one_check(
 async def test_a_lookup_waits_for_the_lock_even_without_a_schema(
     database: Secret, scope: Scope, keys: KeyRing, open_connection: Connect
 ) -> None:
-    """Of a first apply whose COMMIT is still on its way the tables can't be seen."""
+    """While the first apply's COMMIT is in progress, its tables are not visible."""
     holder, other = await open_connection(database), await open_connection(database)
     await store.begin(holder, scope, keys, lock=True)
     with pytest.raises(Busy):

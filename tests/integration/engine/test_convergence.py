@@ -1,4 +1,4 @@
-"""What is written is read again before it is committed: a rest rolls all of it back, but for the check."""
+"""What was written is read again before the commit: any remaining change rolls it all back, except the check."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ async def test_a_trigger_that_changes_what_was_in_sync_is_a_rest_too(
 async def test_what_another_session_changed_meanwhile_is_put_right_by_a_second_try(
     database: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
-    """Once: a trigger here, which does as that session would. Sequences don't roll back."""
+    """Once: a trigger acts as that other session would. Sequences don't roll back."""
     run = run_of(keys, tmp_path)
     await reconcile(desired_of(document(), database), run)
     once = ELSEWHERE.replace("key = 'locale'", "key = 'locale' AND nextval('public.times') = 1")
@@ -257,7 +257,7 @@ async def test_comparing_costs_an_apply_one_round_trip(database: Secret, keys: K
     await reconcile(desired_of(document(), database), run)
     turns = []
     for number, queues in enumerate((document()["queues"], NIGHT), start=2):
-        async with FaultProxy(*server_of(database)) as proxy:  # one each: the end of a connection counts as a turn too
+        async with FaultProxy(*server_of(database)) as proxy:  # one each: a connection's end counts as a trip too
             desired = desired_of(document(queues=queues), through(database, proxy.port))
             report = await reconcile(desired, replace(run, id=f"run-{number}"))
             assert report.error is None

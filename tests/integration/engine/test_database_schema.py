@@ -1,4 +1,4 @@
-"""Which schema has the app's tables: the manifest says it, and no search_path of whatever origin."""
+"""Which schema has the app's tables: the manifest decides, whatever the search_path."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def in_schema(desired: Desired, schema: str) -> Desired:
 
 @pytest.fixture
 def owned(database: Secret, owner_of: Callable[[Secret], Secret], direct: None) -> Secret:
-    """An empty database; the login owns it and may make roles."""
+    """An empty database; the login owns it and may create roles."""
     return owner_of(database)
 
 
@@ -255,7 +255,7 @@ NO_ENVIRONMENT = "ALTER TABLE {0} ALTER environment DROP NOT NULL; UPDATE {0} SE
 
 
 async def test_rows_of_no_environment_are_not_adopted(app: Secret, keys: KeyRing, tmp_path: Path) -> None:
-    """The dry run and apply see the same: a queue is made beside it, an administrator can't be."""
+    """Dry run and apply agree: a queue is created beside it, an administrator can't be."""
     owning(app, NO_ENVIRONMENT.format("queues"), "INSERT INTO queues (name, environment) VALUES ('Sales', NULL)")
     desired, run = desired_of(document(plans=None), app, connect=None), run_of(keys, tmp_path)
     planned = await preview(desired, run)

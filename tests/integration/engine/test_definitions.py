@@ -1,4 +1,4 @@
-"""`--deep` and production-test judge what is there by its definition, not by its name; `apply --deep` repairs it."""
+"""`--deep` and production-test judge objects by definition, not by name; `apply --deep` repairs them."""
 
 from __future__ import annotations
 
@@ -203,7 +203,7 @@ async def test_a_table_that_was_rotated_is_brought_up_to_date(
     await reconcile(desired, run)
     owning(database, f"ALTER TABLE {table} RENAME TO {table}_old", ROTATED[how].format(table))
     repaired = await reconcile(desired, deep)
-    assert repaired.error is None  # what is there under another name is not made again
+    assert repaired.error is None  # an object that exists under another name is not created again
     assert (await reconcile(desired, run_of(keys, tmp_path, 3, deep=True))).outcome == "in_sync"
     assert owning(database, "SELECT name FROM fivrec.unfit() WHERE state <> 'no table'") == []
 
@@ -258,7 +258,7 @@ async def test_other_types_of_columns_are_the_same_definitions(database: Secret,
     deep = run_of(keys, tmp_path, deep=True)
     desired = desired_of(document(plans=None), database, connect=None)
     report = await reconcile(desired, deep)
-    if report.error is not None:  # foreign keys span columns of one type
+    if report.error is not None:  # foreign keys need columns of the same type
         assert report.error.code == "column_type"
         owning(database, "DROP TABLE messages")
         report = await reconcile(desired, deep)

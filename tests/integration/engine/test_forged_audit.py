@@ -1,4 +1,4 @@
-"""Who can write the database but has no encryption key can't forge the audit log: each way is found by verify."""
+"""Write access to the database without an encryption key can't forge the audit log: verify finds each attempt."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def entries(server: Server) -> list[AuditEntry]:
 
 
 def rewrite(server: Server, written: list[AuditEntry]) -> None:
-    """Put these entries in place of all that are there."""
+    """Replace all entries with these."""
     names = list(AuditEntry.__dataclass_fields__)
     columns, values = ", ".join(names), ", ".join(f"%({name})s" for name in names)
     server.execute(f"DELETE FROM {LOG}")
@@ -50,7 +50,7 @@ def chained(server: Server, events: list[Event], *, onto: list[AuditEntry]) -> l
 
 
 def rechained(written: list[AuditEntry], manifest_digest: str | None = None) -> list[AuditEntry]:
-    """The same entries with every hash made again."""
+    """Returns the same entries with every hash computed again."""
     head, found = (0, ""), []
     for entry in written:
         context = Context(
@@ -140,13 +140,13 @@ def take_key_and_signatures_away(server: Server) -> None:
 
 
 def pass_for_setups(server: Server) -> None:
-    """`setup` alone writes without keys."""
+    """Pass the log off as one of `setup`, the only command that writes without keys."""
     server.execute(f"DELETE FROM {KEY}")
     rewrite(server, [replace(one, signature=None) for one in rechained(entries(server), manifest_digest="")])
 
 
 def pass_for_an_old_log(server: Server) -> None:
-    """As fivrec 0.1 left it, and the setup script migrated it just now: only a head kept elsewhere tells."""
+    """Pass the log off as one of fivrec 0.1 that was migrated just now: only a head kept elsewhere reveals it."""
     server.execute(f"DELETE FROM {KEY}")
     server.execute("UPDATE fivrec.migrations SET applied_at = now() + interval '1 hour' WHERE name = 'audit_key'")
     old = [{"field": "version", "before": None, "after": 8}]
@@ -182,7 +182,7 @@ FORGERIES: dict[Callable[[Server], None], str] = {
 
 
 class Database:
-    """One applied instance, its log, and a second hand on the same database."""
+    """One applied instance, its log, and a second connection to the same database."""
 
     def __init__(self, url: Secret, keys: KeyRing, folder: Path, server: Server) -> None:
         self.url, self.keys, self.folder, self.server = url, keys, folder, server
@@ -300,7 +300,7 @@ async def test_entries_stay_verifiable_under_a_new_encryption_key(applied: Datab
 async def test_a_log_and_key_moved_from_another_instance_are_found(
     applied: Database, make_database: Callable[[], Secret]
 ) -> None:
-    """The same encryption keys open the other's audit key, so that its entries would verify."""
+    """The same encryption keys open the other's audit key, so its entries would verify."""
     url = make_database()
     other = desired_of(document(instance="other-1", plans=None), url, connect=None)
     assert (await reconcile(other, run_of(applied.keys, applied.folder, 7))).outcome == "changed"
@@ -350,7 +350,7 @@ async def test_an_adoption_that_is_refused_leaves_the_audit_key(applied: Databas
 async def test_signatures_taken_away_stay_found_after_a_new_key(
     forge: Callable[[Server], None], names: tuple[str, ...], applied: Database
 ) -> None:
-    """The next apply makes one, and says so."""
+    """The next apply creates one, and says so."""
     forge(applied.server)
     count = len(entries(applied.server))
     desired = desired_of(
@@ -371,7 +371,7 @@ async def test_signatures_taken_away_stay_found_after_a_new_key(
 
 @pytest.mark.parametrize("at", ["now() - interval '2 minutes'", "'-infinity'"])
 async def test_a_log_without_its_beginning_is_judged_by_when_it_could_be_signed(at: str, applied: Database) -> None:
-    """No entry that is left tells the schema's version: when it was migrated does."""
+    """No entry that is left records the schema's version: the time of the migration decides."""
     server = applied.server
     server.execute(f"DELETE FROM {KEY}")
     rest = [one for one in entries(server) if one.kind != "schema"]
@@ -435,7 +435,7 @@ async def test_verify_says_what_retention_pruned_by_whom_and_when(applied: Datab
 
 
 async def test_retention_keeps_what_does_not_verify(applied: Database) -> None:
-    """Else a forged age would make fivrec itself delete entries, and sign for it."""
+    """Otherwise a forged age would make fivrec itself delete entries, and sign for it."""
     applied.server.execute(f"UPDATE {LOG} SET at = at - interval '9 years'")
     before = entries(applied.server)
     desired, run = desired_of(document(), applied.url), run_of(applied.keys, applied.folder, 5)

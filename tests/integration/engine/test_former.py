@@ -1,4 +1,4 @@
-"""Life after the first apply on a real PostgreSQL: what a reverted manifest undoes, and what is kept and shown."""
+"""After the first apply, on a real PostgreSQL: what a reverted manifest undoes, and what is kept and shown."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def queues(*names: str, **more: Any) -> dict[str, Any]:
 
 
 class Life:
-    """One instance whose manifest changes. `at` is the time that its runs have."""
+    """One instance whose manifest changes. `at` is the time of its runs."""
 
     def __init__(self, url: Secret, keys: KeyRing, folder: Path) -> None:
         self.url, self.keys, self.folder = url, keys, folder
@@ -192,12 +192,12 @@ async def test_a_rename_takes_all_rows_of_the_old_name_along(life: Life) -> None
 
 
 async def test_a_reverted_rename_gives_the_row_its_name_back(life: Life) -> None:
-    """The conversations are of the row: a revert that made another one would leave them with a queue that is off."""
+    """The conversations belong to the row: a revert that created another would leave them with an inactive queue."""
     vendas = queues(items=[{"name": "Vendas", "renamed_from": "Sales", "description": "x"}])
     await life.apply(queues=queues("Sales"))
     ids = "SELECT id, name, is_active FROM queues"
     (before,) = await life.rows(ids)
-    for _ in range(2):  # the second revert is as good as the first
+    for _ in range(2):  # a second revert works like the first
         assert found(await life.apply(queues=vendas)) == [("queue/Vendas", "update", "intent")]
         shown = await life.diff(queues=queues("Sales"))
         assert found(shown) == [("queue/Sales", "update", "intent")]
@@ -231,7 +231,7 @@ async def test_a_row_that_others_made_in_place_of_a_renamed_one_is_not_renamed(l
 
 
 async def test_a_name_that_is_free_again_is_a_new_queues(life: Life) -> None:
-    """Where the new name stays declared, or its row is gone, nothing is reverted."""
+    """If the new name stays declared, or its row is gone, nothing is reverted."""
     await life.apply(queues=queues("Sales"))
     await life.apply(queues=queues(items=[{"name": "Vendas", "renamed_from": "Sales"}]))
     assert found(await life.apply(queues=queues("Sales", "Vendas"))) == [("queue/Sales", "create", "intent")]
@@ -279,7 +279,7 @@ async def test_the_address_of_an_administrator_who_is_one_no_more_is_reverted_to
 
 
 async def test_a_rename_that_was_left_in_does_not_keep_a_later_one_from_being_reverted(life: Life) -> None:
-    """`renamed_from` may stay in the manifest, so the one that a revert brings back names a row that is long gone."""
+    """`renamed_from` may stay in the manifest, so after a revert it may name a row that is long gone."""
     admin, ids = document()["admin"], "SELECT id, name FROM queues ORDER BY name"
     first = {
         "queues": queues(items=[{"name": "Vendas", "renamed_from": "Sales"}, {"name": "Support"}]),
@@ -308,7 +308,7 @@ async def test_a_rename_from_a_row_that_is_there_comes_before_a_revert(life: Lif
 
 
 async def test_a_rename_by_hand_that_was_declared_afterwards_is_reverted_too(life: Life) -> None:
-    """`pull` leaves a name that changed to be written by hand: nothing is to be done then, and it is a rename still."""
+    """`pull` leaves a changed name to be edited by hand: then nothing is to be done, but it still is a rename."""
     admin = document()["admin"]
     await life.apply(queues=queues("Sales"), admin=admin)
     before = [await life.rows("SELECT id, name FROM queues"), await life.rows("SELECT id, email FROM users")]
@@ -324,7 +324,7 @@ async def test_a_rename_by_hand_that_was_declared_afterwards_is_reverted_too(lif
 
 
 async def test_a_part_of_a_manifest_reverts_no_rename(life: Life) -> None:
-    """It does not say which names are declared no more: the newer one may be."""
+    """It does not say which names are no longer declared: the newer one may still be."""
     admin = document()["admin"]
     await life.apply(admin=admin, queues=queues("Sales"))
     vendas = queues(items=[{"name": "Vendas", "renamed_from": "Sales"}])

@@ -1,4 +1,4 @@
-"""What a weaker role of the database leaves for a stronger one that runs fivrec: it never runs with more rights.
+"""What a weaker database role leaves behind for a stronger one that runs fivrec never runs with more rights.
 
 Every attack ends in `seize`: it succeeds if anybody but its author runs it, and leaves a row that says who did.
 """
@@ -29,7 +29,7 @@ from reconciler.planning.report import InstanceReport
 from reconciler.support.crypto.keyring import KeyRing
 from tests.support.engine import desired_of, document, run_of
 
-pytestmark = pytest.mark.usefixtures("direct")  # logins that a pooler does not know
+pytestmark = pytest.mark.usefixtures("direct")  # a pooler would not know the logins
 
 SEIZE = """
 CREATE SCHEMA app_own AUTHORIZATION {app};
@@ -146,7 +146,7 @@ RUN_ANYWAY = {
     *("event-trigger", "cascade-trigger", "cascade-condition"),
     *("generated-column", "check", "index-expression", "policy", "rule", "domain", "cast"),
 }
-"""A plain owner of one database goes on with the app's own code."""
+"""The plain owner of a single database still accepts the app's own code."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ class Ground:
         conn.execute(f"SET ROLE {self.app}".encode())
         conn.execute(_filled(statements, named).encode())
         conn.execute("RESET ROLE")
-        conn.execute("DELETE FROM app_own.seized")  # what making it ran
+        conn.execute("DELETE FROM app_own.seized")  # rows from the setup itself
         return conn
 
     def seized(self) -> list[tuple[str]]:
@@ -215,7 +215,7 @@ def ground(make_database: Callable[[], Secret]) -> Iterator[Callable[[str], Grou
 
 
 async def every_command(desired: Desired, keys: KeyRing, folder: Path) -> list[str]:
-    """Run what reads or writes an instance; the codes of those that were refused."""
+    """Run every command that reads or writes an instance. Returns the codes of those that were refused."""
     run = run_of(keys, folder)
     more = KeyRing((*KeyRing.passing().keys, *keys.keys))
     codes: list[str] = []
@@ -340,7 +340,7 @@ LENT = {
     "view": RETURNS_TRUE + VIEW.replace("{of}", "public.plans").replace("{kept}", "public.kept"),
     "view-in-fivrec": RETURNS_TRUE + VIEW.replace("{of}", "fivrec.applied").replace("{kept}", "fivrec.kept"),
 }
-"""Made by the login or a superuser, who are trusted; what it runs in the end is the weaker role's."""
+"""Made by the login or a superuser, who are trusted, but the code that finally runs belongs to the weaker role."""
 
 
 @pytest.mark.parametrize("name", LENT)
@@ -443,7 +443,8 @@ async def test_what_others_made_in_fivrecs_schema_is_refused(
 async def test_a_function_in_fivrecs_schema_is_found_before_calls(
     older: str, ground: Callable[[str], Ground], keys: KeyRing, tmp_path: Path
 ) -> None:
-    """A superuser handed it over without a GRANT, so no access list tells of it: asked where functions are called."""
+    """A superuser changed its owner without a GRANT, so no access list shows it: found through the functions it
+    calls."""
     here = ground("")
     desired = desired_of(document(plans=None), here.url, connect=None)
     assert (await reconcile(desired, run_of(keys, tmp_path))).error is None

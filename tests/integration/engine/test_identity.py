@@ -1,4 +1,4 @@
-"""An administrator by e-mail whatever its case, names whatever their Unicode form, plans whose names change hands."""
+"""Administrators match by e-mail in any case, names in any Unicode form, plans even if their names are swapped."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ TWICE = {
 async def test_rows_of_one_key_are_compared_and_written_together(
     database: Secret, keys: KeyRing, tmp_path: Path, case: str
 ) -> None:
-    """A unique index keeps them away only as long as it is there, and never those of a table that inherits."""
+    """A unique index prevents duplicates only while it exists, and never those in an inheriting table."""
     made, query, expected = TWICE[case]
     desired, run = with_plans(database, p1="Starter", p2="Pro"), run_of(keys, tmp_path)
     await reconcile(desired, run)
@@ -287,7 +287,7 @@ async def test_a_change_of_owner_is_shown_with_the_former_one(database: Secret, 
 
 
 async def test_only_the_columns_that_change_are_written(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
-    """What the app commits in an accepted column after it was read is not put back."""
+    """What the app commits to an accepted column after it was read is not overwritten."""
     run = run_of(keys, tmp_path)
     await reconcile(desired_of(document(), database), run)
     await run_sql(
@@ -307,7 +307,7 @@ async def test_only_the_columns_that_change_are_written(database: Secret, keys: 
 
 
 async def made_by_setup(url: Secret, keys: KeyRing, folder: Path) -> None:
-    """As `fivrec setup` makes it, which knows no name but that of the database."""
+    """As `fivrec setup` does, which knows no name but the database's."""
     bare = document(instance="fivapp-abc", config={"company_name": "X"}, plans=None)
     report = await reconcile(desired_of(bare, url, connect=None), run_of(keys, folder))
     assert report.error is None

@@ -1,4 +1,4 @@
-"""Whatever else is wrong with an instance: what Connect says of it is recorded, and its lock follows, each time."""
+"""Whatever else is wrong with an instance, every run records Connect's status and makes the lock follow it."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ INSERT INTO instance_config (instance_id, instance_key, connect_api_url) VALUES 
 async def test_the_apps_own_row_is_locked_before_the_first_apply(
     database: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
-    """The administrator is ambiguous, so nothing can be applied; Connect's word holds all the same."""
+    """The administrator is ambiguous, so nothing can be applied; Connect's status is followed all the same."""
     await run_sql(database, OWN_ROW)
     refused = await reconcile(desired_of(document(), database), run_of(keys, tmp_path))
     assert refused.error is not None
@@ -305,7 +305,7 @@ ANOTHER = (
 
 
 async def test_a_row_that_the_app_adds_later_is_locked_too(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
-    """POST /api/instance/config may make another row each time, open by default; the app may look at any."""
+    """POST /api/instance/config may insert another row each time, unlocked by default; the app may read any of them."""
     await reconcile(desired_of(document(), database), run_of(keys, tmp_path))
     connect_says(tmp_path, "suspended")
     await reconcile(desired_of(document(), database), run_of(keys, tmp_path, 2))

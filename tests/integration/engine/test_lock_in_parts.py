@@ -1,5 +1,5 @@
-"""A check of which the database refuses a part: the lock, the status, the time and the row of the log are written each
-by itself, and what is wrong with fivrec's own tables keeps none of them back."""
+"""A check that the database accepts only in part: lock, status, time and log row are each written on their own, and no
+fault in fivrec's own tables prevents any of them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ NO_LOG = {
     + ON_LOGS,
     "a trigger that takes a minute": TRIGGER.format("PERFORM pg_sleep(60)", "") + "BEFORE " + ON_LOGS,
 }
-"""What keeps the row of status_check_logs from being written, and nothing else."""
+"""What prevents the row of status_check_logs from being written, and nothing else."""
 
 ALL_WRITTEN = {
     "a column that fivrec.applied lacks": "ALTER TABLE fivrec.applied DROP fields",
@@ -102,7 +102,7 @@ async def applied(url: Secret, keys: KeyRing, folder: Path, wrong: str) -> Run:
 
 
 async def assert_followed(url: Secret, run: Run, folder: Path, *, logged: bool) -> None:
-    """Suspended and active again, by each command: everything of it is in the row, and in the log if that takes it."""
+    """Check that suspended and active are followed by each command: in the row, and in the log if it can be written."""
     for number, command in enumerate(COMMANDS, start=2):
         for status, locked in (("suspended", True), ("active", False)):
             await run_sql(url, f"{NO_STAMP}; {EMPTY_LOG}" if logged else NO_STAMP)
@@ -178,7 +178,7 @@ async def test_a_check_that_would_lose_the_row_leaves_it(
 
 
 async def test_what_was_never_configured_gets_no_row(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
-    """Another instance's row is none of this one's: nothing of a check is written there."""
+    """A row of another instance is not this one's: no part of a check is written there."""
     run = await applied(database, keys, tmp_path, "UPDATE instance_config SET instance_id = 'other'")
     before = await run_sql(database, "SELECT c::text FROM instance_config c")
     connect_says(tmp_path, "suspended")
@@ -206,7 +206,7 @@ async def test_a_lock_that_a_trigger_undoes_is_said_and_tried(database: Secret, 
         "⚠️ instance suspended at Fi.V Connect; access is not locked (the database refused it)",
     ) in heard
     await run_sql(database, f"{EMPTY_LOG}; DROP TRIGGER t ON instance_config; DROP TABLE plans CASCADE")
-    await run_sql(database, "CREATE VIEW plans AS SELECT 1 AS id")  # the next turn fails as well
+    await run_sql(database, "CREATE VIEW plans AS SELECT 1 AS id")  # the next cycle fails as well
     retry = replace(turn, due=False, retry=True, heard=first.turned.standing, recorded="not_converged")
     again = await reconcile(desired, replace(run, id="run-3", check_type="scheduled", turn=retry, log=log))
     assert again.outcome == "failed"

@@ -1,4 +1,4 @@
-"""A lock that is as Connect has it stays so: whatever a trigger does when a run only records that it looked."""
+"""A lock that matches Connect stays that way, whatever a trigger does when a run only records its check."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ LOCKED = "SELECT is_locked, status FROM instance_config"
 
 
 async def locked(url: Secret, keys: KeyRing, folder: Path, wrong: str) -> Run:
-    """An instance that is suspended and locked, in whose database this is done then."""
+    """Make a suspended and locked instance, then run this SQL in its database."""
     run = run_of(keys, folder)
     assert (await reconcile(desired_of(document(), url), run)).error is None
     connect_says(folder, "suspended")
@@ -48,7 +48,7 @@ async def locked(url: Secret, keys: KeyRing, folder: Path, wrong: str) -> Run:
 
 
 def assert_refused(report: InstanceReport | None, code: str, command: str) -> None:
-    """With the trigger's name; a worker reports to its queue."""
+    """Check the error, which names the trigger; a worker reports only to its queue."""
     if report is None:
         return
     assert report.error is not None, command
@@ -57,7 +57,7 @@ def assert_refused(report: InstanceReport | None, code: str, command: str) -> No
 
 
 async def assert_kept(url: Secret, run: Run, name: str, commands: Sequence[str]) -> None:
-    """The lock after each command, which fails and leaves its check."""
+    """Check the lock after each command, which fails and leaves its check."""
     for number, command in enumerate(commands, start=1):
         report = await check_as(command, url, replace(run, id=f"run-{number}"))
         assert_refused(report, "table_unfit" if "rule" in name else "not_converged", command)
@@ -136,11 +136,11 @@ TWIN = (
     "SELECT 'twin', instance_id, instance_key, connect_api_url, 'active', false, now() + interval '1 day' "
     "FROM instance_config"
 )
-"""What the app makes of `POST /api/instance/config` if it inserts where it should update."""
+"""What the app's `POST /api/instance/config` does if it inserts instead of updating."""
 
 
 async def test_each_row_of_an_instance_is_locked(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
-    """The row that fivrec reads is locked, and the app reads another one."""
+    """The row that fivrec reads is locked, but the app reads another one."""
     run = await locked(database, keys, tmp_path, TWIN)
     for command in ("check", "apply"):
         await run_sql(database, "UPDATE instance_config SET is_locked = false, status = 'active' WHERE id = 'twin'")

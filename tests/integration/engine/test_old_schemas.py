@@ -1,4 +1,4 @@
-"""Databases that an older fivrec migrated: checks and locks work before the first apply of this one, reads too."""
+"""Databases migrated by an older fivrec: checks, locks and reads work before this version's first apply."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ from tests.support.engine import desired_of, document, run_of
 ADDED = {
     14: "SELECT",  # what is there stays
     13: "ALTER TABLE fivrec.audit_log ALTER signature DROP DEFAULT, DROP CONSTRAINT audit_log_not_by_0_1",
-    12: "SELECT",  # functions alone
+    12: "SELECT",  # functions only
     11: "DROP TABLE fivrec.alert_outbox",
     10: "DROP TABLE fivrec.last_run; ALTER TABLE fivrec.applied DROP provenance, DROP tenure, DROP before",
     9: "DROP TABLE fivrec.audit_key; ALTER TABLE fivrec.audit_log DROP signature",
     8: "DROP FUNCTION fivrec.development_rows()",
     7: "DROP TABLE fivrec.logins; DROP TABLE fivrec.revoked_tokens",
 }
-"""What takes a migration back."""
+"""SQL that reverts each migration."""
 OLD = [version - 1 for version in ADDED]
 LOCKED = "SELECT is_locked, status FROM instance_config"
 CHECKS = "SELECT status_received FROM status_check_logs ORDER BY created_at DESC LIMIT 1"
@@ -131,7 +131,7 @@ async def test_an_outage_from_before_an_upgrade_is_told_once(
 
 @pytest.mark.parametrize("version", OLD)
 async def test_a_rotation_is_done_or_refused(version: int, database: Secret, keys: KeyRing, tmp_path: Path) -> None:
-    """Never "there is nothing to rotate": whoever hears that throws the former key away."""
+    """Never "there is nothing to rotate": an operator would then throw the former key away."""
     await migrated_to(version, database, keys, tmp_path)
     both = KeyRing((*KeyRing.passing().keys, *keys.keys))
     report = await rotate(desired_of(document(), database), run_of(both, tmp_path))

@@ -1,4 +1,4 @@
-"""When a password is hashed, verified or left alone, with every call of bcrypt counted."""
+"""When a password is hashed, verified or left alone; every call of bcrypt is counted."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Record = Callable[[str, object], None]
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
-    """How often bcrypt was called, by function."""
+    """Counts the calls of bcrypt, by function."""
     counted: Calls = Counter()
     for name in ("hashpw", "checkpw"):
         true = getattr(bcrypt, name)
@@ -158,7 +158,7 @@ async def test_always_hashes_a_password_stored_in_the_open_once(
 
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """bcrypt that waits behind others for longer than a transaction may stand idle."""
+    """bcrypt that waits behind others for longer than a transaction may be idle."""
     for name in ("hashpw", "checkpw"):
         true = getattr(bcrypt, name)
 
@@ -189,7 +189,7 @@ async def test_no_transaction_stands_idle_while_a_password_is_verified(
     run = run_of(keys, tmp_path, limits=IMPATIENT)
     await reconcile(declared(database, "always"), run)
     put(database, hash_of(OTHER))
-    for look in (preview, reconcile):  # verified, and by the second hashed as well
+    for look in (preview, reconcile):  # both verify the hash, and the second makes a new one
         report = await look(declared(database, "always"), run)
         assert (told(report), report.error) == ([("update", "drift", ["password"])], None)
 
@@ -225,7 +225,7 @@ async def test_a_hash_of_cost_31_is_not_tried_and_named(
 async def test_a_higher_cost_that_the_manifest_asks_for_is_tried(
     database: Secret, keys: KeyRing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With hashes of cost 4 that say 15: a true one takes seconds."""
+    """Uses hashes of cost 4 labelled as 15: a real one takes seconds."""
     tried = []
     monkeypatch.setattr(bcrypt, "checkpw", lambda password, hashed: bool(tried.append(hashed[:7])))
     desired, run = declared(database, "always", cost=4), run_of(keys, tmp_path)
@@ -238,7 +238,7 @@ async def test_a_higher_cost_that_the_manifest_asks_for_is_tried(
 async def test_no_note_of_a_database_writer_vouches_for_their_hash(
     database: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
-    """Who can write the database but has no key can't make fivrec.applied vouch for a hash of their own."""
+    """Write access to the database without the key can't make fivrec.applied vouch for a foreign hash."""
     desired, run = declared(database, "always"), run_of(keys, tmp_path)
     await reconcile(desired, run)
     theirs = put(database, hash_of(OTHER))

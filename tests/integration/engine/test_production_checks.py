@@ -1,4 +1,4 @@
-"""production-test: what each check finds, and that nothing is left of it."""
+"""production-test: what each check finds, and that it leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TABLES = (
 
 
 def everything(url: str) -> dict[str, Any]:
-    """Every row as it stands, by place and writer; every policy and flag."""
+    """Returns every row with its place and writer, and every policy and flag."""
     with psycopg.connect(url) as conn:
         found: dict[str, Any] = {
             table: conn.execute(f"SELECT ctid, xmin, t::text FROM {table} t ORDER BY ctid").fetchall()
@@ -85,12 +85,12 @@ async def test_a_development_instance_is_tested_as_production(database: Secret, 
     assert failed(found) == {}
     assert everything(database.reveal()) == before
     taken = await checked(database, keys, tmp_path, environment=environment("development"), admin=admin)
-    assert failed(taken) == {}  # the administrator comes along
+    assert failed(taken) == {}  # the administrator moves along
     assert everything(database.reveal()) == before
 
 
 async def test_the_rehearsal_deletes_the_test_data_first(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
-    """As going live does: test rows that refer to the administrator keep nothing from moving."""
+    """As going live does: test rows that refer to the administrator don't prevent its move."""
     going = {"environment": environment("development", purge_development_data=True)}
     await applied(database, keys, tmp_path, **going)
     with psycopg.connect(database.reveal(), autocommit=True) as conn:

@@ -1,4 +1,4 @@
-"""Purge: development rows go, in order and in batches; nothing else does, and in doubt nothing at all."""
+"""Purge: deletes development rows, in order and in batches, and nothing else; in doubt, nothing at all."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.isolated import SHARED, Isolated, apply, environment, fill
 
 PURGED = environment(purge_development_data=True)
 MESSAGES = int(os.environ.get("FIVREC_TEST_PURGE_MESSAGES", "100000"))
-"""1000000 is the figure of docs/environments.md; it takes about a minute."""
+"""docs/environments.md gives figures for 1000000, which takes about a minute."""
 
 
 async def purge(url: Secret, keys: KeyRing, folder: Path, name: str = "production", **limits: int) -> InstanceReport:
@@ -38,7 +38,7 @@ async def purge(url: Secret, keys: KeyRing, folder: Path, name: str = "productio
 
 
 def hashes(url: str, name: str) -> dict[str, tuple]:
-    """Count and digest of one environment's rows, table by table; xmin and ctid show a row that was written again."""
+    """Returns count and digest of one environment's rows per table; xmin and ctid reveal rows that were rewritten."""
     with psycopg.connect(url) as conn:
         return {
             table: conn.execute(
@@ -81,7 +81,7 @@ async def test_a_schema_may_be_named_like_a_parameter(database: Secret, keys: Ke
 async def test_the_administrator_who_comes_along_stays_beside_a_table_that_inherits(
     database: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
-    """A row's place is not one of its own there: each of the tables has a first row."""
+    """A ctid is unique within one table only: each of the tables has a first row."""
     run = run_of(keys, tmp_path)
     await reconcile(desired_of(document(environment=environment("development")), database), run)
     with psycopg.connect(database.reveal()) as conn:
@@ -179,7 +179,7 @@ async def test_an_adopted_database_is_purged_by_its_first_apply(
             "CREATE TABLE notes (id serial, user_id varchar REFERENCES users (id) ON DELETE CASCADE)",
             "the foreign key notes_user_id_fkey of notes is without environment: it would reach into rows of any",
         ),
-        (  # the columns of a key of the app's own, whose environment may be NULL and then holds nothing
+        (  # these columns match a key of the app's own, but its environment may be NULL and then enforces nothing
             """CREATE TABLE notes (user_id varchar REFERENCES users (id) ON DELETE CASCADE, environment text,
               CONSTRAINT notes_environment_fkey FOREIGN KEY (user_id, environment) REFERENCES users (id, environment))
             """,
@@ -321,7 +321,7 @@ async def test_many_messages_are_purged_in_bounded_memory(
     reads = asyncio.create_task(_production(database.reveal(), ended))
     memory = _resident_kb()
     started = time.monotonic()
-    report = await purge(database, keys, tmp_path, transaction_ms=2000)  # what a transaction without a purge has
+    report = await purge(database, keys, tmp_path, transaction_ms=2000)  # the limit of a transaction without a purge
     took = time.monotonic() - started
     ended.set()
     slowest, count = await reads
@@ -330,12 +330,12 @@ async def test_many_messages_are_purged_in_bounded_memory(
     assert report.error is None
     assert counts(report)["messages"] == MESSAGES + 1
     assert hashes(database.reveal(), "production") == before
-    assert slowest < max(1, took / 4)  # a read that waits for the purge takes as long as it does
+    assert slowest < max(1, took / 4)  # a read that waits for the purge takes as long as the purge
     assert grown < 40_000
 
 
 async def _production(url: str, ended: asyncio.Event) -> tuple[float, int]:
-    """An app in production: reads, and now and then writes. The longest that one of them took."""
+    """An app in production: reads, and sometimes writes. Returns the slowest of them, and how many there were."""
     slowest, count = 0.0, 0
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as conn:
         while not ended.is_set():

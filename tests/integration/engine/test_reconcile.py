@@ -133,7 +133,7 @@ async def test_an_adopted_database_of_the_app_keeps_its_rows(
 async def test_a_check_repeats_only_another_watchs_with_its_answer(
     database: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
-    """From the first turn on, which finds no table yet."""
+    """From the first cycle on, which finds no table yet."""
     desired, run = desired_of(document(), database), run_of(keys, tmp_path, check_type="scheduled")
     first = (await reconcile(desired, replace(run, turn=CycleContext(3600)))).turned
     assert first is not None
@@ -159,7 +159,7 @@ async def test_a_check_repeats_only_another_watchs_with_its_answer(
 async def test_what_another_turn_heard_is_no_news_if_suspended(
     own: str, database: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
-    """Where the row does not have Connect's word, the log does."""
+    """If Connect's status is not in the row, it is in the log."""
     desired, run = desired_of(document(), database), run_of(keys, tmp_path, check_type="scheduled")
     desired = replace(desired, suspend=True)
     first = (await reconcile(replace(desired, suspend=False), replace(run, turn=CycleContext(3600)))).turned
@@ -177,7 +177,7 @@ async def test_what_another_turn_heard_is_no_news_if_suspended(
 
 
 async def test_a_check_within_the_slot_is_its_turns_own(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
-    """Else a turn that comes before the next slot takes that of a lost turn for another watch's, and follows it."""
+    """Otherwise a cycle before the next slot would take a lost cycle's check for another watch's, and follow it."""
     desired, run = desired_of(document(), database), run_of(keys, tmp_path, check_type="scheduled")
     lost = (await reconcile(desired, replace(run, turn=CycleContext(3600)))).turned
     assert lost is not None
@@ -189,7 +189,7 @@ async def test_a_check_within_the_slot_is_its_turns_own(database: Secret, keys: 
 
 
 async def test_a_slots_failed_check_is_recorded_once(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
-    """The turn that recorded it was lost: a worker was killed before the queue knew."""
+    """The cycle that recorded it was lost: its worker was killed before the queue knew."""
     desired, run = desired_of(document(), database), run_of(keys, tmp_path, check_type="scheduled")
     well = (await reconcile(desired, replace(run, turn=CycleContext(3600)))).turned
     assert well is not None
@@ -216,7 +216,8 @@ async def test_a_slots_failed_check_is_recorded_once(database: Secret, keys: Key
 async def test_a_turn_that_is_anothers_by_now_writes_nothing(
     database: Secret, keys: KeyRing, tmp_path: Path, mine: bool | None, ended: tuple[str, int]
 ) -> None:
-    """A worker that was frozen until now; None: its queue can't be asked, and the lock follows Connect all the same."""
+    """A worker that was frozen until now; None: its queue can't be reached, and the lock follows Connect all the
+    same."""
 
     async def ask() -> bool | None:
         return mine
@@ -232,7 +233,7 @@ async def test_a_turn_that_is_anothers_by_now_writes_nothing(
 async def test_a_report_that_a_lost_turn_queued_is_not_queued_again(
     database: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
-    """Both turns of one slot owe it, by one id."""
+    """Both cycles of one slot owe it, under the same id."""
     desired = desired_of(document(), database, usage_report=True)
     run = run_of(keys, tmp_path, check_type="scheduled")
     await reconcile(desired, replace(run, turn=CycleContext(3600)))

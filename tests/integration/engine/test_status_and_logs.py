@@ -1,4 +1,4 @@
-"""What was never applied is told from what can't be read; the audit log's chain is verified page by page."""
+"""Instances never applied differ from unreadable ones; the audit log's chain is verified page by page."""
 
 from __future__ import annotations
 

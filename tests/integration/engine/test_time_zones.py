@@ -1,4 +1,4 @@
-"""What a session says of itself, once per run: another time zone (what fivrec writes itself stays UTC), a replica."""
+"""What a run says once about a session: another time zone (fivrec itself writes UTC), or a replica."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ async def test_a_zone_that_pgtz_asks_for_is_nobody_elses(
 
 @pytest.mark.parametrize(("reported", "times"), [("on", 1), ("off", 0), (None, 0)])
 def test_a_replica_is_said_once_per_run(reported: str | None, times: int, logged: tuple[Run, io.StringIO]) -> None:
-    """None is a pooler's, which does not pass it on."""
+    """None: a pooler does not pass it on."""
     run, stream = logged
     info = SimpleNamespace(host="standby.example.com", port=5432, parameter_status={"in_hot_standby": reported}.get)
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""Runs by hand have no turn before them: what they tell is a transition all the same, by what is on record."""
+"""Manual runs have no cycle before them: their alerts are transitions all the same, based on what is on record."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DOWN, ANOTHERS = Fault("404"), Fault("other-instance")
 
 
 class ByHand:
-    """An instance that is asked about by hand, and what each run told."""
+    """An instance that is checked by manual runs, and the alerts of each."""
 
     def __init__(self, desired: Desired, keys: KeyRing, folder: Path) -> None:
         self.desired, self.keys, self.folder, self.number = desired, keys, folder, 0
@@ -58,7 +58,7 @@ class ByHand:
 async def test_an_outage_is_told_once_and_so_is_its_end(
     command: str, fault: Fault, database: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
-    """An answer for another instance ends the run as failed, and is none for this one."""
+    """An answer about another instance fails the run, and counts as no answer for this one."""
     it = ByHand(desired_of(document(), database), keys, tmp_path)
     assert await it.told("apply") == []
     assert await it.told(command, fault=fault) == ["connect_unreachable"]
@@ -137,7 +137,7 @@ APP = (
 
 
 class Watched(ByHand):
-    """The same by the turns of a watch, each of which knows what the one before heard."""
+    """The same by the cycles of a watch, each of which knows the previous one's status."""
 
     def __init__(self, desired: Desired, keys: KeyRing, folder: Path) -> None:
         super().__init__(desired, keys, folder)
@@ -163,7 +163,7 @@ class Watched(ByHand):
 
 
 async def test_what_the_apps_own_check_heard_first_is_told_too(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
-    """The app has a status check service as well, which writes Connect's word into its row."""
+    """The app has a status check service too, which writes Connect's status into its row."""
     it = Watched(desired_of(document(), database), keys, tmp_path)
     assert await it.told("apply") == []
     assert await it.turn() == []
@@ -226,7 +226,7 @@ CREATE TRIGGER swallow BEFORE INSERT ON status_check_logs FOR EACH ROW EXECUTE F
 async def test_a_run_that_does_not_converge_leaves_its_entry_and_its_failed_check(
     trouble: str, checks: int, database: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
-    """Each by itself: a trigger on the check may be what went wrong."""
+    """Each alone: a trigger on the check may be the cause."""
     it = ByHand(desired_of(document(), database), keys, tmp_path)
     assert await it.told("apply") == []
     await run_sql(database, trouble)
@@ -237,7 +237,7 @@ async def test_a_run_that_does_not_converge_leaves_its_entry_and_its_failed_chec
 
 
 async def test_a_row_changed_by_hand_is_no_transition(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
-    """Connect says what it said: that somebody unlocked the instance, or suspended it in the row, is drift."""
+    """Connect's answer is unchanged: somebody unlocking the instance, or suspending it in the row, is drift."""
     it = Watched(desired_of(document(), database), keys, tmp_path)
     assert await it.told("apply") == []
     assert await it.turn(status="suspended") == ["suspended"]

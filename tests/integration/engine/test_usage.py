@@ -1,4 +1,4 @@
-"""Usage reports that Connect does not take: when they are sent again."""
+"""Usage reports that Connect does not accept: when they are sent again."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.support.fault_proxy import proxied
 async def test_a_report_waits_as_long_as_connect_asks(
     asked: str, waits: int, database: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
-    """Up to 5 minutes, as a check does."""
+    """Up to 5 minutes, like a check."""
     desired, run = await _applied(database, keys, tmp_path)
     refusal = answering(b"{}", 429, {"Retry-After": asked})
     async with misbehaving(refusal) as server:
@@ -45,7 +45,7 @@ async def test_a_report_waits_as_long_as_connect_asks(
 async def test_a_report_whose_commit_got_no_answer_is_queued_and_sent_once(
     database: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
-    """It was called a failure, and the next `usage --send` sent two."""
+    """It used to count as failed, and the next `usage --send` sent two."""
     desired, run = await _applied(database, keys, tmp_path)
 
     async def sent(url: Secret) -> Usage:
@@ -54,7 +54,7 @@ async def test_a_report_whose_commit_got_no_answer_is_queued_and_sent_once(
     async with misbehaving(answering(b"{}")) as server, proxied(database) as (proxy, url):
         to = ConnectTarget(server.url, Secret("key-of-the-test"))
         await sent(url)
-        first = len(proxy.traffic.messages)  # it has a longer handshake than those that follow
+        first = len(proxy.traffic.messages)  # has a longer handshake than the following ones
         await sent(url)
         texts = [message.text for message in proxy.traffic.messages]
         queued = next(n for n, text in enumerate(texts[first:]) if "INSERT INTO fivrec.usage_outbox" in text)
@@ -74,7 +74,7 @@ async def test_a_report_whose_commit_got_no_answer_is_queued_and_sent_once(
 async def test_reports_that_are_refused_for_ever_keep_no_newer_one_back(
     database: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
-    """Those of an environment that Connect does not want, say: a hundred of them are tried at once, and more wait."""
+    """For example those of an environment that Connect rejects: a hundred of them are tried at once, and more wait."""
     desired, run = await _applied(database, keys, tmp_path)
 
     async def by_key(writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""--changed-since, on real git repositories: which manifests differ as rendered; the work tree stays as it is."""
+"""--changed-since on real git repositories: which rendered manifests differ; the work tree is left untouched."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_a_limit_holds_for_what_is_gone_too(repository: Repository) -> None:
     assert repository.changed(first, limit=["a"])[1:] == (["a"], [])
     assert repository.changed(first, limit=["!a"])[1:] == (["b"], ["c"])
     repository.write("manifests/d.yaml", manifest("d", "Nova"))
-    assert repository.changed(first, limit=["d"])[1:] == (["d"], [])  # none of that time fits
+    assert repository.changed(first, limit=["d"])[1:] == (["d"], [])  # no manifest of that time matches
 
 
 def test_the_work_tree_and_the_index_stay_as_they_are(repository: Repository) -> None:
@@ -182,12 +182,12 @@ def test_links_are_followed_within_the_commit_only(repository: Repository, tmp_p
     (repository.folder / "manifests/deep/up").symlink_to("../..")
     repository.write("manifests/.shared/b.yaml", manifest("b"))
     first = repository.commit()
-    for link in ("a.yaml", "c.yaml", "deep/up"):  # which no command takes today
+    for link in ("a.yaml", "c.yaml", "deep/up"):  # no current command accepts them
         (repository.folder / "manifests" / link).unlink()
     repository.write("manifests/a.yaml", manifest("a"))
     found, names, gone = repository.changed(first)
     assert found.unreadable is None
-    assert (names, gone) == (["a"], [])  # nobody can say what stood outside: it counts as changed
+    assert (names, gone) == (["a"], [])  # what was outside is unknown: it counts as changed
 
 
 def hostile_commit(repository: Repository, *entries: tuple[str, str, str]) -> str:

@@ -25,7 +25,7 @@ URL = "postgresql://fivapp:zqPassOutOfVault@127.0.0.1/x"
 
 @dataclass
 class Server:
-    """`calls` are the requests that came, as (method, path, token, namespace). `status` is what reads are answered."""
+    """`calls` are the requests received, as (method, path, token, namespace). `status` is the response to reads."""
 
     env: dict[str, str]
     secrets: dict[str, object] = field(default_factory=dict)
@@ -72,7 +72,7 @@ def vault(tmp_path: Path) -> Iterator[Server]:
         do_POST = do_GET  # noqa: N815 (http.server names it so)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (http.server's signature)
-            """Silent."""
+            """Stay silent."""
 
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -1,4 +1,4 @@
-"""Our HTTP servers against clients that are slow, many, or talk nonsense. Real sockets."""
+"""fivrec's HTTP servers against clients that are slow, many, or send nonsense. Real sockets."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Send = Callable[[Any], Awaitable[None]]
 
 
 class App:
-    """/healthz answers; /wait answers when `release` is set; /fail fails; any other path reads the body first."""
+    """/healthz responds; /wait responds when `release` is set; /fail fails; any other path reads the body first."""
 
     def __init__(self) -> None:
         self.release = threading.Event()
@@ -46,7 +46,7 @@ class App:
 
 @contextmanager
 def running(app: Any, listen: Listen | None = None) -> Iterator[tuple[int, io.StringIO]]:
-    """Its port, and what it logs."""
+    """Yields the port, and the log."""
     ready, log = threading.Event(), io.StringIO()
     with bound_socket(listen or Listen("127.0.0.1", 0)) as bound:
         port = bound.getsockname()[1]
@@ -69,7 +69,7 @@ def opened(port: int, data: bytes = b"") -> socket.socket:
 
 
 def all_of(client: socket.socket) -> bytes:
-    """Until the server closes."""
+    """Returns everything sent until the server closes."""
     found = b""
     try:
         while data := client.recv(4096):
@@ -198,7 +198,7 @@ def test_nonsense_and_failures_do_not_fill_the_log() -> None:
 
 
 def served_by(port: int, files: TlsFiles) -> bool:
-    """Whether the server's certificate is of this CA."""
+    """Whether the server's certificate is signed by this CA."""
     context = ssl.create_default_context(cafile=str(files.ca))
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=10) as plain:
@@ -251,7 +251,7 @@ def test_half_a_tls_handshake_keeps_nobody_out(tmp_path: Path, monkeypatch: pyte
     ],
 )
 def test_two_lengths_end_the_connection(head: bytes) -> None:
-    """What follows would be the rest of this request to some proxies, and another's request to this server."""
+    """Some proxies would take what follows for the rest of this request, this server for another one."""
     with running(App()) as (port, _):
         rest = b"\r\n\r\n0\r\n\r\nGET /next HTTP/1.1\r\nHost: a\r\n\r\n"
         with opened(port, b"POST / HTTP/1.1\r\nHost: a\r\n" + head + rest) as client:

@@ -1,4 +1,4 @@
-"""Alerts to receivers: grouped, none lost without being counted, a receiver's fault named as what it is."""
+"""Alerts to receivers: grouped, none lost without being counted, a receiver's fault named correctly."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Respond = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 
 class ListReceiver:
-    """Takes what it gets, once `let` is set; `answers` are given first."""
+    """Accepts posts once `let` is set; `answers` are returned first."""
 
     def __init__(self, *answers: Answer, option: str = "--notify-url") -> None:
         self.option = option
@@ -69,7 +69,7 @@ async def test_what_was_pushed_out_during_a_post_is_counted_in_the_next() -> Non
         notifier.hear(alert(f"a{number}", message=f"m{number}"))
     posting = asyncio.create_task(notifier.flush())
     await receiver.came.wait()
-    for number in range(MOST_KEPT + 25):  # 10 of the first post's and 25 of these have to go
+    for number in range(MOST_KEPT + 25):  # 10 of the first post's and 25 of these are dropped
         notifier.hear(alert(f"b{number}"))
     receiver.let.set()
     await posting
@@ -82,7 +82,7 @@ async def test_what_was_pushed_out_during_a_post_is_counted_in_the_next() -> Non
     assert (len(receiver.posts), notifier.waiting) == (2, 0)
     notifier.hear(alert("c"))
     await notifier.flush()
-    assert receiver.posts[2]["text"] == "c: suspended!"  # those 25 were told
+    assert receiver.posts[2]["text"] == "c: suspended!"  # reports those 25
 
 
 async def test_what_was_pushed_out_comes_back_from_where_it_is_stored() -> None:
@@ -221,7 +221,7 @@ async def test_what_a_receiver_refuses_for_good_is_said_and_not_posted_again() -
 
 
 async def test_an_instance_of_its_own_recovers_beside_an_outage() -> None:
-    """The posts that an outage's end took are none of another recovery."""
+    """The posts used by an outage's end are not those of another recovery."""
     receiver, clock = ListReceiver(), Clock()
     notifier = Notifier((receiver,), quiet(), clock=clock)
     (lane,) = notifier._lanes
@@ -235,7 +235,8 @@ async def test_an_instance_of_its_own_recovers_beside_an_outage() -> None:
 
 
 async def test_each_receivers_fault_is_said() -> None:
-    """A repeated error comes once in 5 minutes: another receiver's, or another fault of the same, is another error."""
+    """A repeated error is logged once in 5 minutes; another receiver's, or another fault of the same one, is a new
+    error."""
     log = QuietLog(stream=io.StringIO())
     busy, slow, away = (Answer(False, True, f) for f in ("it answered 503", "no answer in 10 s", "refused"))
     one = ListReceiver(busy, busy, away, option="--notify-url, number 1")
@@ -315,7 +316,7 @@ async def test_what_is_delivered_while_others_are_marked_is_marked_next() -> Non
     await notifier.flush()
     await notifier.flush()
     assert marked == [("1",), ("2",)]
-    notifier.take([alert("a", alert_id="1")])  # the database went back to before that
+    notifier.take([alert("a", alert_id="1")])  # the database was restored to an earlier time
     assert notifier.waiting == 1
 
 
@@ -339,7 +340,7 @@ async def test_what_could_not_be_marked_is_tried_again_by_itself(monkeypatch: py
 
 
 async def test_a_post_that_is_under_way_at_the_end_is_not_repeated() -> None:
-    """SIGTERM comes while the receiver, which has it by then, still thinks about its answer."""
+    """SIGTERM comes while the receiver, which already has the post, has yet to answer."""
 
     class Slow(ListReceiver):
         async def post(self, document: dict[str, Any]) -> Answer:
@@ -456,7 +457,7 @@ async def test_a_receivers_fault_is_named_as_what_it_is(answer: bytes, expected:
 
 @asynccontextmanager
 async def https_server(tls: TlsFiles) -> AsyncIterator[int]:
-    """Takes every post."""
+    """Accepts every post."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await _read_post(reader)
@@ -475,8 +476,8 @@ async def https_server(tls: TlsFiles) -> AsyncIterator[int]:
 async def test_connects_own_ca_takes_the_systems_from_no_receiver(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """--ca-file is whom Connect is trusted by: a webhook out there has a certificate that everybody knows, one in the
-    house may have Connect's CA."""
+    """--ca-file is for trusting Connect: a public webhook has a publicly trusted certificate, an internal one may have
+    one by Connect's CA."""
     made = {}
     for name in ("public", "own", "stranger"):
         (tmp_path / name).mkdir()
@@ -502,7 +503,7 @@ async def test_connects_own_ca_takes_the_systems_from_no_receiver(
 
 
 async def test_each_post_has_a_connection_of_its_own() -> None:
-    """HTTP/1.1 numbers nothing: over a kept one the answer to a post may be a late one to the post before."""
+    """HTTP/1.1 numbers nothing: on a kept connection, a post's response may be a late one to the previous post."""
     connections = 0
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

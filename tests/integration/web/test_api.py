@@ -1,4 +1,4 @@
-"""The integration API in the process, on a real database and the emulator: the seed's calls, access, forged tokens."""
+"""The integration API in this process, on a real database and the emulator: the seed's calls, access, forged tokens."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ async def test_calls_that_write_are_refused_while_the_manifest_is_suspended(
         counted = "SELECT (SELECT count(*) FROM users), (SELECT count(*) FROM plans), (SELECT count(*) FROM clients)"
         assert api.sql(counted) == [(1, 0, 1)]
         assert api.sql("SELECT check_interval_minutes FROM instance_config") == [(60,)]
-        assert (await call(api, "reportUsage")).status_code == 200  # what is watched is reported
+        assert (await call(api, "reportUsage")).status_code == 200  # a watched instance reports its usage
         assert (await call(api, "checkStatus")).json()["success"] is True
 
 
@@ -329,7 +329,7 @@ async def test_every_failed_login_takes_one_hashing_slot(api: Served, monkeypatc
 
 
 def events_of(api: Served) -> list[dict[str, Any]]:
-    """The access log's events from now on."""
+    """Returns a list that receives the access log's events from now on."""
     found: list[dict[str, Any]] = []
     api.service.run.log.listeners.append(lambda event: found.append(event) if event["operation"] == "request" else None)
     return found
@@ -371,7 +371,7 @@ HOST = (
     r"\[?(?:::f{4,6}:)?(?P<host>(?:\d{1,3}\.){3}\d{1,3}|"
     r"(?:[0-9a-fA-F]{1,4}::?|::){1,7}(?:[0-9a-fA-F]{1,4}|(?<=:):))\]?"
 )
-"""What fail2ban puts in place of <HOST>, but for names of hosts."""
+"""What fail2ban puts in place of <HOST>, except for host names."""
 
 
 @pytest.mark.parametrize("address", ["10.1.2.3", "2001:db8::7", "::1"])
@@ -458,7 +458,7 @@ async def test_route_by_role_by_lock(api: Served, locked: bool) -> None:
     for operation in operations():
         for role in ROLES:
             if operation.id == "logout" and role == "admin":
-                token: str | None = api.token_of(accounts[role])  # its own: the others go on with theirs
+                token: str | None = api.token_of(accounts[role])  # a token of its own: the others still need theirs
             else:
                 token = {"none": None, "admin of another instance": elsewhere}.get(role) or (
                     api.token_of(accounts[role]) if role in accounts else None
@@ -563,7 +563,7 @@ async def test_keys_rotate_the_old_one_verifies_the_new_one_signs(
     assert kid == token_keys(new).keys[0].id
 
 
-# Requests that do not fit
+# Invalid requests
 
 
 TWICE = b'{"email": "a@empresa.com", "password": "one", "password": "two"}'

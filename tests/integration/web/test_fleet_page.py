@@ -57,7 +57,8 @@ ROLES = ("nobody", "no group", "viewer", "operator", "signed out", "instance's a
 
 
 def expected(route: str, role: str, *, locked: bool) -> int:
-    """Who has no session of the fleet is served as without a provider; the fleet's API is for its own tokens alone."""
+    """Returns the expected status: without a fleet session as without a provider; the fleet's API takes only its own
+    tokens."""
     if route in OPEN:
         return OPEN[route]
     if route in ("api", "api check"):
@@ -88,7 +89,7 @@ async def test_route_by_role_by_lock(site: Site, locked: bool) -> None:
 
 
 async def enter(site: Site, role: str) -> dict[str, str]:
-    """Become this; returns the form that goes with it."""
+    """Sign in as this role. Returns the form fields that go with it."""
     site.client.cookies.clear()
     match role:
         case "nobody":

@@ -1,4 +1,4 @@
-"""Attempts to log in, tokens given back, kept connections: on a real PostgreSQL."""
+"""Login attempts, revoked tokens, kept connections: on a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def conn(ready: Secret) -> AsyncIterator[Connection]:
 
 
 async def fail(conn: Connection, email: str = EMAIL, address: str = "10.0.0.1") -> bool:
-    """One attempt that is never admitted; whether it was let in to try."""
+    """Make one failing attempt. Returns whether it was admitted."""
     return await login_limit.begin_attempt(conn, SCOPE, email, address, LIMIT) is not None
 
 
@@ -100,7 +100,7 @@ async def test_a_success_forgives_its_own_failures_and_the_window_all(conn: Conn
     assert last is not None
     await login_limit.record_success(conn, SCOPE, last)
     assert await fail(conn)
-    assert not await fail(conn)  # the address has failed ten times, whoever else it is
+    assert not await fail(conn)  # the address has failed ten times, whatever the account
     await conn.execute("UPDATE fivrec.logins SET at = at - interval '15 minutes'")
     assert await fail(conn)
 
@@ -130,7 +130,7 @@ ODD_USERS = {
     "a hash in bytes": ("ALTER password TYPE bytea USING convert_to(password, 'UTF8')", USER_ID),
     "no name": ("ALTER name DROP NOT NULL, ALTER name TYPE text USING NULL", USER_ID),
 }
-"""What the app made of users, and the id that the account has then."""
+"""What the app did to users, and the id that the account has then."""
 
 
 @pytest.mark.parametrize("name", ODD_USERS)

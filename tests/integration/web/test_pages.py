@@ -1,4 +1,4 @@
-"""The status page in the process: sessions, forms, languages, and values that look like markup."""
+"""The status page in this process: sessions, forms, languages, and values that look like markup."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ async def test_a_page_that_takes_too_long_says_so(site: Served) -> None:
 
 
 async def test_a_caller_that_leaves_mid_body_is_no_failure(site: Served) -> None:
-    """What is raised out of the application is a traceback in the server's log."""
+    """An exception that leaves the application becomes a traceback in the server's log."""
     transport = site.client._transport
     assert isinstance(transport, httpx.ASGITransport)
     sent: list[Any] = []
@@ -354,10 +354,10 @@ async def test_changes_after_a_stream_opened_are_news_at_once(site: Served) -> N
 
 
 async def test_a_stream_that_follows_another_begins_with_news(site: Served) -> None:
-    """Between two streams nobody looked: what changed then would never be on the page."""
+    """Between two streams nobody looked: changes made then would never reach the page."""
     live = Live(site.service.run, dict(site.service.instances))
     async with aclosing(live.events(frozenset({INSTANCE}), again=True)) as stream:
-        assert b"id: 1" in await anext(stream)  # which is why the browser says Last-Event-ID the next time
+        assert b"id: 1" in await anext(stream)  # makes the browser send Last-Event-ID the next time
         assert b"event: change" in await anext(stream)
     await live.aclose()
 
@@ -396,8 +396,8 @@ async def test_streams_of_one_instance_keep_no_other_out(site: Served) -> None:
 
 
 async def stream_of(site: Served) -> tuple[asyncio.Queue[bytes], asyncio.Task[None]]:
-    """What /events sends, line by line, and the task that ends with it. (httpx's transport for ASGI waits for the whole
-    answer, so the application is called itself.)"""
+    """Returns the lines that /events sends, and the task that ends with it. (httpx's ASGI transport waits for the whole
+    response, so this calls the application directly.)"""
     app = site.client._transport.app  # type: ignore[attr-defined]  # the one that `served` made
     lines: asyncio.Queue[bytes] = asyncio.Queue()
     forever = asyncio.Event()

@@ -138,7 +138,7 @@ async def test_an_address_of_a_test_user_is_refused_as_taken(database: Secret, k
 
 
 async def setup_again(api: Served) -> httpx.Response:
-    """The same call once more, by the new administrator; the instance is served as production by now."""
+    """Make the same call again as the new administrator; the instance is served as production by now."""
     given = {"email": "outra@empresa.com", "password": "senha_segura_123"}
     token = (await api.client.post("/api/auth/login", json=given)).json()["token"]
     body = {**BODY, "adminEmail": "outra@empresa.com", "adminPassword": "another-password"}

@@ -1,4 +1,4 @@
-"""Signing in at an identity provider that lies: whatever is forged, replayed or of somebody else is refused."""
+"""Signing in at an identity provider that lies: anything forged, replayed or meant for somebody else is refused."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def no_signature(provider: IdentityProvider) -> None:
 
 
 def by_the_public_key(provider: IdentityProvider) -> None:
-    """The classic: HS256 with what everybody can read as its secret."""
+    """The classic attack: HS256 with the public key as its secret."""
     public = provider.key.as_pem(private=False).decode()
     provider.sign = lambda header, claims: signed_by_secret(header, claims, public)
 
@@ -213,7 +213,7 @@ async def test_new_keys_of_the_provider_are_taken_up(site: Site, provider: Ident
     assert (await site.sign_in("ops")).status_code == 200
     provider.key = RSAKey.generate_key(2048, {"kid": "k2", "use": "sig", "alg": "RS256"})
     assert (await site.sign_in("ops")).status_code == 200
-    provider.key = RSAKey.generate_key(2048, {"kid": "k2", "use": "sig", "alg": "RS256"})  # the same id
+    provider.key = RSAKey.generate_key(2048, {"kid": "k2", "use": "sig", "alg": "RS256"})  # the same key id
     assert (await site.sign_in("ops")).status_code == 200
 
 
@@ -257,7 +257,7 @@ async def test_a_session_ends_unused_and_after_eight_hours(
     async with signed_in_site(database, keys, tmp_path, provider, clock=clock) as site:
         await site.sign_in("ops")
         clock.ahead += timedelta(minutes=10)
-        assert await is_in(site, refresh=True)  # the page by itself: that is no use
+        assert await is_in(site, refresh=True)  # a refresh by the page itself does not count as use
         clock.ahead += timedelta(minutes=6)
         assert not await is_in(site)
         await site.sign_in("ops")
@@ -278,7 +278,7 @@ async def test_signing_out_ends_copies_of_the_cookie(site: Site) -> None:
 
 
 async def test_a_logout_without_issuer_ends_its_session(site: Site, provider: IdentityProvider) -> None:
-    """As Entra ID sends it: with a sid alone."""
+    """As Entra ID sends it: with only a sid."""
     provider.claims["sid"] = "s-1"
     await site.sign_in("ops")
     await site.client.get("/sso/logout?sid=s-1")
@@ -302,7 +302,7 @@ async def test_the_providers_logout_ends_its_sessions_alone(site: Site, provider
 
 
 SHAPES: dict[str, tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] = {
-    # claim, the rest of the ID token, of the discovery document, and of the answer
+    # claim; then more of the ID token, of the discovery document, and of the response
     "Keycloak": (
         "groups",
         {"groups": ["ops"], "typ": "ID", "azp": CLIENT_ID, "acr": "1", "sid": "s", "email_verified": False},
@@ -337,7 +337,7 @@ SHAPES: dict[str, tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] = 
 async def test_tokens_and_answers_as_real_providers_shape_them(
     name: str, database: Secret, keys: KeyRing, tmp_path: Path, provider: IdentityProvider
 ) -> None:
-    """Beside the signing key are one for encryption, one with a certificate, and one of a curve that nobody knows."""
+    """Beside the signing key are one for encryption, one with a certificate, and one of an unknown curve."""
     claim, claims, provider.metadata, answer = SHAPES[name]
     public = RSAKey.generate_key(2048, {"kid": "e"}).as_dict(private=False)
     provider.beside = [
@@ -356,7 +356,7 @@ async def test_tokens_and_answers_as_real_providers_shape_them(
 
 
 async def refused(site: Site, act: Callable[[], Awaitable[Any]]) -> bool:
-    """Refused in one sentence that tells nothing, and no session is there."""
+    """Whether the attempt was refused with one uninformative sentence, and there is no session."""
     answer = await act()
     said = "This sign-in is not valid." in answer.text
     return answer.status_code == 403 and said and not site.client.cookies.get("fivrec-fleet") and not await is_in(site)
@@ -368,7 +368,7 @@ async def is_in(site: Site, *, refresh: bool = False) -> bool:
 
 
 async def _old_url(site: Site, given: dict[str, str]) -> str:
-    """A fresh consent, as an attacker has it, that is not this browser's."""
+    """Returns the URL of a new consent that is not this browser's, as an attacker would have."""
     kept = dict(site.client.cookies)
     url = await site.begin()
     site.client.cookies.clear()

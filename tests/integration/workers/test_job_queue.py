@@ -1,4 +1,4 @@
-"""Jobs of the fleet's queue, on a real one."""
+"""Jobs of the fleet's queue, on a real database."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.support.harness import run_sql
 
 
 async def test_a_worker_that_was_forgotten_says_so_and_takes_the_job_again(make_database: Callable[[], Secret]) -> None:
-    """As a queue does whose clock went ahead, when the next worker begins."""
+    """A queue whose clock went ahead forgets workers when the next one begins."""
     url, taken, again = make_database(), [], asyncio.Event()
 
     async def turn(job: Job) -> None:
@@ -57,7 +57,7 @@ async def test_a_worker_that_was_forgotten_says_so_and_takes_the_job_again(make_
 async def test_a_job_whose_end_the_queue_did_not_hear_is_done_all_the_same(
     make_database: Callable[[], Secret], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It stayed that of its worker, which lives: the instance, which the job locks, got no further turn."""
+    """The job used to stay with its worker, which is alive: the instance, locked by the job, got no further cycle."""
     taken, lost, again = [], [1, 2, 3], asyncio.Event()
 
     async def turn(job: Job) -> None:
@@ -138,13 +138,13 @@ async def test_a_queue_that_takes_no_connection_any_more_says_why(  # noqa: PLR0
         monkeypatch.setattr(job_queue, "_probe", lambda url, **how: (asked.append(how), probe(url, **how))[1])
         ends = await asyncio.gather(*(queue.version() for _ in range(8)), return_exceptions=True)
         assert [getattr(end, "code", end) for end in ends] == [code] * 8
-        assert len(asked) <= 2  # 8 turns that time out together open no 8 connections
+        assert len(asked) <= 2  # 8 cycles that time out together open no 8 connections
         run_sql(database.reveal(), f"ALTER ROLE {role} CONNECTION LIMIT -1")
     assert found.value.code == code
 
 
 async def test_a_queue_that_was_away_for_hours_is_found_within_seconds(make_database: Callable[[], Secret]) -> None:
-    """The pool waits twice as long after each attempt that fails, and begins anew after its limit."""
+    """The pool doubles its wait after each failed attempt, and starts over after its limit."""
     async with open_queue(make_database()) as queue:
         attempt, now, waits = AttemptWithBackoff(timeout=queue.pool.reconnect_timeout), 0.0, []
         while not attempt.time_to_give_up(now):
@@ -187,7 +187,7 @@ async def test_tables_of_another_version_are_said_once(
 
 
 async def test_a_worker_leaves_the_jobs_of_older_tables_to_older_workers(make_database: Callable[[], Secret]) -> None:
-    """Until `fleet init` of its own version was run: each job would fail, and be gone."""
+    """Until its own version's `fleet init` was run: each job would fail, and be gone."""
     url, took, waited = make_database(), list[Job](), asyncio.Event()
     log = EventLog(io.StringIO())
     log.listeners.append(lambda event: waited.set() if "fleet init" in event["message"] else None)
@@ -209,7 +209,7 @@ async def test_a_worker_leaves_the_jobs_of_older_tables_to_older_workers(make_da
 
 
 async def none(*_: object) -> Any:
-    """Nothing is asked of it."""
+    """Stands in for the cycle's resolver, and does nothing."""
 
 
 async def done(took: list[Job], job: Job) -> None:

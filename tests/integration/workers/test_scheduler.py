@@ -1,4 +1,4 @@
-"""What the fleet's scheduler keeps in the queue's database, on a real one."""
+"""What the fleet's scheduler stores in the queue's database, on a real one."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def url(make_database: Callable[[], Secret]) -> str:
 async def queue(url: str) -> AsyncIterator[Queue]:
     async with open_queue(Secret(url)) as opened:
         await opened.make_schema()
-        await opened.make_schema()  # as often as one likes
+        await opened.make_schema()  # may be repeated
         yield opened
 
 
@@ -86,7 +86,7 @@ async def test_who_is_gone_has_no_turn_and_is_then_forgotten(queue: Queue, url: 
 
 
 async def test_after_a_restore_nobody_is_forgotten_for_a_lease(queue: Queue, url: str) -> None:
-    """An instance moved to other paths after the backup was made; the scheduler that it was of finds it first."""
+    """An instance moved to other paths after the backup was made; its former scheduler finds it first."""
     scheduler = build_scheduler(queue, manifests("a", "b"))
     await scheduler.declare(scheduler.source.held)
     await declare(scheduler, manifests("a"))
@@ -180,7 +180,7 @@ async def test_what_is_not_in_the_table_comes_back(queue: Queue, url: str) -> No
     scheduler = build_scheduler(queue, manifests("a", "b", digest="2"))
     await scheduler.declare(scheduler.source.held)
     await scheduler.refresh()
-    # As of a backup: one instance is missing, of another the manifest is an old one.
+    # As in a backup: one instance is missing, another one's manifest is old.
     run_sql(
         url,
         "DELETE FROM fivrec_fleet.instances WHERE instance = 'a'",

@@ -1,4 +1,4 @@
-"""The tables that the simulation of a fleet goes by change as the statements on a real server change the real ones."""
+"""The simulated fleet's tables change exactly as real ones do under the real statements."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ RARE = ["declare", "withdraw", "forget", "pull_in", "enqueue", "recover", "clock
 
 @dataclass
 class Both:
-    """The same done to a real queue and to the simulated one."""
+    """Applies the same operations to a real queue and to the simulated one."""
 
     conn: psycopg.Connection[dict[str, Any]]
     chance: random.Random
     now: float = START
     beats: dict[int, float] = field(default_factory=dict)
     begun: list[str] = field(default_factory=list)
-    """Where the two disagree about how a turn begins."""
+    """Where the two disagree about how a cycle begins."""
     ours: Tables = field(init=False)
 
     def __post_init__(self) -> None:
@@ -85,12 +85,12 @@ class Both:
         )
 
     def fetch(self, worker: int) -> None:
-        """The order of what became due at once is left open: the real queue's is followed."""
+        """The order of jobs due at the same time is undefined: follow the real queue's."""
         for row in self.conn.execute(FETCH, {"worker": worker}).fetchall():
             self.ours.take(self.ours.todo[row["queueing_lock"]], worker)
 
     def end(self, *, how: str) -> None:
-        """A turn of somebody's ends, is given back, or ends for a worker whose job is another's by now."""
+        """End somebody's cycle, return it, or end it for a worker whose job has been given to another."""
         doing = sorted(job.instance for job in self.ours.jobs.values() if job.status == "doing")
         if not doing:
             return
@@ -151,7 +151,7 @@ class Both:
 
 
 def step(both: Both) -> str:
-    """Something that schedulers, workers, clocks do."""
+    """Do one random thing that schedulers, workers or clocks do."""
     chance = both.chance
     what = chance.choice(RARE + ["turn"] * len(RARE))
     match what:
