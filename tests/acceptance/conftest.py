@@ -20,7 +20,7 @@ def bare(tmp_path: Path) -> Fivrec:
 
 @pytest.fixture
 def fivrec(bare: Fivrec, absent_database: Secret) -> Iterator[Fivrec]:
-    """fivrec with a manifest, a database that is to be made, and a Connect over TLS."""
+    """fivrec with a manifest, a database yet to be created, and a Connect over TLS."""
     bare.env |= {
         "DATABASE_URL": absent_database.reveal(),
         "FIVREC_ENCRYPTION_KEY": base64.urlsafe_b64encode(bytes(range(32))).decode(),

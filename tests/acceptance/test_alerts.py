@@ -1,4 +1,4 @@
-"""Alerts arrive: after kills, from commands by hand, of drift; what hits many instances is a few posts."""
+"""Alerts arrive: after kills, from manual commands, about drift; what affects many instances takes only a few posts."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_drift_put_back_and_drift_left_are_alerts(fivrec: Fivrec, url: str) -> N
 
 @pytest.mark.usefixtures("direct")
 def test_a_database_that_was_dropped_and_made_again_is_an_alert(fivrec: Fivrec, url: str, postgres_url: str) -> None:
-    """Nothing in the new one can say that it was not the first."""
+    """Nothing in the new database shows that there was another before."""
     name = url.rpartition("/")[2].partition("?")[0]
     with watching(fivrec, "--every", "500ms") as watch:
         until(lambda: watch.of("status_check"))
@@ -87,7 +87,7 @@ def test_a_database_that_was_dropped_and_made_again_is_an_alert(fivrec: Fivrec, 
         (said,) = until(lambda: watch.alerts("drift_repaired"))
     again = f"database/{name} (a new, empty one)"
     assert said["message"] == f"🔧 changed by somebody else, and put back: {again}"
-    assert ("drift_repaired",) in rows(url, WAITING)  # and recovered, if a turn was under way
+    assert ("drift_repaired",) in rows(url, WAITING)  # and recovered, if a cycle was in progress
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,8 @@ def test_every_event_of_a_turn_has_its_run_and_the_seeds_fields(fivrec: Fivrec, 
 def test_a_night_of_troubles_is_12_posts_and_misses_none(
     tmp_path: Path, postgres_url: str, fresh_name: Callable[[], str], record_property: Callable[[str, object], None]
 ) -> None:
-    """At each moment `status --problems` names exactly those that have one. A secret is a file, so that it can go."""
+    """At each moment `status --problems` names exactly those that have one. A secret is a file, so it can be
+    removed."""
     with running_fleet(tmp_path, postgres_url, fresh_name(), INSTANCES) as fleet, receiving() as receiver:
         words = ("fleet/", "--every", "5s", "--notify-url", receiver.url)
         receiver.answer = 503
@@ -154,7 +155,7 @@ def test_a_night_of_troubles_is_12_posts_and_misses_none(
             fleet.fivrec.write(PASSWORD, f"fleet/{name}")
         declare_with_secrets(fleet)
         with watching(fleet.fivrec, *words, code=None) as watch:
-            until(lambda: checked(watch) == everyone, 60 + 3 * INSTANCES)  # their databases are made
+            until(lambda: checked(watch) == everyone, 60 + 3 * INSTANCES)  # waits for their databases to be created
             assert troubled(fleet) == set()
             for name in fleet.names:
                 fleet.connect.set(name, fail="500")
@@ -192,7 +193,7 @@ def test_a_night_of_troubles_is_12_posts_and_misses_none(
 
 
 def declare_with_secrets(fleet: RunningFleet, *more: str) -> None:
-    """Each instance's password is in a file of its name."""
+    """Write the fleet with each instance's password in a file of its name."""
     fleet.declare()
     path = fleet.fivrec.folder / "fleet" / "fleet.yaml"
     admin = '  admin: {name: A, email: a@b.example, password: {file: "{{ instance }}"}, bcrypt_cost: 12}\n'
@@ -201,7 +202,7 @@ def declare_with_secrets(fleet: RunningFleet, *more: str) -> None:
 
 
 def troubled(fleet: RunningFleet, row: str = "") -> set[str]:
-    """By `status --problems`, which also says what is wrong with a broken row."""
+    """Returns what `status --problems` names; checks that it also explains a broken row."""
     shown = fleet.fivrec.run("status", "fleet/", "--problems", "-o", "json", timeout=300).json
     problems = shown.get("error", {"problems": []})["problems"]
     assert {problem["row"] for problem in problems} == ({row} if row else set())

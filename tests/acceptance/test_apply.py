@@ -135,7 +135,7 @@ def test_a_changed_manifest_is_intent(fivrec: Fivrec) -> None:
 
 
 def test_a_plan_of_another_id_on_the_same_row_is_intent(fivrec: Fivrec) -> None:
-    """Found by its product, the row keeps its id; nobody but fivrec wrote to it."""
+    """The row is found by its product and keeps its id; nobody but fivrec wrote to it."""
     ours = "{id: plan_x, name: Outro, price: 1, billing_interval: monthly, stripe_product_id: prod_professional}"
     declared = f"source: connect|source: manifest\n  unmanaged: keep\n  items: [{ours}]"
     assert fivrec.apply().code == 0
@@ -194,9 +194,9 @@ def test_connects_mistakes_change_nothing_that_came_from_it(fivrec: Fivrec, url:
         assert (ended.code, ended.one["error"]["code"]) == (code, error), (fault, ended.stderr)
         assert (rows(url, untouched), rows(url, "SELECT id, is_active FROM plans ORDER BY id")) == before, fault
         written = rows(url, "SELECT value FROM settings WHERE key = 'company_name'") == [(f"Empresa {number}",)]
-        assert written == (code == 5), fault  # the manifest's part is done where only Connect's is missing
+        assert written == (code == 5), fault  # only Connect's part is missing, the manifest's is done
         (last,) = rows(url, "SELECT success FROM status_check_logs ORDER BY created_at DESC LIMIT 1")[0]
-        assert last is False or code == 3, fault  # a refused run writes no check but a failed one
+        assert last is False or code == 3, fault  # a refused run writes only failed checks
 
 
 def test_connect_down_is_degraded_and_its_failed_check_recorded(fivrec: Fivrec, url: str) -> None:
@@ -230,7 +230,7 @@ def test_export_applied_again_changes_nothing(fivrec: Fivrec, url: str) -> None:
 
 
 def test_export_is_of_what_was_declared(fivrec: Fivrec, url: str) -> None:
-    """Another administrator of the app's, and plans of the app's that no manifest named."""
+    """Leaves out another administrator of the app, and the app's plans that no manifest named."""
     fivrec.write(manifest().partition("plans:")[0])
     assert fivrec.apply().code == 0
     run_sql(url, "INSERT INTO users (name, email, password, role) VALUES ('A', 'a@empresa.com', 'x', 'admin')")

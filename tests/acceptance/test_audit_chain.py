@@ -1,4 +1,4 @@
-"""`history --verify` names the entry that was tampered with; who ran, and at which commit; failures are entries too."""
+"""`history --verify` names the tampered entry; who ran, and at which commit; failures are entries too."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ def test_entries_after_the_database_went_back_are_followed(fivrec: Fivrec, url: 
 
 
 def test_where_signatures_begin_is_said(bare: Fivrec, absent_database: Secret) -> None:
-    """`setup` may run without keys: its entries are from before the signatures."""
+    """`setup` may run without keys: its entries are older than the signatures."""
     bare.env |= {"DATABASE_URL": absent_database.reveal(), "PW": "senha-segura-123"}
     words = ("--admin-email", "admin@empresa.com", "--company-name", "Empresa", "--admin-password-env", "PW")
     instance = ("--instance", "client-abc-123")

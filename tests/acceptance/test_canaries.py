@@ -1,4 +1,4 @@
-"""No secret leaves the process: canaries over every command and every way of failing, looked for in every form."""
+"""No secret leaves the process: canaries in every command and every kind of failure, searched for in every form."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class World:
         return text
 
     def prepare(self, path: Path) -> dict[str, str]:
-        """Files, rows and Connect as the path has them; gives the environment."""
+        """Set up files, rows and Connect for the path. Returns the environment."""
         self.echo.mode = path.mode
         files = {"client.yaml": SECRET_SETTING, **path.files}
         for name, text in files.items():
@@ -75,7 +75,7 @@ class World:
         try:
             ended = call((*words, *more, *(("-o", output) if output else ())), env, self.folder)
         finally:
-            # A key that the path itself put into the row is no leak; anything else that holds it is one.
+            # A key that the path itself put into the row is not a leak; anything else that contains it is.
             stored = canaries.database_text(self.admin_url, without_key="instance_key" in str(path.sql))
             run_sql(self.admin_url, *path.undo)
         files = canaries.files_text(self.folder / "work", ()) + canaries.files_text(
@@ -97,7 +97,7 @@ class World:
 
 
 BARE = ("schema", "sql", "init", "completion", "connect")
-"""Commands that log nothing: they take no -v."""
+"""Commands that log nothing, and so have no -v."""
 
 
 @pytest.fixture
@@ -157,7 +157,7 @@ def world(tmp_path: FilePath, postgres_url: str, make_database: Callable[[], Sec
 
 
 def taken(world: World, paths: tuple[Path, ...]) -> tuple[int, list[str]]:
-    """How many calls were made, and what was wrong: leaks, and ends other than the path's."""
+    """Make all calls. Returns their number and what was wrong: leaks, and unexpected exit codes."""
     calls, wrong = 0, []
     for path in paths:
         for log, output in FORMS:
@@ -174,7 +174,7 @@ def taken(world: World, paths: tuple[Path, ...]) -> tuple[int, list[str]]:
 
 
 def test_the_search_finds_a_secret_in_every_form(world: World) -> None:
-    """The test's own test: each form of each canary is found where it was put."""
+    """A test of the search itself: each form of each canary is found where it was put."""
     for canary in world.canaries:
         for form, text in canary.forms().items():
             assert canaries.leaks((canary,), {"place": f"before{text}after"}), (canary.name, form)

@@ -1,4 +1,4 @@
-"""No secret in what the long-running commands say, at -vv: watch, serve, fleet schedule and worker, connect serve."""
+"""No secret in the output of long-running commands at -vv: watch, serve, fleet schedule and worker, connect serve."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def ended(process: subprocess.Popen[str]) -> str:
 
 
 def disturb(fivrec: Fivrec, url: str) -> None:
-    """Drift, an unreadable key, a Connect that fails, a wrong manifest and a right one again."""
+    """Cause drift, an unreadable key, a failing Connect, a wrong manifest and then a correct one."""
     run_sql(url, "UPDATE queues SET description = 'x'", "UPDATE instance_config SET instance_key = 'fivenc:v1:0:0'")
     fivrec.connect_set("--fail", "500")
     time.sleep(RUNS_S / 2)

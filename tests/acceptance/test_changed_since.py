@@ -1,4 +1,4 @@
-"""--changed-since as a command: what changed is applied, what is gone is listed and never touched."""
+"""--changed-since as a command: what changed is applied, what was removed is listed and never touched."""
 
 from __future__ import annotations
 

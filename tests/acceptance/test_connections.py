@@ -1,4 +1,4 @@
-"""A run of many instances opens at most --forks connections to Connect, in every command that asks it."""
+"""A run of many instances opens at most --forks connections to Connect, in every command that uses it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Panel:
 
 @asynccontextmanager
 async def panel(folder: Path) -> AsyncIterator[Panel]:
-    """Connect for all of NAMES: the key of each is key-of-NAME."""
+    """Serves Connect for all of NAMES; the key of each is key-of-NAME."""
     files, seen = make_tls(folder), Panel()
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(files.cert, files.key)

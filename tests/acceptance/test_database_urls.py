@@ -1,4 +1,4 @@
-"""Database URLs as people write them: none is shown, none is tried that libpq reads otherwise than it looks."""
+"""Database URLs as people write them: none is printed, and none is tried that libpq reads differently than it looks."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ COMMANDS = {
 
 @pytest.fixture
 def offline(bare: Fivrec) -> Fivrec:
-    """A manifest whose Connect is never asked."""
+    """A manifest whose Connect is never contacted."""
     bare.write(manifest(), "fivrec.yaml")
     bare.env |= {
         "FIVREC_ENCRYPTION_KEY": "A" * 43 + "=",
@@ -44,7 +44,7 @@ def offline(bare: Fivrec) -> Fivrec:
 
 
 def shows(ended: Ended) -> list[str]:
-    """What of the broken URLs is on stdout or stderr."""
+    """Returns the parts of the broken URLs that appear on stdout or stderr."""
     return [part for part in ("Pa55", "SEKRET", "tail", "db.example") if part in ended.stdout + ended.stderr]
 
 

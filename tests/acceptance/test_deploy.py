@@ -1,4 +1,4 @@
-"""docs/deploy.md and docs/going-live.md, command by command, on databases that are new or that the app made."""
+"""docs/deploy.md and docs/going-live.md, command by command, on databases that are new or made by the app."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ DEPLOY, GOING_LIVE = ROOT / "docs" / "deploy.md", ROOT / "docs" / "going-live.md
 
 
 def shell_blocks(heading: str, page: Path = DEPLOY) -> list[str]:
-    """The shell blocks of one section."""
+    """Returns the shell blocks of one section."""
     section = page.read_text(encoding="utf-8").split(f"# {heading}\n", 1)[1].split("\n## ", 1)[0]
     return re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
 
 
 def shell(fivrec: Fivrec, script: str) -> tuple[int, str]:
-    """Run as a user types it; `fivrec` is this one."""
+    """Run the script as a user types it, with this version as `fivrec`."""
     folder = fivrec.folder / "bin"
     folder.mkdir(exist_ok=True)
     shim = folder / "fivrec"
@@ -66,7 +66,7 @@ def test_the_procedure_for_an_existing_instance_ends_in_sync(fivrec: Fivrec, see
     exporting, applying = shell_blocks("An existing instance")
     assert [line.split()[0] for line in exporting.splitlines()] == ["mkdir", "fivrec", "fivrec"]
     code, said = shell(fivrec, exporting)
-    assert code == 2, said  # diff is the last command, and there is something to do
+    assert code == 2, said  # diff is the last command, and finds changes
     assert {"+ schema/", "~ config/"} <= set(re.findall(r"[+~] (?:schema|config)/", said)), said
     assert snapshot(url) == before
     early = fivrec.run("check", "clients/client-abc-123.yaml", "-o", "json")

@@ -1,4 +1,4 @@
-"""diff --explain: where each value was declared, what was last applied and by which run, what is there."""
+"""diff --explain: where each value was declared, what was last applied and by which run, the current value."""
 
 from __future__ import annotations
 

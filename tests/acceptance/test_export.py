@@ -84,7 +84,7 @@ def test_an_embedded_server_that_was_never_made_is_an_error(bare: Fivrec, of: tu
 
 
 def test_an_instance_never_applied_is_what_its_rows_are(fivrec: Fivrec, seed_database: Secret) -> None:
-    """The app ran with NODE_ENV=development: a manifest that says production would make production rows beside."""
+    """The app ran with NODE_ENV=development: a manifest for production would create production rows beside them."""
     url = seed_database.reveal()
     words = ("export", "--database-url", url, "--instance", INSTANCE)
     both = fivrec.run(*words)
@@ -168,7 +168,7 @@ HARD = (
     " x ", "", "- x", "? x", "a: b", "a #b", "# x", "&a", "*a", "!x", "|", ">", "%x", "@x", "`x", "'x", '"x', "{x}",
     "[x", "x,y", "<<", "=", "a\nb\n", "a\tb", "\U0001f600", "x" * 300, "true", "12:30:45", "+1", "1.", ".5", "e\u0301",
 )  # fmt: skip
-"""Text that some reader of YAML takes for something else if it is written without quotes."""
+"""Text that some YAML reader takes for something else unless it is quoted."""
 
 
 def test_a_plan_no_manifest_can_hold_is_left_out_and_kept(fivrec: Fivrec, url: str) -> None:

@@ -1,4 +1,4 @@
-"""The fleet as its users run it: scheduler and workers as processes of their own, on a queue in PostgreSQL."""
+"""The fleet as its users run it: scheduler and workers as separate processes, on a queue in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_an_instance_is_reconciled_once_then_checked_on_schedule(fleet: RunningF
     for name in fleet.names:
         new = after[name][len(before[name]) :]
         assert set(new) == {("scheduled", True)}
-        assert len(new) <= took / 2 + 1.5  # one an interval, of two schedulers
+        assert len(new) <= took / 2 + 1.5  # one per interval, despite two schedulers
     assert fleet.of_each(AUDITED) == dict.fromkeys(fleet.names, MADE)
     status = fleet.status()
     assert status["workers"] == {"alive": 2, "lost": 0}
@@ -224,7 +224,7 @@ def refused(fleet: RunningFleet) -> list[tuple[Any, ...]]:
 
 
 def databases(fleet: RunningFleet) -> list[str]:
-    """The instances whose database was made."""
+    """Returns the instances whose databases were created."""
     query = f"SELECT datname FROM pg_database WHERE starts_with(datname, '{fleet.prefix}_c') ORDER BY 1"
     return [name.removeprefix(f"{fleet.prefix}_") for (name,) in fleet.queue_rows(query)]
 

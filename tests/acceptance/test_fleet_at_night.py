@@ -1,4 +1,4 @@
-"""Many instances, one operator: what one lacks, what is done again, one consent for one review."""
+"""Many instances, one operator: missing settings of one, retries, one consent for one review."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def test_a_broken_row_that_limit_does_not_choose_is_not_told(fleet: Fivrec) -> N
     ended = fleet.run("status", "t", "-o", "json", "-l", "a")
     assert (ended.code, [item["instance"] for item in ended.json["instances"]], ended.stderr) == (0, ["a"], "")
     assert fleet.run("status", "t", "-o", "json", "-l", "b").code == 65
-    assert fleet.run("apply", "t", "-o", "json", "-l", "a").code == 65  # what writes takes all or nothing
+    assert fleet.run("apply", "t", "-o", "json", "-l", "a").code == 65  # a writing command takes all instances or none
 
 
 def test_a_watch_starts_with_the_rows_that_are_whole(fleet: Fivrec) -> None:
@@ -211,7 +211,7 @@ def test_nobody_who_needs_somebody_is_said(fleet: Fivrec) -> None:
 
 
 def test_old_checks_are_said_beside_the_all_clear(fleet: Fivrec) -> None:
-    """The watch is gone since Tuesday, and what the rows say is as good as then."""
+    """The watch has not run since Tuesday, so the rows are that old too."""
     assert fleet.run("apply", "m", "-q").code == 0
     run_sql(fleet.env["DB_B"], "UPDATE status_check_logs SET created_at = created_at - interval '3 hours'")
     ended = fleet.run("status", "m", "--problems")
@@ -244,7 +244,7 @@ def test_a_retry_takes_what_was_not_done(fleet: Fivrec) -> None:
 
 
 def test_a_retry_that_tries_nothing_is_no_success(fleet: Fivrec) -> None:
-    """The paths of another folder, or a limit: what was not done still is not."""
+    """With the paths of another folder, or a limit: what was not done is still not done."""
     url = fleet.env.pop("DB_B")
     fleet.write(fleet.run("apply", "m", "-o", "json", "--keep-going").stdout, "report.json")
     fleet.env["DB_B"] = url
@@ -364,7 +364,7 @@ def test_ctrl_c_skips_what_runs_and_what_was_not_begun(fleet: Fivrec) -> None:
 
 
 def test_watch_starts_with_the_instances_that_are_complete(fleet: Fivrec) -> None:
-    """The secret is a file: another process's variables can't be set while it runs."""
+    """The secret is a file: nobody can set another process's variables while it runs."""
     declare(fleet, "b", password="{env: FIV_ADMIN_PASSWORD}|{file: secret}")
     declare(fleet, "c", stage="environment: development|environment: {env: STAGE_OF_C}")
     with watching(fleet, "m/", "--every", "1s") as watch:
@@ -377,9 +377,10 @@ def test_watch_starts_with_the_instances_that_are_complete(fleet: Fivrec) -> Non
 
 
 def test_a_missing_password_keeps_no_lock_open(fivrec: Fivrec, url: str, make_database: Callable[[], Secret]) -> None:
-    """What its check needs is there: it is made, it locks, and the failure is on record, for status and after a kill.
+    """All that its check needs is there: it is made, it locks, and the failure is recorded, for status and after a
+    kill.
 
-    Another instance is complete: where all lack something, watch does not begin.
+    Another instance is complete: watch does not start if all of them lack something.
     """
     assert fivrec.apply().code == 0
     fivrec.write((fivrec.folder / another(fivrec, "whole", make_database().reveal())).read_text(), "also/whole.yaml")
@@ -397,7 +398,7 @@ def test_a_missing_password_keeps_no_lock_open(fivrec: Fivrec, url: str, make_da
 
 
 def test_a_check_that_locks_does_not_end_a_failed_apply(fivrec: Fivrec, url: str) -> None:
-    """Nor does one that unlocks; the apply that goes well does."""
+    """Neither does one that unlocks; a successful apply does."""
     assert fivrec.apply().code == 0
     run_sql(url, "ALTER TABLE queues ADD CONSTRAINT no_nights CHECK (name <> 'Night')")
     fivrec.write(manifest(night="plans:|  - {name: Night}\nplans:"), "client.yaml")

@@ -1,6 +1,6 @@
-"""Workers that are killed and frozen at random: nothing is lost, nothing is done twice, all is in sync at the end.
+"""Workers killed and frozen at random: nothing is lost, nothing is done twice, all is in sync at the end.
 
-Short by default. The whole of it: FIVREC_FLEET_CHAOS_S=120 FIVREC_FLEET_CHAOS_INSTANCES=300.
+Short by default. In full: FIVREC_FLEET_CHAOS_S=120 FIVREC_FLEET_CHAOS_INSTANCES=300.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ JOBS = "SELECT count(*) FROM procrastinate_jobs"
 
 @dataclass
 class Chaos:
-    """Three workers, of which each second one may be killed and replaced, or frozen for a while."""
+    """Three workers: each step kills and replaces one of them, or freezes it for a while."""
 
     fleet: RunningFleet
     chance: random.Random
@@ -94,7 +94,8 @@ def test_no_job_is_lost_stuck_or_done_twice(
 
 
 def all_well(fleet: RunningFleet) -> bool:
-    """Every instance has had a good turn, and a check since the chaos ended that counts; no job is under way."""
+    """Whether every instance has had a successful cycle, and a check since the chaos ended, and no job is in
+    progress."""
     status = fleet.status()
     found: dict[str, Any] = status["instances"]
     return (found["never"], found["failing"], found["overdue"], status["queue"]["waiting"]) == (0, 0, 0, 0) and (

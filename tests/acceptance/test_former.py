@@ -1,4 +1,4 @@
-"""What leaves Git and what drifts, as an operator sees it: commands, exit codes, JSON, text, markdown."""
+"""What is removed from Git and what drifts, as an operator sees it: commands, exit codes, JSON, text, markdown."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_drift_is_told_from_what_is_not_applied_yet(fivrec: Fivrec, url: str) ->
 
 
 def test_a_new_policy_for_undeclared_rows_is_intent(fivrec: Fivrec, url: str) -> None:
-    """Before it the row was left alone on purpose; a row that is made after it is drift."""
+    """Before the policy, the row was left alone on purpose; a row created after it is drift."""
     assert fivrec.apply().code == 0
     run_sql(url, "INSERT INTO queues (name, environment) VALUES ('By hand', 'production')")
     assert (fivrec.apply().changes(), fivrec.diff().code) == ([], 0)

@@ -1,4 +1,4 @@
-"""From development to production in one apply: test data go, the administrator comes along, the rest is made."""
+"""From development to production in one apply: test data are deleted, the administrator moves, the rest is created."""
 
 from __future__ import annotations
 
@@ -61,7 +61,8 @@ def test_going_live_in_one_apply_moves_the_administrator_alone(fivrec: Fivrec, u
 
 
 def test_what_was_applied_before_going_live_counts_after_it(fivrec: Fivrec, url: str) -> None:
-    """Settings, config and plans are the instance's: drift stays drift, and what the new manifest leaves out goes."""
+    """Settings, config and plans belong to the instance: drift stays drift, and what the new manifest omits is
+    removed."""
     two = "settings: {locale: pt-BR}|settings: {locale: pt-BR, opens: '08:30'}"
     fivrec.write(manifest(a="environment: production|environment: development", b=two))
     assert fivrec.apply().code == 0
@@ -151,7 +152,7 @@ def test_an_email_of_the_other_environment_is_still_taken(fivrec: Fivrec, url: s
 
 
 def test_status_and_report_say_what_the_rows_are(fivrec: Fivrec, url: str) -> None:
-    """Somebody made it a production instance, and the manifest still says development: nobody takes it for a test."""
+    """Somebody made it a production instance, and the manifest still says development: it is not shown as a test."""
     assert fivrec.apply().code == 0
     same = fivrec.run("status", "client.yaml", "-o", "json").one
     assert (same["environment"], same["declared_environment"]) == ("production", "production")
@@ -166,7 +167,7 @@ def test_status_and_report_say_what_the_rows_are(fivrec: Fivrec, url: str) -> No
 
 
 def test_a_refusals_digest_holds_though_connects_word_was_followed(fivrec: Fivrec, url: str) -> None:
-    """The refused run locks, as Connect says: what it asked about is the same plan all the same."""
+    """The refused run locks, as Connect says; the plan that it asked about is still the same."""
     fivrec.write(BEFORE)
     assert fivrec.apply().code == 0
     fivrec.connect_set("--status", "suspended", "--billing", "overdue")
@@ -192,7 +193,7 @@ def test_going_back_moves_the_administrator_too(fivrec: Fivrec, url: str) -> Non
 
 
 def test_the_quick_starts_manifest_is_ready_for_production(bare: Fivrec) -> None:
-    """Its own database, a real Connect: the test rehearses what an apply as production would do."""
+    """With its own database and a real Connect, the test rehearses what an apply as production would do."""
     bare.write((ROOT / "manifests" / "client.yaml").read_text())
     with connect_over_tls(bare):
         assert bare.run("apply", "client.yaml").code == 0

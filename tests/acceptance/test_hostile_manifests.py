@@ -1,4 +1,4 @@
-"""Hostile manifests through the command: refused with 65, each below a second of CPU and 100 MB, as the child used."""
+"""Hostile manifests through the command: refused with 65, each using under a second of CPU and under 100 MB."""
 
 from __future__ import annotations
 
@@ -98,12 +98,12 @@ def test_it_is_refused_quickly_and_in_little_memory(
     bare.write(HEAD, "plain.yaml")
     usual = validated(bare, "plain.yaml")
     assert usual[0] == "0"
-    assert seconds < 1 + usual[1]  # of CPU, beyond what a plain manifest takes on this machine now
+    assert seconds < 1 + usual[1]  # seconds of CPU more than this machine takes now for a plain manifest
     assert megabytes < 100
 
 
 def validated(bare: Fivrec, name: str) -> tuple[str, float, float, str]:
-    """Exit code, seconds of CPU, megabytes, whether there was a traceback."""
+    """Returns exit code, seconds of CPU, megabytes, and whether there was a traceback."""
     script = (
         "import os, resource, subprocess, sys\n"
         "done = subprocess.run(sys.argv[1:], capture_output=True)\n"

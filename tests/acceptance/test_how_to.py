@@ -1,4 +1,4 @@
-"""Pages with commands, played on an instance in the state that the page is for; what is not played, and why not."""
+"""Pages with commands, played on an instance in the state that each page is for; what is not played, and why."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ NOT_PLAYED = {
     "upgrades.md": "needs an embedded server of PostgreSQL 15",
     "watch.md": "runs until it is stopped; test_watch.py has its options",
 }
-# Blocks of text that are commands all the same: they need what no test of a page has.
+# Text blocks that contain commands all the same: they need what no page's test has.
 TYPED = re.compile(r"^ *(?:\$ )?(?:fivrec|pip|python3|psql|pg_dump|kubectl|curl|export|DROP) ", re.MULTILINE)
 NOT_PLAYED_TEXT = {
     "README.md": "its last block is that of deploy.md, with README's paths",

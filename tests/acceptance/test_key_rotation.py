@@ -1,4 +1,4 @@
-"""`fivrec key rotate`: everything under the first key, whatever happens on the way; what was moved does not decrypt."""
+"""`fivrec key rotate`: seals everything under the first key, despite interruptions; moved ciphertexts don't decrypt."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_rotation_moves_to_the_new_key_and_the_old_one_may_go(fivrec: Fivrec, ur
 
 
 def test_a_suspended_manifest_keeps_its_key_until_it_goes_on(fivrec: Fivrec, url: str) -> None:
-    """fivrec changes nothing of it, so the former key may not go: that is no 0."""
+    """fivrec changes nothing in it, so the former key must stay: the exit code is not 0."""
     old, new = fivrec.env["FIVREC_ENCRYPTION_KEY"], generate_key()
     assert fivrec.apply().code == 0
     before, both = without_audit(url), {"FIVREC_ENCRYPTION_KEY": f"{new},{old}"}
@@ -155,7 +155,7 @@ def test_rotation_of_what_was_never_applied_makes_nothing(fivrec: Fivrec) -> Non
 
 
 def test_a_moved_ciphertext_does_not_decrypt(fivrec: Fivrec, url: str) -> None:
-    """From another instance's row, and from another column's place: with the same key."""
+    """Neither from another instance's row nor from another column, with the same key."""
     ring = KeyRing.from_environ(fivrec.env)
     secret = Secret("another-key")
     assert fivrec.apply().code == 0
@@ -205,7 +205,7 @@ def test_killed_anywhere_rows_are_readable_and_the_next_goes_on(
         bare.write("---\n".join(texts), "fleet.yaml")
         began = time.monotonic()
         assert bare.run("key", "rotate", "fleet.yaml", "--forks", "1").code == 0
-        whole = 1.3 * (time.monotonic() - began)  # a rotation that has work takes longer than one that has none
+        whole = 1.3 * (time.monotonic() - began)  # a rotation with work to do takes longer than one without
         for _ in range(ROUNDS):
             old, new = bare.env["FIVREC_ENCRYPTION_KEY"], generate_key()
             ring = {"FIVREC_ENCRYPTION_KEY": f"{new},{old}"}
@@ -222,7 +222,7 @@ def test_killed_anywhere_rows_are_readable_and_the_next_goes_on(
             ended = bare.run("key", "rotate", "fleet.yaml", **ring)
             until = time.monotonic() + 60
             while "[busy]" in ended.stdout and time.monotonic() < until:
-                time.sleep(1)  # the slowed link has not told the server yet that its client was killed
+                time.sleep(1)  # the slowed link has yet to tell the server that its client was killed
                 ended = bare.run("key", "rotate", "fleet.yaml", **ring)
             assert ended.code == 0, (seed, ended.stdout, ended.stderr)
             assert all(keys.is_current(envelope(url.reveal())) for url in urls), seed

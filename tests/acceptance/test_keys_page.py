@@ -1,4 +1,4 @@
-"""docs/keys.md: each of its procedures, run as it is written."""
+"""docs/keys.md: each of its procedures, run exactly as written."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def procedures() -> tuple[str, str]:
 
 
 def run(fivrec: Fivrec, script: str) -> Ended:
-    """The block in a shell that ends at the first step that fails, with `fivrec` on its path."""
+    """Run the block in a shell that stops at the first failing step, with `fivrec` on its path."""
     programs = fivrec.folder / "bin"
     programs.mkdir(exist_ok=True)
     program = programs / "fivrec"
@@ -35,7 +35,7 @@ def run(fivrec: Fivrec, script: str) -> Ended:
 
 
 def ends(fivrec: Fivrec, **env: str) -> list[int]:
-    """How an apply and the check of the audit log's signatures end."""
+    """Returns the exit codes of an apply and of the check of the audit log's signatures."""
     words = (("apply", "manifests/"), ("history", "manifests/", "--verify"))
     return [fivrec.run(*one, **env).code for one in words]
 

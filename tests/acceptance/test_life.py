@@ -125,7 +125,7 @@ def a_new_client_and_a_price_drift(firm: Company) -> None:
 
 
 def a_bad_manifest(firm: Company) -> None:
-    """Found in review, with its place; nothing is planned, nothing merged, nothing written."""
+    """Found in review, with its position; nothing is planned, merged or written."""
     pipeline = firm.pipeline
     firm.desk.start()
     text = client(firm, "beta").replace("queues:", "qeues:")
@@ -145,7 +145,7 @@ def a_bad_manifest(firm: Company) -> None:
 
 
 def half_of_the_queues_removed(firm: Company) -> None:
-    """Refused by the guard, then let through by the digest that the comment says."""
+    """Refused by the guard, then admitted by the digest given in the comment."""
     pipeline = firm.pipeline
     firm.desk.start()
     before = firm.desk.git("rev-parse", "HEAD")
@@ -188,7 +188,7 @@ def fleet(firm: Company, company_name: str) -> None:
 
 
 def names(firm: Company, *instances: str) -> set[object]:
-    """The companies' names as the databases have them."""
+    """Returns the companies' names in the databases."""
     query = "SELECT value FROM settings WHERE key = 'company_name'"
     return {value for name in instances for (value,) in firm.rows(name, query)}
 
@@ -246,7 +246,7 @@ def two_databases_broken(firm: Company) -> None:
 
 
 def mended(firm: Company) -> None:
-    """The same command goes on where it stopped: what was done is in sync."""
+    """The same command continues where it stopped: finished instances are in sync."""
     for name in (CLIENTS[5], CLIENTS[8]):
         firm.let_in(name, allowed=True)
     counted = firm.pipeline.apply("--max-changed", "22", *STAGED, "fleet/")

@@ -38,7 +38,7 @@ FIELDS = {"timestamp", "level", "operation", "run_id", "instance", "message", "s
 
 
 def test_every_event_has_what_every_event_has(fivrec: Fivrec) -> None:
-    """Of each command, of those that fail too: null if there is none."""
+    """For each command, failing ones included: null if there is none."""
     log = ("client.yaml", "--log-format", "json")
     ends = [fivrec.run("apply", *log), fivrec.run("check", *log), fivrec.run("plans", *log, FIV_APP_API_URL=NOWHERE)]
     ends += [fivrec.run("diff", *log, FIV_ADMIN_PASSWORD=""), fivrec.run("status", *log, DATABASE_URL=None)]

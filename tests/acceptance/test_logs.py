@@ -1,4 +1,4 @@
-"""`fivrec logs --follow` as a process: what is there, what comes, and an instance that can't be read beside it."""
+"""`fivrec logs --follow` as a process: existing checks, new ones, and an unreadable instance beside them."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_follow_misses_nothing_and_keeps_one_connection(fivrec: Fivrec, url: str
         assert len(checks) == at_first
         run_sql(url, MANY)
         until(lambda: len(checks) == at_first + 2500)
-        run_sql(url, LATE)  # the times of those before are ahead, and its transaction took long
+        run_sql(url, LATE)  # earlier rows have later times, and its transaction took long
         until(lambda: len(checks) == at_first + 2501)
         assert until(lambda: rows(url, session)) == [before]
     finally:
@@ -98,7 +98,7 @@ def test_follow_misses_nothing_and_keeps_one_connection(fivrec: Fivrec, url: str
 
 
 def reading(stream: IO[str] | None) -> tuple[Thread, list[str]]:
-    """The lines that come, and who reads them."""
+    """Returns a thread that reads the stream, and the lines read so far."""
     assert stream is not None
     lines: list[str] = []
 

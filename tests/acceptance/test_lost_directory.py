@@ -1,4 +1,4 @@
-"""A working directory that is gone: a command says so in words, and what to do."""
+"""If the working directory is gone, a command says so in plain words, with what to do."""
 
 from __future__ import annotations
 

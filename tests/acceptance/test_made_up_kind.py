@@ -1,4 +1,4 @@
-"""A new kind is its file, its statements and its part of the schema: nothing else of fivrec has to know of it."""
+"""A new kind takes a file, its statements and its part of the schema: nothing else in fivrec has to know it."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def extended(fivrec: Fivrec, url: str, house: Path) -> Fivrec:
-    """An instance that was applied, whose app made a table that the copy has a kind for."""
+    """An applied instance whose app has a table that the copy has a kind for."""
     assert fivrec.apply().code == 0
     run_sql(url, TABLE)
     fivrec.env["PYTHONPATH"] = str(house)
@@ -200,7 +200,7 @@ def test_a_made_up_kind_is_checked_linted_and_adopted(extended: Fivrec, url: str
     alike = extended.run("validate", "--strict", "client.yaml")
     assert 'tags "vip" and "VIP" differ only in case' in alike.stdout + alike.stderr
     extended.write(manifest() + TAGS)
-    run_sql(url, "ALTER TABLE public.queues DROP COLUMN description")  # read around, and made again
+    run_sql(url, "ALTER TABLE public.queues DROP COLUMN description")  # read without it, and created again
     run_sql(url, "INSERT INTO tags VALUES ('vip', 'gold')")
     assert ("tag", "new", "create", "new") in extended.apply().changes()
     assert rows(url, READ) == [("new", "grey"), ("vip", "gold")]

@@ -1,4 +1,4 @@
-"""-o markdown of the commands that show tables, with names that would be structure, markup or a mention."""
+"""-o markdown of the commands that show tables, with names that look like structure, markup or a mention."""
 
 from __future__ import annotations
 

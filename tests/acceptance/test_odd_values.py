@@ -1,4 +1,4 @@
-"""Every command over a database whose app left odd values in it: one document of plain JSON, and never a fault."""
+"""Every command on a database whose app left odd values: one document of plain JSON, and never a crash."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def plain(text: str) -> Any:
 
 
 def run_all(fivrec: Fivrec) -> dict[str, tuple[int, str | None]]:
-    """Each command's exit code and error."""
+    """Returns each command's exit code and error."""
     found = {}
     for command in COMMANDS:
         ended = fivrec.run(*command, "client.yaml", "-o", "json")
@@ -70,7 +70,7 @@ def run_all(fivrec: Fivrec) -> dict[str, tuple[int, str | None]]:
         assert code != "internal", (command, one["error"])
         found[" ".join(command)] = (ended.code, code)
     report = fivrec.run("report", "client.yaml", "--out", "report.html")
-    assert report.code in (0, 1, 5), report.stderr  # 5: read, and not compared as a whole
+    assert report.code in (0, 1, 5), report.stderr  # 5: read, but not compared as a whole
     exported = fivrec.run("export", "--database-url", "env:DATABASE_URL", "--instance", "client-abc-123")
     assert "internal" not in exported.stderr
     return found

@@ -1,6 +1,6 @@
 """An instance's whole life as operators live it: adopted, changed, reverted, repaired, handed over, live, suspended.
 
-After each step the rows, `status`, `diff`, `history`, the report and the page in a real browser say the same.
+After each step the rows, `status`, `diff`, `history`, the report and the page in a real browser agree.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Life:
     def agree(
         self, *, diff: tuple[str, ...] = (), drift: int = 0, status: str = "active", billing: str = "paid"
     ) -> None:
-        """`diff`: the changes that an apply would make, as kind/name (cause); `drift`: what the last run found."""
+        """`diff`: the changes that an apply would make, as kind/name (cause); `drift`: how much the last run found."""
         self.rows_and_status(drift, status, billing)
         self.diff_and_history(diff)
         self.report_and_page(diff, drift, status, billing)
@@ -130,7 +130,7 @@ class Life:
         assert (_history(self.page), _checks(self.page)) == self.recorded()
 
     def recorded(self) -> tuple[list[str], list[str]]:
-        """The newest rows of the audit log and of the status checks, as a page has them."""
+        """Returns the newest rows of the audit log and of the status checks, formatted as on a page."""
         audit = "SELECT seq, kind || '/' || name FROM fivrec.audit_log WHERE seq > 0 ORDER BY seq DESC LIMIT 50"
         checks = (
             "SELECT check_type, CASE WHEN success THEN initcap(status_received) "
@@ -194,7 +194,7 @@ def page_of(life: Life, **more: str | None) -> Iterator[None]:
 
 @pytest.fixture
 def life(fivrec: Fivrec, seed_database: Secret) -> Iterator[Life]:
-    """A development instance that the app made, whose administrator can log in."""
+    """A development instance made by the app, whose administrator can log in."""
     url = fivrec.env["DATABASE_URL"] = seed_database.reveal()
     run_sql(
         url,
@@ -257,7 +257,7 @@ def change_and_revert(life: Life) -> None:
 
 def drift_is_pulled(life: Life) -> None:
     run_sql(life.url, "UPDATE queues SET description = '0800' WHERE name = 'Sales'")
-    life.agree(diff=("queue/Sales (drift)",))  # nobody but diff looked: the page has what the last run found
+    life.agree(diff=("queue/Sales (drift)",))  # only diff looked: the page shows what the last run found
     with watching(life.fivrec, "--report-only") as watch:
         until(lambda: any("found and left" in event["message"] for event in watch.events))
     life.agree(diff=("queue/Sales (drift)",), drift=1)
@@ -271,7 +271,8 @@ def drift_is_pulled(life: Life) -> None:
 
 
 def replace_the_administrator_twice(life: Life) -> None:
-    """Who was adopted is kept and shown; whom fivrec made is demoted, and out of the page at once."""
+    """An adopted administrator is kept and shown; one created by fivrec is demoted, and logged out of the page at
+    once."""
     life.replace(f"email: {ANA}", f"email: {NOVA}")
     life.commit("Ana leaves")
     life.former = [f"admin/{ANA}"]
@@ -314,7 +315,7 @@ def go_live(life: Life) -> None:
     assert (refused.code, refused.one["error"]["code"]) == (3, "guard")
     asked = life.run("status", "-o", "json").one["last_run"]
     assert (asked["outcome"], asked["error"]) == ("refused", "guard")
-    life.rows_and_status(0, "active", "paid")  # of the rows, which are no production yet
+    life.rows_and_status(0, "active", "paid")  # as the rows are, which are not production yet
     life.diff_and_history(GOING)
     accept = re.search(r"--accept (\w+)", refused.one["error"]["message"])
     assert accept is not None

@@ -1,4 +1,4 @@
-"""The pipelines of the recipes: every shell step is run, in a real repository; `gh` and `glab` record."""
+"""The recipes' pipelines: every shell step runs in a real repository; `gh` and `glab` record their calls."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def write(firm: Company, name: str, company_name: str) -> None:
 
 
 def propose(firm: Company, branch: str, **companies: str) -> str:
-    """A pull request's branch, from main as it is; its head."""
+    """Push a pull request's branch that starts from main. Returns its head."""
     firm.desk.start()
     for name, company_name in companies.items():
         write(firm, name, company_name)
@@ -75,13 +75,13 @@ def names(host: Host) -> list[object]:
 
 
 def comment(host: Host) -> str:
-    """The only comment of all pull requests."""
+    """Returns the only comment of all pull requests."""
     (found,) = host.state["comments"]
     return readable(found["body"])
 
 
 def jobs(host: Host, github: str, gitlab: str) -> dict[str, int]:
-    """`review apply=5`: the jobs expected, with their exit codes."""
+    """Parses `review apply=5`: the expected jobs with their exit codes."""
     words = (github if isinstance(host, GitHub) else gitlab).split()
     return {name: int(code or 0) for name, _, code in (word.partition("=") for word in words)}
 
@@ -158,8 +158,8 @@ def test_a_stale_plan_stops_says_what_moved_and_is_made_again(host: Host) -> Non
 
 
 def test_a_run_by_hand_that_is_repeated_later_takes_nothing_back(firm: Company, tmp_path: Path) -> None:
-    """GitHub re-runs the commit of that time; GitLab keeps outdated deployments back itself, by the settings that the
-    recipe names."""
+    """GitHub re-runs the old commit; GitLab itself prevents outdated deployments, by the settings named in the
+    recipe."""
     host = GitHub(firm, tmp_path / "host")
     old = firm.desk.git("rev-parse", "origin/main")
     assert set(host.on_main("hand").ends.values()) == {0}

@@ -1,4 +1,4 @@
-"""`fivrec psql`: psql in one instance's database, its password in no argument."""
+"""`fivrec psql`: runs psql in one instance's database, with the password in no argument."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ print(json.dumps({"arguments": sys.argv[1:], "password": os.environ.get("PGPASSW
 
 
 def _use_fake_psql(fivrec: Fivrec) -> None:
-    """A psql that tells how it was called."""
+    """Install a psql that prints how it was called."""
     path = fivrec.write(f"#!/usr/bin/env python3\n{SHOW}", "bin/psql")
     path.chmod(0o755)
     fivrec.env["PATH"] = f"{path.parent}:{fivrec.environment({})['PATH']}"

@@ -196,7 +196,7 @@ def test_an_instance_that_can_not_be_read_is_said(fivrec: Fivrec, url: str) -> N
 
 @pytest.mark.usefixtures("direct")
 def test_a_database_that_is_gone_is_not_without_drift(fivrec: Fivrec, url: str, postgres_url: str) -> None:
-    """Nothing drifted in what was never applied; but nobody may read that of a database that was dropped."""
+    """An instance never applied has no drift; a dropped database must not be reported like that."""
     assert fivrec.apply().code == 0
     name = url.rpartition("/")[2].partition("?")[0]
     run_sql(postgres_url, f'DROP DATABASE "{name}" WITH (FORCE)')

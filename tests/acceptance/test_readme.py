@@ -1,4 +1,4 @@
-"""The README and the docs beside the code: the quick start's form, the tables, every command line, every link."""
+"""README and docs match the code: the quick start's form, the tables, every command line, every link."""
 
 from __future__ import annotations
 
@@ -125,7 +125,8 @@ def test_manifests_shown_are_valid(tmp_path: Path) -> None:
 
 
 def command_lines() -> list[tuple[str, str]]:
-    """Each `fivrec …` of a shell block, or that begins a line of text, with its page; continued lines are joined."""
+    """Returns each `fivrec …` in a shell block or at the start of a text line, with its page; continued lines are
+    joined."""
     found = []
     for page in PAGES:
         for language, body in FENCE.findall(page.read_text(encoding="utf-8")):

@@ -56,14 +56,14 @@ def test_shellcheck_finds_nothing_in_a_step(path: Path) -> None:
     scripts = list(steps(yaml.safe_load(path.read_text())))
     assert scripts
     for script in scripts:
-        # SC2016: jq's $name and markdown's ` stand in single quotes on purpose.
+        # SC2016: jq's $name and markdown's ` are in single quotes on purpose.
         words = ["shellcheck", f"--shell={'sh' if path == GITLAB else 'bash'}", "--exclude=SC2016", "-"]
         done = subprocess.run(words, input=script, capture_output=True, text=True, check=False)
         assert done.stdout == ""
 
 
 def steps(document: dict[str, Any]) -> Iterator[str]:
-    """The shell of a pipeline, step by step, with a word where GitHub puts a value."""
+    """Yields a pipeline's shell scripts step by step, with a word in place of GitHub's expressions."""
     for job in (document.get("jobs") or document).values():
         if not isinstance(job, dict):
             continue
@@ -124,7 +124,7 @@ def pod_spec(document: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def parses(words: list[str]) -> bool:
-    """Whether click takes the command line; nothing is run."""
+    """Whether click accepts the command line; nothing is run."""
     import click
 
     from reconciler.cli.main import cli

@@ -1,4 +1,4 @@
-"""What a release holds besides the code: fivrec.txt is whole and by hashes, and the version stands in one place."""
+"""What a release contains besides the code: fivrec.txt is complete and has hashes; the version is in one place only."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
 
 
 def wheel(folder: Path) -> Path:
-    """A wheel with the metadata of this checkout, and nothing else."""
+    """Returns a wheel with the metadata of this checkout, and nothing else."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     needs = [f"Requires-Dist: {item}" for item in project["dependencies"]]
     for extra in (*EXTRAS, "lint"):
@@ -37,7 +37,7 @@ def wheel(folder: Path) -> Path:
 
 
 def blocks(text: str) -> dict[str, str]:
-    """Each package's lines: the pin and its hashes."""
+    """Returns each package's lines: the pin and its hashes."""
     found = re.split(r"^(?=[A-Za-z0-9])", text, flags=re.MULTILINE)[1:]
     return {re.split(r"==|\[", block)[0]: block for block in found}
 
@@ -86,7 +86,7 @@ def test_nothing_installs_a_bare_name_from_an_index() -> None:
         paths += [path for kind in kinds for path in (ROOT / folder).rglob(kind)]
     bare = re.compile(r"""pip3? (?:install|download)(?: -\S+)* ["']?fivrec(?!\.txt)""")
     named = [path for path in paths if bare.search(path.read_text(encoding="utf-8"))]
-    assert {path.parent.name for path in named} == {"decisions"}  # which say why not
+    assert {path.parent.name for path in named} == {"decisions"}  # which explain why not
 
 
 def test_the_container_has_the_extras_of_a_release() -> None:
@@ -99,7 +99,7 @@ def test_the_container_installs_nothing_without_a_hash() -> None:
 
 
 def test_the_containers_check_is_for_what_listens_there(tmp_path: Path) -> None:
-    """One that runs another command than a watch, or that ended, is not unhealthy for that."""
+    """A container that runs another command than a watch, or whose watch ended, is not unhealthy for that."""
     (words,) = re.findall(r"^HEALTHCHECK .*\\\n +(\[.+\])$", (ROOT / "Containerfile").read_text(), re.MULTILINE)
     assert words in (ROOT / "docs/watch.md").read_text(encoding="utf-8")
     python, *script = json.loads(words)
@@ -111,7 +111,7 @@ def test_the_containers_check_is_for_what_listens_there(tmp_path: Path) -> None:
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        assert check(port, 1) == 1  # accepts, and never answers
+        assert check(port, 1) == 1  # accepts, but never responds
 
         def answer(head: bytes) -> int:
             def serve() -> None:
@@ -126,7 +126,7 @@ def test_the_containers_check_is_for_what_listens_there(tmp_path: Path) -> None:
             thread.join()
             return code
 
-        server.accept()[0].close()  # the one that got no answer
+        server.accept()[0].close()  # the one that got no response
         assert [answer(b"HTTP/1.1 200 OK"), answer(b"HTTP/1.1 503 Service Unavailable")] == [0, 1]
     assert check(port) == 0
 
@@ -148,7 +148,7 @@ def test_actions_are_pinned_by_commits() -> None:
 
 
 def test_a_release_has_the_urls_of_its_repository(tmp_path: Path) -> None:
-    """The line of release.yml, run over the pyproject.toml that is there."""
+    """Runs the line of release.yml on the current pyproject.toml."""
     workflow = (ROOT / ".github/workflows/release.yml").read_text(encoding="utf-8")
     (line,) = re.findall(r"^ *(sed -i .* pyproject\.toml)$", workflow, re.MULTILINE)
     (tmp_path / "pyproject.toml").write_bytes((ROOT / "pyproject.toml").read_bytes())
@@ -164,7 +164,7 @@ def test_a_release_has_the_urls_of_its_repository(tmp_path: Path) -> None:
 
 
 def test_what_may_publish_a_release_runs_no_code_of_others() -> None:
-    """A dependency that tests or builds could else sign what it likes, and put it into the release."""
+    """Otherwise a dependency of tests or builds could sign anything, and put it into the release."""
     workflow = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text(encoding="utf-8"))
     assert workflow["permissions"] == {"contents": "read"}
     jobs = workflow["jobs"]

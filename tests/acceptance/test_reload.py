@@ -1,4 +1,4 @@
-"""Files that change under a service: keys count as they are now; SIGHUP reads everything again and ends nothing."""
+"""Files that change under a service: keys take effect at once; SIGHUP reads everything again and ends nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.watching import until, watching
 
 
 def put(path: Path, *keys: str) -> str:
-    """The file with these keys, replaced at once as a secret's mount is."""
+    """Write the file with these keys, replaced atomically as a secret's mount is."""
     draft = path.with_name(path.name + ".new")
     draft.write_text("\n".join(keys) + "\n")
     draft.chmod(0o600)
@@ -62,7 +62,7 @@ def test_a_token_key_that_is_taken_out_ends_its_tokens(fivrec: Fivrec) -> None:
         assert asked(token) == 200
         put(keys, "too short")
         process.send_signal(signal.SIGHUP)
-        assert asked(token) == 200  # what can't be read changes nothing
+        assert asked(token) == 200  # an unreadable file changes nothing
         put(keys, second)
         until(lambda: asked(token) == 401, 30)
         assert asked(log_in(url)) == 200
@@ -95,7 +95,7 @@ def test_sighup_ends_no_service(command: str, fivrec: Fivrec, queue: str) -> Non
     reader.start()
     until(lambda: lines)
     process.send_signal(signal.SIGHUP)
-    if command != "connect serve":  # it has nothing to say: its certificate and state are read when they are used
+    if command != "connect serve":  # it logs nothing: certificate and state are read on each use
         until(lambda: any("SIGHUP" in line for line in lines))
     until(lambda: ended_by(process, signal.SIGTERM))
     reader.join(5)
@@ -103,7 +103,7 @@ def test_sighup_ends_no_service(command: str, fivrec: Fivrec, queue: str) -> Non
 
 
 def ended_by(process: Popen[str], number: signal.Signals) -> bool:
-    """SIGHUP goes on coming while it stops, to the very end."""
+    """Send the signal, then SIGHUP until the very end. Returns whether the signal ended the process."""
     process.send_signal(number)
     for _ in range(2000):
         with suppress(TimeoutExpired):

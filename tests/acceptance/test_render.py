@@ -1,4 +1,4 @@
-"""`fivrec render`: the manifests as they would be applied, and still manifests."""
+"""`fivrec render`: prints the manifests as they would be applied, and the result still is a manifest."""
 
 from __future__ import annotations
 

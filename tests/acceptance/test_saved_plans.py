@@ -30,7 +30,7 @@ def apply(fivrec: Fivrec, *words: str, **more: str | None) -> Ended:
 
 
 def written(url: str) -> Any:
-    """Everything but the audit log, where the refusal is recorded."""
+    """Returns everything but the audit log, where the refusal is recorded."""
     found = fingerprint(url)
     del found["fivrec.audit_log"]
     return found, rows(url, "SELECT count(*) FROM status_check_logs")
@@ -49,7 +49,7 @@ def test_a_saved_plan_is_applied_as_it_is_and_once(planned: Fivrec, url: str) ->
 
 
 def test_a_plan_that_needs_connect_says_that_connect_is_away(planned: Fivrec, url: str) -> None:
-    """Not that there was nothing to do: that is not known."""
+    """It does not say that there was nothing to do, as nobody knows."""
     planned.connect_set("--billing", "overdue")
     assert planned.diff("--out", "plan.json").code == 2
     planned.connect_set("--fail", "500")
@@ -84,8 +84,8 @@ def test_a_plan_of_one_database_is_not_applied_to_a_copy_of_it(planned: Fivrec, 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is changed after the plan was saved, by SQL, manifest, variables, Connect or in the file itself; how it
-    is undone; and what the refusal has to say."""
+    """What changes after the plan was saved, by SQL, manifest, variables, Connect or in the file itself; how to undo
+    it; and what the refusal must say."""
 
     says: str
     sql: tuple[str, str] | None = None
@@ -143,7 +143,7 @@ def undo(case: Case, fivrec: Fivrec, url: str, plan: str) -> None:
 
 
 def test_a_stale_or_edited_plan_is_refused_and_writes_nothing(planned: Fivrec, url: str) -> None:
-    """One plan through all cases: as a refusal writes nothing, it can be applied in the end."""
+    """One plan through all cases: as a refusal writes nothing, the plan can still be applied at the end."""
     plan = (planned.folder / "plan.json").read_text()
     for case in CASES:
         change(case, planned, url)
@@ -162,7 +162,7 @@ def test_a_stale_or_edited_plan_is_refused_and_writes_nothing(planned: Fivrec, u
 
 
 def test_a_stale_plan_is_called_that_with_its_digest_too(planned: Fivrec, url: str) -> None:
-    """As a pipeline has both: the plan that was reviewed, and its digest for what a guard asks about."""
+    """As in a pipeline, which has both: the reviewed plan, and its digest for what a guard asks about."""
     document = json.loads((planned.folder / "plan.json").read_text())
     digest = document["instances"][0]["digest"]
     run_sql(url, SALES.format("'x'"))

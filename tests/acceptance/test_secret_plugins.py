@@ -1,4 +1,4 @@
-"""References of installed packages: the example of docs/secrets.md, installed as it is written."""
+"""References of installed packages: the example of docs/secrets.md, installed exactly as written."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SETTING = "settings: {locale: pt-BR}|settings: {locale: pt-BR, smtp: {secret: {s
 
 
 def install(folder: Path, source: str, points: dict[str, str]) -> None:
-    """A package as pip leaves it: a module, and the metadata that names its entry points."""
+    """Install a package as pip would: a module, and the metadata that names its entry points."""
     (folder / "fivrec_sops.py").write_text(source)
     metadata = folder / "fivrec_sops-1.dist-info"
     metadata.mkdir()

@@ -1,4 +1,4 @@
-"""Settings that are secrets: stored as the app reads them, and shown nowhere."""
+"""Secret settings: stored as the app reads them, and shown nowhere."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_number_in_its_place_is_drift(applied: Fivrec, url: str) -> None:
 
 
 def test_what_was_there_before_is_masked_too(applied: Fivrec, url: str) -> None:
-    """A row becomes a secret, and a secret a row: neither side is shown."""
+    """A plain row becomes a secret, and a secret a plain row: neither value is shown."""
     applied.write(manifest(plain=PLAIN))
     shown = applied.diff()
     assert change(shown)["fields"] == MASKED
@@ -111,7 +111,7 @@ def test_no_output_holds_the_secret(applied: Fivrec, url: str) -> None:
 
 
 def test_a_row_that_looks_like_a_reference_never_becomes_one(applied: Fivrec, url: str) -> None:
-    """Else who can write settings has the next apply read any variable into a row."""
+    """Otherwise anybody who can write settings could have the next apply read any variable into a row."""
     run_sql(url, """INSERT INTO settings (key, value) VALUES ('odd', '{"secret": {"env": "FIV_APP_API_KEY"}}')""")
     ended = applied.run("export", "--database-url", "env:DATABASE_URL", "--instance", "client-abc-123")
     assert (ended.code, "odd" in ended.stderr) == (0, True)
@@ -151,7 +151,7 @@ def test_a_secret_in_the_open_is_refused_and_not_repeated(fivrec: Fivrec) -> Non
 
 
 def test_a_secret_stays_one_when_the_instance_goes_live(fivrec: Fivrec, url: str) -> None:
-    """It is the instance's: what was declared of it as development counts, also if nothing declares it any more."""
+    """It belongs to the instance: its declaration under development counts, even if nothing declares it any more."""
     fivrec.env["SMTP_PASSWORD"] = WORD
     development = "environment: production|environment: development"
     kept = "  settings: {locale: pt-BR}|  settings: {locale: pt-BR}\n  former_settings: keep"

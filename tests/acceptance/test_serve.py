@@ -1,4 +1,4 @@
-"""`fivrec serve` and `report` as processes: the three curl commands, TLS, a proxy, refusals, the end by a signal."""
+"""`fivrec serve` and `report` as processes: the three curl commands, TLS, a proxy, refusals, ending by a signal."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MANIFEST = "client.yaml"
 
 @contextmanager
 def serving(fivrec: Fivrec, *words: str, **more: str | None) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """Its URL, once it is ready; ended by SIGTERM, which waits for no open stream."""
+    """Yields the URL, once ready, and the process; ends it by SIGTERM, which waits for no open stream."""
     more.setdefault("FIVREC_JWT_KEY", generate_key())
     process = fivrec.start("serve", *words, "--listen", "127.0.0.1:0", **more)
     assert process.stderr is not None
@@ -85,7 +85,7 @@ def test_the_seeds_three_curl_commands_answer_as_the_seed_says(fivrec: Fivrec) -
 
 
 def test_alerts_of_a_servers_own_checks_are_posted(fivrec: Fivrec, url: str) -> None:
-    """Also one that a check by hand left, once each; then it is marked."""
+    """Even an alert left by a manual check, each once; then it is marked."""
     fivrec.run("apply", MANIFEST)
     fivrec.connect_set("--billing", "overdue")
     fivrec.run("check", MANIFEST)
@@ -96,7 +96,7 @@ def test_alerts_of_a_servers_own_checks_are_posted(fivrec: Fivrec, url: str) -> 
 
 
 def test_a_broken_manifest_is_one_alert_of_a_server(fivrec: Fivrec) -> None:
-    """Its answers and its checks both go by the manifests; a broken one at the start is one alert too."""
+    """It concerns its responses and its checks alike; a manifest broken at the start is one alert too."""
     fivrec.run("apply", MANIFEST)
     fivrec.write("version: 1\ninstance: b\nqueuess: []\n", "m/b.yaml")
     fivrec.env["OTHER_URL"] = "postgresql://u@127.0.0.1:1/other"
@@ -203,7 +203,7 @@ def test_a_report_is_one_file_with_the_diff_and_no_secret(fivrec: Fivrec) -> Non
 
 
 def test_a_report_waits_for_the_timeout_and_names_the_unread(fivrec: Fivrec) -> None:
-    """A database that takes connections and says nothing."""
+    """A database that accepts connections and never responds."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         hole = f"postgresql://u:p@127.0.0.1:{silent.getsockname()[1]}/hole?connect_timeout=60"
         begun = time.monotonic()
@@ -212,7 +212,7 @@ def test_a_report_waits_for_the_timeout_and_names_the_unread(fivrec: Fivrec) -> 
     assert (ended.code, ended.stdout) == (1, "")
     assert f"{INSTANCE}: [" in ended.stderr
     assert "no answer within 1 s" in (fivrec.folder / "report.html").read_text()
-    assert took < 15  # without the limit it takes 20 s, on a machine that does nothing else
+    assert took < 15  # without the limit it takes 20 s, on an idle machine
 
 
 def test_a_report_without_connect_is_not_wholly_green(fivrec: Fivrec) -> None:
@@ -226,7 +226,7 @@ def test_a_report_without_connect_is_not_wholly_green(fivrec: Fivrec) -> None:
 
 
 def test_a_report_says_that_manifests_are_missing_from_it(fivrec: Fivrec) -> None:
-    """The file is read by people who do not see the command's end."""
+    """The file's readers don't see how the command ended."""
     assert fivrec.run("apply", MANIFEST).code == 0
     (fivrec.folder / "broken.yaml").write_text("version: 1\ninstance: b\nquues: []\n")
     ended = fivrec.run("report", MANIFEST, "broken.yaml", "--out", "report.html")
@@ -237,7 +237,7 @@ def test_a_report_says_that_manifests_are_missing_from_it(fivrec: Fivrec) -> Non
 
 
 def eventually(look: Callable[[], bool]) -> None:
-    """Wait until it is so; a test's own limit is 20 s."""
+    """Wait until `look` returns True, for 20 s at most."""
     until = time.monotonic() + 20
     while not look():
         assert time.monotonic() < until
@@ -245,7 +245,7 @@ def eventually(look: Callable[[], bool]) -> None:
 
 
 def test_serve_checks_at_its_start_and_follows_connect(fivrec: Fivrec, url: str) -> None:
-    """Cronograma de Verificações: a startup check, recorded, which locks what is suspended."""
+    """Cronograma de Verificações: a recorded startup check, which locks a suspended instance."""
     assert fivrec.apply().code == 0
     run_sql(url, "UPDATE queues SET description = 'by hand'")
     fivrec.connect_set("--status", "suspended", "--billing", "overdue")
@@ -278,7 +278,7 @@ def test_a_changed_manifest_is_served_as_it_is_then(fivrec: Fivrec, url: str) ->
         text = manifest("b", url="url: {env: DATABASE_URL}|url: {env: URL_B}")
         fivrec.write(text, "manifests/b.yaml")
         eventually(lambda: httpx.get(f"{served}/instances/b/api/instance/config").status_code == 401)
-        assert httpx.get(f"{served}/api/instance/config").status_code == 404  # there are two of them now
+        assert httpx.get(f"{served}/api/instance/config").status_code == 404  # there are two instances now
         fivrec.write("version: 1\ninstance: [", "manifests/b.yaml")
         assert process.stderr is not None
         assert any("manifests/b.yaml" in line for line in process.stderr)
@@ -314,12 +314,12 @@ def test_a_login_that_may_not_write_serves_all_the_same(fivrec: Fivrec, url: str
 
 
 def test_a_second_signal_ends_it_without_a_traceback(fivrec: Fivrec) -> None:
-    """As Ctrl-C in a hurry, or a service manager that signals the whole group."""
+    """As with an impatient Ctrl-C, or a service manager that signals the whole group."""
     fivrec.apply()
     process = fivrec.start("serve", MANIFEST, "--no-checks", "--listen", "127.0.0.1:0", FIVREC_JWT_KEY=generate_key())
     assert process.stderr is not None
     assert any(" on http" in line for line in process.stderr)
-    for number in (signal.SIGTERM, signal.SIGINT):  # two of one kind may be taken for one
+    for number in (signal.SIGTERM, signal.SIGINT):  # two signals of one kind may merge into one
         process.send_signal(number)
     _, rest = process.communicate(timeout=20)
     assert (process.returncode in (130, 143), rest) == (True, "")

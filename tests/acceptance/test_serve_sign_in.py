@@ -1,4 +1,4 @@
-"""`fivrec serve --oidc-issuer` as a process, with oidc-provider-mock as its provider; what it refuses to start with."""
+"""`fivrec serve --oidc-issuer` as a process, with oidc-provider-mock as its provider; when it refuses to start."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def test_a_person_of_a_group_sees_the_fleet(fivrec: Fivrec) -> None:
 
 
 def test_the_page_names_those_that_cannot_be_served(fivrec: Fivrec, make_database: Callable[[], Secret]) -> None:
-    """One lacks a secret, one is broken, each with why; they are served as soon as they can be. What is in the
-    database of the first is shown all the same."""
+    """One lacks a secret, one is broken, each with the reason; they are served as soon as possible. The first one's
+    database is shown all the same."""
     text = (fivrec.folder / another(fivrec, "lacking", make_database().reveal())).read_text()
     fivrec.write(text.replace("{env: FIV_ADMIN_PASSWORD}", "{file: secret}"), "m/lacking.yaml")
     fivrec.write(PASSWORD, "m/secret")
@@ -89,7 +89,7 @@ def test_the_page_names_those_that_cannot_be_served(fivrec: Fivrec, make_databas
 def test_links_lead_into_the_repository_that_holds_the_manifests(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the working directory is: a service's is hardly the repository."""
+    """Whatever the working directory: a service's is hardly the repository."""
     (tmp_path / "fleet" / ".git").mkdir(parents=True)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")

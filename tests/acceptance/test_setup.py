@@ -1,4 +1,4 @@
-"""`setup` on an instance that is there already: what it answers is what is so."""
+"""`setup` on an existing instance: its answer is true."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FIRST, OTHER = "senha-segura-123", "outra-senha-456"
 
 @pytest.fixture
 def url(absent_database: Secret) -> str:
-    """A database that setup is to make."""
+    """A database that setup is to create."""
     return absent_database.reveal()
 
 
@@ -25,7 +25,7 @@ def setup(bare: Fivrec, url: str, password: str, *more: str) -> Ended:
 
 
 def answered(ended: Ended) -> tuple[int, bool, str | None, bool]:
-    """Code, success, the password of the answer, and whether stderr warns of another one."""
+    """Returns the code, success, the answer's password, and whether stderr warns of another one."""
     assert FIRST not in ended.stderr
     assert OTHER not in ended.stderr
     credentials = ended.json["adminCredentials"]

@@ -1,4 +1,4 @@
-"""Half-sent heads against each of our HTTP servers, with as few files as `ulimit -n 96` leaves."""
+"""Half-sent request heads against each of fivrec's HTTP servers, with as few files as `ulimit -n 96` leaves."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SERVERS = {
 
 
 def healthz(port: int) -> tuple[bytes, float]:
-    """The status line, asked again until there is one, and the seconds that it took."""
+    """Returns the status line, after as many attempts as it takes, and the seconds until then."""
     began = time.monotonic()
     while time.monotonic() - began < 30:
         try:
@@ -64,7 +64,7 @@ def test_half_sent_heads_stop_no_server(
                 client = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5))
                 client.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Half:")
             status, took = healthz(port)
-            time.sleep(2)  # what a busy loop would write by then
+            time.sleep(2)  # long enough for a busy loop to fill the log
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 143

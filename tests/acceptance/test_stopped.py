@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT at any moment: rolled back, told as JSON, gone within ten seconds with 143 or 130."""
+"""SIGTERM and SIGINT at any moment: rolled back, reported as JSON, gone within ten seconds with 143 or 130."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
 def stopped(process: subprocess.Popen[str], number: signal.Signals) -> tuple[dict[str, Any] | None, float]:
-    """The report of a command that gets a signal now, and how long it took to end."""
+    """Send the command a signal now. Returns its report, and how long it took to end."""
     begun = time.monotonic()
     process.send_signal(number)
     stdout, stderr = process.communicate(timeout=30)
@@ -47,7 +47,7 @@ def description(url: str) -> str:
 
 @pytest.mark.slow
 def test_a_signal_at_random_moments_is_told_truly(fivrec: Fivrec, url: str, record_property: Record) -> None:
-    """Before Python listens to signals (its first 0.1 s or so) the kernel ends it: nothing was done then."""
+    """Before Python handles signals (its first 0.1 s or so) the kernel ends it: then nothing was done."""
     assert fivrec.apply().code == 0
     begun = time.monotonic()
     apply(fivrec, "whole").communicate()
@@ -126,7 +126,7 @@ def test_a_run_that_waits_for_the_lock_stops_and_leaves_nothing(fivrec: Fivrec, 
 
 
 def test_busy_comes_within_three_seconds_of_the_database(fivrec: Fivrec, url: str, record_property: Record) -> None:
-    """Counted from when its session is there: Python's start is not the lock's."""
+    """Counted from the start of its session: Python's start is not part of the wait."""
     assert fivrec.apply().code == 0
     with psycopg.connect(url, application_name="the other run") as conn:
         conn.execute("SELECT pg_advisory_xact_lock(%s)", (lock_key(INSTANCE),))
@@ -144,7 +144,7 @@ def test_busy_comes_within_three_seconds_of_the_database(fivrec: Fivrec, url: st
     assert (process.returncode, instance["outcome"]) == (4, "busy")
     assert f"the other run, pid {pid}, since 20" in instance["error"]["message"]
     record_property("stopped or busy", f"busy after {took:.1f} s")
-    assert took < 3 + usual  # a busy machine holds up what else a run does
+    assert took < 3 + usual  # a busy machine slows down the rest of the run
 
 
 def test_no_transaction_is_open_while_connect_is_slow(fivrec: Fivrec, url: str) -> None:

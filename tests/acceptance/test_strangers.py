@@ -1,4 +1,4 @@
-"""Manifests of strangers through the command: what they may reach, and that a dry run makes nothing."""
+"""Strangers' manifests through the command: what they may reach, and that a dry run creates nothing."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ admin: {email: a@empresa.com, password: {plugin: [sops, "x.yaml#p"]}}
 def test_secrets_of_vault_and_packages_are_bounded(
     command: str, given: dict[str, str], refused: list[str], bare: Fivrec
 ) -> None:
-    """Nothing is asked: VAULT_ADDR is not set, which would be 78."""
+    """Vault is never contacted: VAULT_ADDR is not set, which would end in 78."""
     bare.write(SECRETS)
     ended = bare.run(command, "client.yaml", **given)
     assert ended.code == 65

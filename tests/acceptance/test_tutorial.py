@@ -9,7 +9,7 @@ from tests.support.postgres_server import free_port
 
 
 def script() -> str:
-    """All that a reader types: shell blocks, and the manifest where the page has it saved."""
+    """Returns all that a reader types: shell blocks, and the manifest at the point of saving it."""
     pieces = []
     for language, body in blocks("tutorial.md"):
         if language == "yaml":
@@ -20,7 +20,7 @@ def script() -> str:
 
 
 def shown_post() -> str:
-    """How the page has what the receiver prints: the beginning of one line."""
+    """Returns what the page shows of the receiver's output: the beginning of one line."""
     (post,) = [body for language, body in blocks("tutorial.md") if language == "text" and body.startswith('{"text"')]
     return post.partition(" …")[0]
 

@@ -1,4 +1,4 @@
-"""A database that fivrec 0.1 left: read, checked and upgraded by this fivrec, without a row changed on the way."""
+"""A database left by fivrec 0.1 is read, checked and upgraded by this version, without a row changing on the way."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_the_upgrade_is_one_change_and_the_next_apply_none(old: Fivrec) -> None:
 
 
 def test_a_log_of_0_1_that_the_setup_script_migrated_is_accepted(old: Fivrec) -> None:
-    """Its instance key is sealed, and there is no audit key: nothing was taken away."""
+    """Its instance key is sealed, and there is no audit key: nothing was removed."""
     psql = find_program("psql") or "psql"
     words = ["-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", str(SETUP_SCRIPT), old.env["DATABASE_URL"]]
     subprocess.run([psql, *words], check=True)
@@ -153,7 +153,7 @@ WRITING = [
 
 @pytest.fixture
 def newer(old: Fivrec) -> Fivrec:
-    """Migrated by a fivrec of some other day."""
+    """A database migrated by some future fivrec."""
     for name in ("DRIFT", "PULL", "REPORT", "USAGE", "PRODUCTION_TEST", "KEY_ROTATE"):
         old.env[f"FIVREC_{name}_ALLOW_EMBEDDED"] = "1"
     assert old.apply().code == 0

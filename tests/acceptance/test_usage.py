@@ -1,4 +1,4 @@
-"""`fivrec usage`: the seed's report, and how it gets to Connect."""
+"""`fivrec usage`: the seed's report, and how it reaches Connect."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WAITING = "SELECT count(*) FROM fivrec.usage_outbox WHERE sent_at IS NULL"
 
 @pytest.fixture
 def used(fivrec: Fivrec, url: str) -> Fivrec:
-    """An instance with some use of its environment, and some of the other that does not count."""
+    """An instance with some use in its environment, and some in the other one that does not count."""
     assert fivrec.apply().code == 0
     at = "'2025-08-29 20:50:00'"
     run_sql(
@@ -46,7 +46,7 @@ def test_it_shows_the_report_of_this_environment_queues_none(used: Fivrec, url: 
 
 
 def test_it_counts_what_the_rows_are_whatever_the_manifest_says(used: Fivrec) -> None:
-    """A manifest that names the other environment is refused by apply: it does not decide what Connect is told."""
+    """apply refuses a manifest that names the other environment: it does not decide what Connect is told."""
     used.write(manifest(a="environment: production|environment: development"))
     ended = used.run("usage", "client.yaml", "--send", "-o", "json")
     assert (ended.code, ended.one["usage"], ended.one["sent"]["sent"]) == (0, REPORT, 1)

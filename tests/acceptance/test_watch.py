@@ -1,4 +1,4 @@
-"""The loop as its users run it: checks in time, drift taken back, manifests taken up, an end within 10 seconds."""
+"""The loop as its users run it: checks on time, drift corrected, manifests reloaded, an end within 10 seconds."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_a_startup_check_then_scheduled_ones(fivrec: Fivrec, url: str) -> None:
     assert rows(url, CHECKS)[:3] == [("startup", True), ("scheduled", True), ("scheduled", True)]
     times = [at for (at,) in rows(url, "SELECT created_at FROM status_check_logs ORDER BY created_at")]
     gaps = [(after - before).total_seconds() for before, after in pairwise(times[1:])]
-    assert 0.5 < median(gaps) < 3, gaps  # a busy machine may hold up one or another
+    assert 0.5 < median(gaps) < 3, gaps  # a busy machine may delay some of them
 
 
 def test_drift_is_reverted_and_an_idle_cycle_logs_one_line(fivrec: Fivrec, url: str) -> None:
@@ -68,7 +68,7 @@ def test_a_stopped_process_makes_one_check_up_for_all_it_missed(fivrec: Fivrec, 
         until(lambda: len(rows(url, CHECKS)) >= before + 5)
     times = [at for (at,) in rows(url, "SELECT created_at FROM status_check_logs ORDER BY created_at")][before:]
     gaps = [(after - first).total_seconds() for first, after in pairwise(times)]
-    assert sum(gap < 0.5 for gap in gaps) <= 1, gaps  # the one made up may come shortly before the next
+    assert sum(gap < 0.5 for gap in gaps) <= 1, gaps  # the check made up may come shortly before the next
 
 
 def test_a_field_that_keeps_changing_is_left_alone(fivrec: Fivrec, url: str) -> None:
@@ -178,7 +178,7 @@ def test_the_second_watch_takes_over_when_the_first_one_dies(fivrec: Fivrec, url
 
 
 def test_a_hung_instance_delays_nobody(fivrec: Fivrec, url: str) -> None:
-    """With one place for turns, and a database behind it that takes connections and says nothing."""
+    """There is one place for cycles, and the database behind one of them accepts connections and never responds."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         hole = f"postgresql://u:p@127.0.0.1:{silent.getsockname()[1]}/hole?connect_timeout=60"
         other = another(fivrec, "client-hung", hole)
@@ -190,7 +190,7 @@ def test_a_hung_instance_delays_nobody(fivrec: Fivrec, url: str) -> None:
             assert time.monotonic() - begun < 10
     times = [at for (at,) in rows(url, "SELECT created_at FROM status_check_logs ORDER BY created_at")]
     gaps = [(after - before).total_seconds() for before, after in pairwise(times[1:])]
-    # Where it hung for the first time; each turn of it that had the only place would hold up the other for 6 s.
+    # It hung the first time; each of its cycles in the only place would hold up the other for 6 s.
     assert sum(gap > 4 for gap in gaps) <= 2, gaps
 
 

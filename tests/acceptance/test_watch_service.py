@@ -1,4 +1,4 @@
-"""What a watch is to its surroundings: health, metrics, alerts, systemd, retention, usage, places that change."""
+"""How a watch fits its surroundings: health, metrics, alerts, systemd, retention, usage, addresses that change."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ MOVES = int(os.environ.get("FIVREC_TEST_MOVES", "3"))
 
 
 def test_health_is_about_the_loop_and_not_about_its_work(fivrec: Fivrec, url: str) -> None:
-    """A Connect that does not answer is for alerts: to start the watch again would not help."""
+    """A Connect that does not answer is a matter for alerts: restarting the watch would not help."""
     with watching(fivrec, "--every", "1s", "--listen", "127.0.0.1:0") as watch:
         until(lambda: watch.get("/readyz") == (200, "ok\n"))
         assert watch.get("/healthz") == (200, "ok\n")
         assert watch.get("/nothing")[0] == 404
         fivrec.connect_set("--delay", "8s")
-        time.sleep(5)  # more than 3 intervals in which no turn ends
+        time.sleep(5)  # more than 3 intervals in which no cycle ends
         assert (watch.get("/healthz"), watch.get("/readyz")) == ((200, "ok\n"), (200, "ok\n"))
         fivrec.connect_set("--delay", "0s")
 
@@ -121,7 +121,7 @@ def test_alerts_go_to_log_and_receiver_on_transitions_only(fivrec: Fivrec, url: 
         checks = watch.of("status_check", success=False)
     assert receiver.alerts() == [(INSTANCE, alert) for _, alert in steps]
     assert (len(checks), checks[0]["error"]) == (1, "connect_http_error")
-    first = receiver.posts[0]["text"].splitlines()[0]  # what comes within a second is posted as one
+    first = receiver.posts[0]["text"].splitlines()[0]  # what comes within a second goes into one post
     assert first == f"{INSTANCE}: ⚠️ instance suspended: access is locked"
     assert "hook-secret" not in str(watch.events)
 
@@ -169,7 +169,7 @@ def test_checks_lock_and_alert_even_if_reconcile_is_refused(fivrec: Fivrec, url:
     fivrec.write(
         manifest().partition("queues:")[0] + "queues: {unmanaged: remove, items: [{name: Sales}]}\n", "client.yaml"
     )
-    run_sql(url, "INSERT INTO queues (name) VALUES ('Theirs'), ('Night')")  # only what fivrec made may go unasked
+    run_sql(url, "INSERT INTO queues (name) VALUES ('Theirs'), ('Night')")  # only what fivrec created may go unasked
     before = rows(url, "SELECT count(*) FROM status_check_logs")[0][0]
     with watching(fivrec, "--every", "1s") as watch:
         (guard,) = until(lambda: watch.alerts("failing"))
@@ -226,7 +226,7 @@ def test_a_repeated_error_is_logged_once_and_so_is_recovery(fivrec: Fivrec, url:
 def test_a_moved_database_and_connect_are_found_again(
     fivrec: Fivrec, url: str, record_property: Callable[[str, object], None]
 ) -> None:
-    """A move: connections are reset, or go silent; what asks again is led to the new place."""
+    """A move: connections are reset, or go silent; reconnecting leads to the new address."""
     database, connect = urlsplit(url), urlsplit(fivrec.env["FIV_APP_API_URL"])
     longest = 0.0
     with (
@@ -256,7 +256,7 @@ def test_a_moved_database_and_connect_are_found_again(
 
 
 def own_hosts_file(path: Path) -> tuple[str, ...]:
-    """Words that start a command in a mount namespace in which `path` is /etc/hosts."""
+    """Returns words that start a command in a mount namespace in which `path` is /etc/hosts."""
     words = ("unshare", "--mount", "sh", "-c", 'mount --bind "$0" /etc/hosts && exec "$@"', str(path))
     if sys.platform != "linux" or subprocess.run([*words, "true"], capture_output=True, check=False).returncode:
         pytest.skip("a namespace with names of its own is Linux's and root's")
@@ -267,7 +267,7 @@ def own_hosts_file(path: Path) -> tuple[str, ...]:
 def test_moved_names_are_looked_up_again_without_a_restart(
     fivrec: Fivrec, url: str, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    """DNS changes, and the place that it named before goes silent: connections that are open to it say nothing."""
+    """DNS changes, and the old address goes silent: open connections to it notice nothing."""
     hosts = tmp_path / "hosts"
     hosts.write_text("127.0.0.2 localhost\n")
     fivrec.within = own_hosts_file(hosts)
@@ -378,7 +378,7 @@ def test_systemd_hears_ready_alive_and_stopping(fivrec: Fivrec, url: str, tmp_pa
             until(lambda: listen().count("WATCHDOG=1") >= 3)
             watch.process.send_signal(signal.SIGTERM)
             until(lambda: "STOPPING=1" in listen())
-            assert watch.process.wait(10) == 143  # a second signal, in its last instant, would end it by itself
+            assert watch.process.wait(10) == 143  # a second signal in its last instant would kill it
     assert heard[:2] == ["READY=1", "STATUS=watching 1 instance"]
 
 
@@ -399,7 +399,7 @@ def test_what_is_wrong_is_said_before_it_starts(fivrec: Fivrec, url: str, words:
 
 
 def test_a_watch_holds_no_more_after_many_turns_than_after_few(fivrec: Fivrec, url: str) -> None:
-    """The short one; benchmarks/run.py soak does 10,000 cycles over 200 instances with 5% faults."""
+    """The short version; benchmarks/run.py soak does 10,000 cycles over 200 instances with 5% faults."""
     with watching(fivrec, "--every", "20ms", "--listen", "127.0.0.1:0") as watch:
         until(lambda: watch.metric("fivrec_runs_total") >= 60, 30)
         before = _held(watch.process.pid), rows(url, CONNECTIONS)
@@ -419,6 +419,6 @@ CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE
 
 
 def _held(pid: int) -> tuple[int, int, int]:
-    """Memory in KiB, file descriptors, threads."""
+    """Returns memory in KiB, file descriptors and threads."""
     status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":" in line)
     return int(status["VmRSS"].split()[0]), len(list(Path(f"/proc/{pid}/fd").iterdir())), int(status["Threads"])

@@ -35,7 +35,7 @@ if not Path(CHROMIUM).exists():
 playwright = pytest.importorskip("playwright.async_api", reason="NOT TESTED: the page in a browser: no playwright")
 mock = pytest.importorskip("oidc_provider_mock", reason="NOT TESTED: no oidc-provider-mock")
 
-SECRET = Secret("any")  # the mock takes any, but one there has to be
+SECRET = Secret("any")  # the mock accepts any secret, but requires one
 GROUPS = {"ana": ["ops", "staff"], "rui": ["staff"], "eve": ["sales"]}
 NAMES = {"ana": "Ana Souza", "rui": "Rui Lima", "eve": "Eve"}
 
@@ -55,7 +55,7 @@ def provider_at(port: int = 0) -> AbstractContextManager[Any]:
 
 @pytest.fixture
 def provider() -> Iterator[str]:
-    """`localhost` and 127.0.0.1 are two sites for a browser, as a provider and this server are."""
+    """`localhost` and 127.0.0.1 are two sites to a browser, like a provider and this server."""
     with provider_at() as server:
         yield f"http://localhost:{server.server_port}"
 
@@ -140,7 +140,7 @@ async def test_an_operator_signs_in_once_filters_and_checks(
     await page.wait_for_url(f"{provider}/oauth2/end_session?*")
     await page.goto(shown.url)
     assert page.url == f"{shown.url}/login"
-    assert [fault for fault in page.faults if shown.url in fault] == []  # the mock's style sheet is not here
+    assert [fault for fault in page.faults if shown.url in fault] == []  # the mock's style sheet is not available
 
 
 async def test_a_viewer_looks_and_a_stranger_does_not(browser: Any, shown: Fleet) -> None:
@@ -239,7 +239,7 @@ async def test_a_provider_that_goes_and_comes_back_with_new_keys(
             await sign_in(first, one.url, "ana")
             await first.wait_for_url(f"{one.url}/")
         await first.reload()
-        assert await first.locator("#role").inner_text() == "operator"  # who is in stays in
+        assert await first.locator("#role").inner_text() == "operator"  # existing sessions continue
         await second.goto(f"{one.url}/login")
         await second.click("a.go")
         await second.wait_for_load_state()

@@ -1,4 +1,4 @@
-"""The status page in a real Chromium: logging in, filtering, a suspension seen live, axe-core, both schemes.
+"""The status page in a real Chromium: logging in, filtering, a suspension seen live, axe-core, both colour schemes.
 
 FIVREC_SCREENSHOTS=1 renews docs/screenshots.
 """

@@ -1,4 +1,4 @@
-"""Fixtures of the fault tests: a key ring, and the manifest that they apply."""
+"""Fixtures of the fault tests: a key ring, and the manifest to apply."""
 
 from __future__ import annotations
 

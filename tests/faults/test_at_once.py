@@ -1,4 +1,5 @@
-"""Eight applies of one instance at once, each with its own manifest: each is done or busy, the last one wins whole."""
+"""Eight concurrent applies of one instance, each with its own manifest: each succeeds or is busy, the last one's is
+complete."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ AT_ONCE = 8
 
 
 def sections(choose: random.Random, number: int) -> dict[str, Any]:
-    """A manifest that tells its number in every row that it makes or changes."""
+    """Returns a manifest that puts its number into every row that it creates or changes."""
     names = [f"Queue {name}" for name in choose.sample(range(6), 3)]
     return {
         "queues": {"items": [{"name": name, "description": f"by {number}"} for name in names], "unmanaged": "keep"},
@@ -59,7 +60,7 @@ async def test_each_is_done_or_busy_and_the_last_one_wins_whole(
 
 
 def assert_whole(found: dict[str, str], wanted: dict[int, dict[str, Any]], order: list[int]) -> None:
-    """What is there is what comes of the manifests in the order of the audit log: the last one's is there whole."""
+    """Check that the rows are those of the manifests in the audit log's order, and that the last one's are complete."""
     expected: dict[str, str] = {}
     for number in order:
         expected |= {item["name"]: item["description"] for item in wanted[number]["queues"]["items"]}

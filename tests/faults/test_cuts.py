@@ -1,7 +1,7 @@
-"""A connection that is cut, wherever it is: the report says what is in the database, and the next run heals.
+"""A connection cut anywhere: the report matches the database, and the next run repairs it.
 
-Each failure is replayed by its point: `pytest -k …` runs the same cuts again; random ones print their seed.
-FIVREC_TEST_SEED sets it, FIVREC_TEST_CUTS how many random ones there are (default 40).
+Each failure can be replayed by its point: `pytest -k …` makes the same cuts again; random ones print their seed.
+FIVREC_TEST_SEED sets it, FIVREC_TEST_CUTS the number of random ones (default 40).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CUT = "database_unreachable", "commit_lost"
 
 
 class Trials:
-    """One database, whose queue's description is changed by each trial; what is there is known at every step."""
+    """One database in which each trial changes a queue's description; its expected rows are known at every step."""
 
     def __init__(self, url: Secret, keys: KeyRing, work_dir: Path) -> None:
         self.url, self.keys, self.work_dir = url, keys, work_dir
@@ -44,14 +44,14 @@ class Trials:
         return await reconcile(desired_of(document(queues=queues), url or self.url), run)
 
     async def held(self) -> tuple[str, int]:
-        """The description that is there, and how often this run's changes are in the audit log."""
+        """Returns the current description, and how often this run's changes are in the audit log."""
         ((found,),) = await rows(self.url, "SELECT description FROM queues WHERE name = 'Sales'")
         run_id = f"00000000-0000-4000-8000-{self.number:012d}"
         query = f"SELECT count(*) FROM fivrec.audit_log WHERE run_id = '{run_id}' AND kind = 'queue'"
         return found, (await rows(self.url, query))[0][0]
 
     async def check(self, point: Any, wanted: str, report: InstanceReport) -> None:
-        """The report is the truth; a further run ends well."""
+        """Check that the report is true, and that a further run succeeds."""
         error = report.error.code if report.error else None
         self.seen[error or report.outcome] = self.seen.get(error or report.outcome, 0) + 1
         held = await self.held()
@@ -103,7 +103,7 @@ async def test_a_cut_at_random_bytes_of_the_answers_is_told_truly(trials: Trials
         async with proxied(trials.url) as (proxy, url):
             proxy.arm(byte, "to_client")
             report = await trials.apply(f"cut {number}", url)
-        if report.error is None:  # it was the end of a connection that had nothing more to say
+        if report.error is None:  # the cut came when the connection had nothing more to send
             assert report.outcome == "changed"
         await trials.check(f"seed {SEED}, byte {byte}", f"cut {number}", report)
     await chain_of(trials.url)
@@ -139,7 +139,7 @@ async def test_an_outcome_that_cannot_be_looked_up_is_unknown(trials: Trials) ->
 
 
 async def _commit_of(trials: Trials) -> int:
-    """Which message an apply's COMMIT is."""
+    """Returns which of an apply's messages is the COMMIT."""
     async with proxied(trials.url) as (proxy, url):
         await trials.apply("counted", url)
         texts = [message.text for message in proxy.traffic.messages]

@@ -1,7 +1,7 @@
 """A link that freezes: the command ends within 30 s, and the server frees the instance's lock within 10.
 
-The server notices nothing, as when a cable is pulled. Frozen within a pipeline, the server is neither idle nor within
-a statement; there its transaction_timeout frees the lock (PostgreSQL 17 and newer).
+The server notices nothing, as when a cable is pulled. If the freeze comes within a pipeline, the server is neither idle
+nor within a statement; there its transaction_timeout frees the lock (PostgreSQL 17 and newer).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Frozen:
 
 
 def points(messages: list[Message], version: int) -> dict[str, int]:
-    """Where to freeze: before anything, at each answer that is waited for, and in the middle of the pipelines."""
+    """Returns where to freeze: before anything, at each awaited response, and in the middle of the pipelines."""
     syncs = [number for number, message in enumerate(messages, 1) if message.kind in "SQ"]
     commit = next(number for number, message in enumerate(messages, 1) if message.text == "COMMIT")
     found = {f"answer {place}": number for place, number in enumerate(syncs, 1)}
@@ -115,7 +115,7 @@ def _frozen(proxy: FaultProxy, at: asyncio.Future[float]) -> bool:
 
 
 async def _freed(url: Secret, begun: float) -> float:
-    """How long after the freeze the instance was free, and stayed so."""
+    """Returns how many seconds after the freeze the instance became free for good."""
     name = url.reveal().rsplit("/", 1)[-1]
     free_since: float | None = None
     async with await psycopg.AsyncConnection.connect(url.reveal(), autocommit=True) as conn:

@@ -1,6 +1,6 @@
-"""kill -9, anywhere: one further run reaches the state of an undisturbed one, and the audit log's chain holds.
+"""kill -9 anywhere: one further run reaches the state of an undisturbed one, and the audit log's chain is intact.
 
-FIVREC_TEST_SEED chooses the random moments, FIVREC_TEST_KILLS how many there are (default 100).
+FIVREC_TEST_SEED chooses the random moments, FIVREC_TEST_KILLS their number (default 100).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ KILLS = int(os.environ.get("FIVREC_TEST_KILLS", "100"))
 
 @dataclass
 class Killing:
-    """Kills first applies of databases that are not there, and lets one further run heal."""
+    """Kills the first apply of a database that does not exist, and lets one further run repair it."""
 
     runner: Runner
     server: str
@@ -92,7 +92,7 @@ async def left_behind(url: Secret) -> str:
 
 
 async def seen(url: Secret) -> tuple[Any, ...]:
-    """The rows, and what the audit log says was done; a database made by a killed run was made by none."""
+    """Returns the rows and the audit log's actions, except the database's creation: a killed run does not log it."""
     audit = [(entry.kind, entry.name, entry.action) for entry in await chain_of(url) if entry.kind != "database"]
     return await state_of(url), audit
 
@@ -121,7 +121,7 @@ async def test_a_kill_after_any_statement_is_healed_by_one_run(
             statements = [number for number, message in enumerate(proxy.traffic.messages, 1) if message.is_statement]
     finally:
         drop_database(killing.server, name)
-    for number in (statements[0] - 1, *statements):  # the first one makes the database
+    for number in (statements[0] - 1, *statements):  # the first one creates the database
         await killing.killed_after_message(number)
     record_property(
         "killed by 9",

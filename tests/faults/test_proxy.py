@@ -1,4 +1,4 @@
-"""The fault proxy does what it says: a test that leans on it must know."""
+"""The fault proxy does what it promises, since other tests rely on it."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def documents(draw: Any) -> dict[str, Any]:
 
 @st.composite
 def disturbances(draw: Any) -> list[tuple[str, tuple[Any, ...]]]:
-    """What the app and its people do to the tables between two applies."""
+    """Returns what the app and its users do to the tables between two applies."""
     queue = "INSERT INTO queues (name, description, is_active, environment) VALUES (%s, %s, %s, %s)"
     plan = (
         "INSERT INTO plans (id, name, price, billing_interval, features, is_active, stripe_product_id) "
@@ -156,7 +156,7 @@ def test_any_desired_over_any_observed_converges_at_once(
 
 
 def applied(desired: Desired, keys: KeyRing, folder: Path) -> None:
-    """Apply, letting exactly this plan through the guards."""
+    """Apply, accepting exactly this plan for the guards."""
     planned = asyncio.run(preview(desired, run_of(keys, folder)))
     accept = frozenset({planned.digest} if planned.digest else ())
     report = asyncio.run(reconcile(desired, run_of(keys, folder, accept=accept)))

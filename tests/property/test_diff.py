@@ -1,6 +1,6 @@
-"""diff for any desired and observed: applied once, nothing is left; equal inputs give byte-equal output.
+"""diff for any desired and observed state: applied once, nothing is left; equal inputs give byte-equal output.
 
-The apply here is a dictionary's: it does to resources what sql/kinds does to rows.
+Apply is simulated on a dictionary: it does to resources what sql/kinds does to rows.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from tests.support.examples import INSTANCE, NOON, desired
 
 TODAY = date(2026, 10, 1)
 FEW = st.sampled_from(["a", "b", "c", "d"])
-"""Few names: they must meet."""
+"""So few that names often coincide."""
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
@@ -144,7 +144,7 @@ def observe(wanted: Desired, said: ConnectView, seen: Snapshot) -> Plan:
 
 
 def applied_to(state: State, changes: Sequence[Change]) -> State:
-    """All changes done to the rows."""
+    """Returns the rows after all changes."""
     rows = dict(state)
     for change in changes:
         match change:

@@ -1,5 +1,5 @@
-"""Whatever is fed to the loader and to templates ends in values or in a foreseen error. FIVREC_FUZZ sets how many
-inputs these tests try in all (6,000; CI 100,000)."""
+"""Any input to the loader and to templates ends in values or in a known error. FIVREC_FUZZ sets how many inputs these
+tests try in all (6,000; CI 100,000)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COUNT = int(os.environ.get("FIVREC_FUZZ", "6000"))
 
 
 def fuzz(percent: int) -> settings:
-    """Of all inputs: most of them where one takes a millisecond, fewest where it takes ten."""
+    """Returns settings for this share of all inputs: large for tests of a millisecond each, small for those of ten."""
     lenient = [HealthCheck.too_slow, HealthCheck.filter_too_much]
     return settings(max_examples=max(COUNT * percent // 100, 10), deadline=None, suppress_health_check=lenient)
 
@@ -85,7 +85,7 @@ NEARLY = st.dictionaries(KEYS, TREES, max_size=5).map(lambda tree: json.dumps({"
 
 
 def load(content: bytes) -> int:
-    """The exit code of the refusal, 0 if the manifests are valid."""
+    """Returns the exit code of the refusal, 0 if the manifests are valid."""
     try:
         manifests = load_manifests(["-"], environ={}, stdin=io.BytesIO(content))
     except FivrecError as exc:

@@ -1,4 +1,4 @@
-"""Any drift of any manifest, pulled: the diff afterwards is empty but for what pull said that it left."""
+"""Any drift of any manifest, pulled: the diff afterwards holds only what pull said it left."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ ENVIRON = {"DATABASE_URL": "", "PASSWORD": "senha-segura-123", "KEY": "key-of-th
 
 @st.composite
 def texts(draw: Any) -> str:
-    """A manifest, each of its sections in flow or block style, with comments; or one in JSON, which has none."""
+    """A manifest with each section in flow or block style and with comments, or one in JSON, which has none."""
     items = [
         {"name": name, **({"description": text} if (text := draw(SHOWN | st.none())) else {})}
         for name in draw(st.lists(NAMES.filter(str.isprintable), min_size=1, max_size=4, unique=True))
@@ -79,7 +79,7 @@ def texts(draw: Any) -> str:
 
 @st.composite
 def drift(draw: Any) -> list[tuple[str, tuple[Value, ...]]]:
-    """What the app and its people do to rows that fivrec applied."""
+    """What the app and its users do to rows that fivrec applied."""
     one = st.one_of(
         st.tuples(st.just("UPDATE queues SET description = %s WHERE name = %s"), st.tuples(TEXT | HARD, NAMES)),
         st.tuples(st.just("UPDATE queues SET is_active = NOT is_active WHERE name = %s"), st.tuples(NAMES)),

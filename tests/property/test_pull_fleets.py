@@ -1,4 +1,4 @@
-"""Any drift of any fleet, pulled: each value is written where it is declared, or in a key that overrides it."""
+"""Any drift of any fleet, pulled: each value is written where it is declared, or into a key that overrides it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def config(r: random.Random) -> dict[str, Any]:
         found["check_interval_minutes"] = r.choice((5, "{{ minutes | int }}"))
     if r.random() < 0.8:
         names = r.sample(("locale", "theme", "z z"), r.randint(1, 3))
-        found["settings"] = {key: deepcopy(r.choice(SETTINGS)) for key in names}  # a map that has an anchor is left
+        found["settings"] = {key: deepcopy(r.choice(SETTINGS)) for key in names}  # pull skips a map that has an anchor
     return found
 
 

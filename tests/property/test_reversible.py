@@ -1,4 +1,4 @@
-"""A, then B, then A again on a real PostgreSQL: what A left is there, and of B's own rows none is switched on."""
+"""A, then B, then A again on a real PostgreSQL: what A left is there, and none of B's own rows is active."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ IDS = st.sampled_from(["p1", "p2", "p3"])
 
 @st.composite
 def manifests(draw: Any) -> dict[str, Any]:
-    """Of one instance and environment, without renamed_from; the sections are the same in all, what they say is not."""
+    """Manifests of one instance and environment, without renamed_from; all have the same sections with different
+    content."""
     items = [
         {"name": name, "description": draw(st.none() | st.sampled_from(["x", "y"])), "is_active": draw(st.booleans())}
         for name in draw(st.lists(FEW, min_size=1, max_size=4, unique=True))
@@ -102,7 +103,7 @@ def test_a_reverted_manifest_leaves_what_it_left_before(
         conn.execute(EMPTY)
     applied(desired_of(first, url), keys, folder)
     before = left(url)
-    for other in (second, third):  # the second undo is as good as the first
+    for other in (second, third):  # a second undo works like the first
         applied(desired_of(other, url), keys, folder)
         applied(desired_of(first, url), keys, folder)
         after = left(url)
@@ -118,7 +119,7 @@ CHANGES_ALL_QUEUES = ("UPDATE queues", "DELETE FROM fivrec.applied")
 
 
 def own(first: dict[str, Any], drift: list[str]) -> set[str]:
-    """The queues that may be removed unasked: those of the manifest, as it made them."""
+    """Returns the queues that may be removed without consent: the manifest's, as long as they are unchanged."""
     touched = any(statement.startswith(CHANGES_ALL_QUEUES) for statement in drift)
     return set() if touched else {item["name"] for item in first["queues"]["items"]}
 
@@ -173,7 +174,7 @@ def test_what_is_done_unasked_stays_within_the_guards_bounds(  # noqa: PLR0917 (
         gone = {key for key in on if key not in after[table] or after[table][key][-1] is False}
         assert len(gone) <= 1 or len(gone) <= 0.2 * len(on)
         assert not on or gone < on
-    for table in ("queues", "settings"):  # rows that fivrec made, and that nobody changed since
+    for table in ("queues", "settings"):  # rows that fivrec created and nobody changed since
         removed = before[table].keys() - after[table].keys()
         assert len(removed) <= 1 or len(removed) <= 0.2 * len(before[table])
     assert not drift or before["queues"].keys() <= after["queues"].keys() | own(first, drift)

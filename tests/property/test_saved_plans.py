@@ -1,4 +1,4 @@
-"""However a saved plan's file is edited, it is refused, or it is the plan that is made anyway."""
+"""However a saved plan's file is edited, it is refused, or equals the plan that would be made anyway."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def edit(document: Any, path: tuple[Any, ...], value: Any) -> None:
         try:
             document = document[key]
         except (LookupError, TypeError):
-            return  # an edit before took it away
+            return  # an earlier edit removed it
     if isinstance(document, dict) or (isinstance(document, list) and path[-1] in range(len(document))):
         document[path[-1]] = value
 

@@ -1,4 +1,4 @@
-"""Envelopes, fingerprints and Connect's answers, mutated by the ten thousand: values or foreseen errors, nothing else.
+"""Envelopes, fingerprints and Connect's answers, mutated by the ten thousand: values or known errors, nothing else.
 
 Plain seeded mutation, as it tries a hundred times more in the same time than a shrinking search; a failure prints its
 seed. FIVREC_FUZZ sets how many inputs in all (100,000).

@@ -1,4 +1,4 @@
-"""The verdict on a document, valid or broken anywhere, is that of jsonschema, the reference implementation.
+"""The verdict on a document, valid or broken anywhere, equals that of jsonschema, the reference implementation.
 
 Plain seeded mutation of valid documents; a failure prints its seed and the document. FIVREC_FUZZ sets how many in all.
 """
@@ -107,7 +107,7 @@ def places(node: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def mutated(rng: random.Random, document: Any) -> Any:
-    """A copy of the document with one or two things in it taken away, replaced, added or put elsewhere."""
+    """Returns a copy of the document with one or two things removed, replaced, added or moved."""
     made = copy.deepcopy(document)
     for _ in range(rng.randrange(1, 3)):
         if not (found := list(places(made))):
