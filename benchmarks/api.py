@@ -1,8 +1,8 @@
-"""`fivrec serve` under 50 requests at once, in turn with a bare Starlette application that reads the same row.
+"""`fivrec serve` under 50 concurrent requests, alternating with a bare Starlette application that reads the same row.
 
     python benchmarks/api.py [--seconds 4] [--rounds 3]
 
-Both are processes of their own on one embedded PostgreSQL; the load comes from this one over kept HTTP connections.
+Both run as separate processes on one embedded PostgreSQL; this process makes the load over kept HTTP connections.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def main() -> None:
 def in_turn(
     servers: dict[str, str], path: str, token: str, given: argparse.Namespace
 ) -> dict[str, tuple[float, float]]:
-    """By server, the medians over the rounds: requests a second, and the 99th percentile in ms."""
+    """Returns the medians over the rounds per server: requests per second, and the 99th percentile in ms."""
     rounds: dict[str, list[tuple[float, float]]] = {name: [] for name in servers}
     for number in range(given.rounds + 1):
         for name, base in servers.items():
@@ -96,7 +96,7 @@ async def loaded(url: str, token: str, seconds: float) -> tuple[float, float]:
 
 @contextmanager
 def fivrec(folder: Path) -> Iterator[tuple[str, str]]:
-    """The URL of `fivrec serve` on an instance of its own, and an administrator's token."""
+    """Yields the URL of `fivrec serve` on an instance made for it, and an administrator's token."""
     environment = {**os.environ, "NODE_ENV": "development", "PYTHONPATH": str(ROOT)}
     program = [sys.executable, "-m", "reconciler"]
     manifest = str(ROOT / "manifests" / "client.yaml")

@@ -1,4 +1,4 @@
-"""A certificate for Connect's stub on 127.0.0.1, its own CA: what SSL_CERT_FILE names for every contender."""
+"""A certificate with its own CA for Connect's stub on 127.0.0.1: SSL_CERT_FILE names it for every contender."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Certificate:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What makes Python's ssl, httpx and curl trust it, and nothing else."""
+        """Variables that make Python's ssl, httpx and curl trust this CA and no other."""
         return {"SSL_CERT_FILE": str(self.cert), "CURL_CA_BUNDLE": str(self.cert)}
 
 

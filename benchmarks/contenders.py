@@ -1,4 +1,4 @@
-"""The commands that are compared: fivrec, the bare scripts, Ansible and pyinfra. Builds command lines; runs nothing."""
+"""The compared commands: fivrec, the bare scripts, Ansible and pyinfra. Builds command lines; runs nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True, slots=True)
 class Peers:
-    """Where the peers are installed; None where they could not be."""
+    """Where the peers are installed; None if they could not be."""
 
     ansible: Path | None
     pyinfra: Path | None
@@ -38,7 +38,7 @@ def fivrec(program: Path, *words: str, env: Mapping[str, str] | None = None, wor
 
 
 def offers(program: Path, command: str = "") -> bool:
-    """Whether fivrec has the command; says so loudly where it has not."""
+    """Whether fivrec has the command; if not, says so loudly."""
     words = [str(program), *command.split(), "--help"]
     try:
         done = subprocess.run(words, env=environment(), capture_output=True, timeout=60, check=False)
@@ -51,7 +51,7 @@ def offers(program: Path, command: str = "") -> bool:
 
 
 def ansible(peers: Peers, ground: Ground, fleet: Fleet, *, rounds: int, forks: int = 10) -> Contender | None:
-    """One playbook run over all instances, a host each."""
+    """Returns one playbook run over all instances, a host each."""
     if peers.ansible is None:
         return None
     folder = fleet.manifest.parent
@@ -75,7 +75,7 @@ def ansible(peers: Peers, ground: Ground, fleet: Fleet, *, rounds: int, forks: i
 
 
 def pyinfra(peers: Peers, ground: Ground, fleet: Fleet, *, rounds: int) -> Contender | None:
-    """One deploy over all instances, all on @local."""
+    """Returns one deploy over all instances, all on @local."""
     if peers.pyinfra is None:
         return None
     variables = _peer_variables(ground, fleet) | {"listing": str(fleet.listing)}

@@ -1,8 +1,8 @@
-"""A network between here and a server: what passes waits as long as the way takes. A process of its own.
+"""Simulates a distant server: passes bytes on after a network's delay. Runs as a separate process.
 
-`python delay.py HOST:PORT SECONDS` prints `listening PORT`; ends with its stdin. SECONDS is a round trip: half of it
-each way, and a whole one before the first bytes, which is what TCP's handshake costs there. Nothing is held back longer
-than that: bytes that follow one another closely arrive as closely.
+`python delay.py HOST:PORT SECONDS` prints `listening PORT`; ends when stdin closes. SECONDS is a round trip: half of it
+each way, and a whole one before the first bytes, which is the cost of TCP's handshake. Nothing is delayed longer than
+that: bytes sent close together arrive close together.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 
 
 class Side(asyncio.Protocol):
-    """One end of a connection; what it receives is written to the other end, later."""
+    """One end of a connection; writes what it receives to the other end, later."""
 
     def __init__(self, way: float) -> None:
         self.way = way
@@ -35,7 +35,7 @@ class Side(asyncio.Protocol):
         asyncio.get_running_loop().call_at(self.arrival(), self.other.transport.write, data)  # type: ignore[union-attr]
 
     def arrival(self) -> float:
-        """When what is sent now is there: never before, and never at the same moment as, what was sent earlier."""
+        """Returns when bytes sent now arrive: always later than those sent before."""
         self.last = max(asyncio.get_running_loop().time() + self.way, self.last + 1e-6)
         return self.last
 
@@ -45,7 +45,7 @@ class Side(asyncio.Protocol):
 
 
 class Client(Side):
-    """The end that asks. Its first bytes come after the round trip in which a real connection is made."""
+    """The client's end. Its first bytes wait for the round trip in which a real connection would be made."""
 
     def __init__(self, target: tuple[str, int], way: float) -> None:
         super().__init__(way)

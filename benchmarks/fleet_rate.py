@@ -1,4 +1,4 @@
-"""Turns/s of 1, 2 and 4 workers of the fleet, beside bare Procrastinate jobs that sleep as long as a turn takes.
+"""Cycles/s of 1, 2 and 4 workers of the fleet, beside bare Procrastinate jobs that sleep as long as a cycle takes.
 
 python benchmarks/fleet_rate.py -n 200 --rounds 3
 """
@@ -60,7 +60,7 @@ def measure(fleet: Fleet, queue: str, rounds: int) -> None:
             listening = [[*command, "--listen", "127.0.0.1:0"] for _ in range(count)]
             with workers(listening, env, conn) as logs:
                 drain(conn)
-                timed(conn, due)  # connections are open then
+                timed(conn, due)  # opens the connections
                 before = turns(logs)
                 ours = [len(fleet) / timed(conn, due) for _ in range(rounds)]
                 seconds, number = (after - first for after, first in zip(turns(logs), before, strict=True))
@@ -78,7 +78,7 @@ def measure(fleet: Fleet, queue: str, rounds: int) -> None:
 def workers(
     commands: Sequence[Sequence[str]], env: dict[str, str], conn: psycopg.Connection
 ) -> Iterator[Sequence[Path]]:
-    """The processes, once they have their heartbeats; gone in the end."""
+    """Start the processes and wait for their heartbeats; end them with the block."""
     conn.execute("DELETE FROM procrastinate_workers")
     with tempfile.TemporaryDirectory() as folder:
         logs = [Path(folder, str(number)) for number in range(len(commands))]
@@ -97,7 +97,7 @@ def workers(
 
 
 def due(conn: psycopg.Connection) -> None:
-    """Every instance is due now, as the scheduler would queue it."""
+    """Make every instance due now, and queue it as the scheduler would."""
     conn.execute("UPDATE fivrec_fleet.instances SET due_at = now()")
     text = (ROOT / "sql" / "queries" / "fleet.sql").read_text().partition("-- name: enqueue_due\n")[2].partition(";")[0]
     conn.execute(text.encode(), {"most": 1_000_000, "queue": "fivrec", "task": "fivrec.turn"})
@@ -140,7 +140,7 @@ def scalar(conn: psycopg.Connection, query: str) -> int:
 
 
 def turns(logs: Sequence[Path]) -> tuple[float, float]:
-    """Seconds and number of all turns, by the workers' metrics."""
+    """Returns seconds and number of all cycles, from the workers' metrics."""
     seconds = number = 0.0
     for log in logs:
         (url,) = re.findall(r"health and metrics on (\S+)", log.read_text())

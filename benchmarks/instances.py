@@ -1,4 +1,4 @@
-"""The instances a benchmark works on: a database each, one manifest of all, the same list for the others."""
+"""The instances of a benchmark: a database each, one manifest for all, the same list for the other contenders."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Fleet:
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """What instances stand on: server, Connect and what makes it trusted, the schema script, a folder for files."""
+    """What instances run on: server, Connect and the variables to trust it, the schema script, a folder for files."""
 
     server: Server
     connect_url: str
@@ -70,7 +70,7 @@ class Ground:
 
 
 def _plain_sql(script: str) -> str:
-    """A setup script without psql's commands and its variable for the schema."""
+    """Returns a setup script without psql's commands and its variable for the schema."""
     lines = (line for line in script.splitlines() if not line.lstrip().startswith("\\"))
     return "\n".join(lines).replace(':"schema"', "public").replace(":'schema'", "'public'")
 
@@ -79,8 +79,8 @@ def _plain_sql(script: str) -> str:
 def ground(
     server: Server, connect_url: str, schema: Path, folder: Path, trust: Mapping[str, str] | None = None
 ) -> Iterator[Ground]:
-    """The template database is made first and goes with all databases of the benchmark, if the server stays."""
-    plain = folder / "schema.sql"  # as every contender can run it: the script's backslash commands are psql's
+    """Create the template database first; at the end drop it with all databases of the benchmark."""
+    plain = folder / "schema.sql"  # every contender can run this one: the script's backslash commands are psql's
     plain.write_text(_plain_sql(schema.read_text()))
     laid = Ground(server, connect_url, plain, folder, trust or {})
     drop(server)
@@ -97,7 +97,7 @@ def ground(
 
 
 def drop(server: Server, databases: Sequence[str] | None = None) -> None:
-    """The named databases, or every one that a benchmark made."""
+    """Drop the named databases, or every one that a benchmark made."""
     with server.connect() as conn:
         names = databases
         if names is None:
@@ -108,7 +108,7 @@ def drop(server: Server, databases: Sequence[str] | None = None) -> None:
 
 
 def _drop(conn: psycopg.Connection[Any], name: str) -> None:
-    """Autovacuum may be at work in it, which only a superuser may end: it takes a moment."""
+    """Drop a database; retries while autovacuum works in it, which only a superuser may end."""
     until = time.monotonic() + AUTOVACUUM_S
     while True:
         try:
@@ -122,7 +122,7 @@ def _drop(conn: psycopg.Connection[Any], name: str) -> None:
 
 
 def build_fleet(ground: Ground, name: str, count: int) -> Fleet:
-    """Manifest, list and variables of `count` instances; no database is made."""
+    """Returns manifest, list and variables of `count` instances; creates no database."""
     made = tuple(_instance(ground.server, name, number) for number in range(1, count + 1))
     folder = ground.folder / name
     folder.mkdir(exist_ok=True)
@@ -153,12 +153,12 @@ def write_fleet(ground: Ground, folder: Path, made: Sequence[Instance]) -> Fleet
 
 
 def part(ground: Ground, fleet: Fleet, count: int) -> Fleet:
-    """The first `count` instances of a fleet, as a fleet of their own."""
+    """Returns the first `count` instances of a fleet as another fleet."""
     return write_fleet(ground, fleet.manifest.parent, fleet.instances[:count])
 
 
 def write_single(ground: Ground, fleet: Fleet) -> tuple[Path, dict[str, str]]:
-    """A manifest of the first instance alone, as a person would write it, and its variables."""
+    """Write a manifest of only the first instance, as a person would. Returns it and its variables."""
     one = fleet.instances[0]
     document = {"version": 1, "instance": one.name, "database": {"url": {"env": "DATABASE_URL"}}}
     common = declared(ground.connect_url)
@@ -173,7 +173,7 @@ def write_single(ground: Ground, fleet: Fleet) -> tuple[Path, dict[str, str]]:
 
 
 def create(ground: Ground, fleet: Fleet, *, filled: bool) -> None:
-    """The fleet's databases: a copy of the template with a configuration row, or empty ones."""
+    """Create the fleet's databases: copies of the template with a configuration row, or empty ones."""
     with ground.server.connect() as conn:
         for one in fleet.instances:
             source = sql.Identifier(TEMPLATE if filled else "template1")
@@ -218,7 +218,7 @@ def declared(connect_url: str) -> dict[str, Any]:
 
 
 def _insert_common(conn: Any) -> None:
-    """The rows that are alike in every instance; its configuration is not among them."""
+    """Insert the rows that are the same in every instance, which excludes its configuration."""
     hashed = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(12)).decode()
     conn.execute(
         "INSERT INTO users (name, email, password, role, environment) VALUES ('Administrador', %s, %s, 'admin', %s)",

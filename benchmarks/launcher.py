@@ -1,7 +1,7 @@
-"""Start commands for the harness and measure each: wall clock, CPU, peak memory. Talks JSON lines on stdin and stdout.
+"""Start commands for the harness and measure each: wall clock, CPU, peak memory. Speaks JSON lines on stdin and stdout.
 
-A process of its own because Linux counts the parent's memory at the fork into a child's peak: this one stays small.
-It imports nothing that it can do without, and ends with its stdin.
+A separate process because Linux counts the parent's memory at the fork into a child's peak: this one stays small. It
+imports only what it must, and ends when stdin closes.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Run contenders in turn and keep what each took. Starts processes; judges nothing."""
+"""Run contenders in turn and keep their measurements. Starts processes; judges nothing."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ LAUNCHER = Path(__file__).with_name("launcher.py")
 
 
 class BenchmarkError(Exception):
-    """The benchmark can't go on: the message says what failed and shows the end of its stderr."""
+    """The benchmark can't continue: the message says what failed and shows the end of its stderr."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """One command on the same work. `work` instances are done by one run; `codes` are the exit codes that count."""
+    """One command for the same work. One run handles `work` instances; `codes` are the accepted exit codes."""
 
     name: str
     argv: tuple[str, ...]
@@ -35,8 +35,8 @@ class Contender:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Seconds of wall clock and CPU, bytes of the largest process, where its output stands, and what it cost others:
-    see `Meter`."""
+    """Seconds of wall clock and CPU, bytes of the largest process, the file with its output, and its cost to the
+    servers: see `Meter`."""
 
     wall: float
     cpu: float
@@ -70,11 +70,11 @@ class Result:
 
     @property
     def cpu(self) -> float:
-        """Seconds of CPU of the command and what it waited for: steadier than the clock on a busy machine."""
+        """CPU seconds of the command and its children: steadier than the clock on a busy machine."""
         return statistics.median(run.cpu for run in self.runs)
 
     def other(self, name: str) -> float | None:
-        """What an instance cost PostgreSQL, a run cost Connect; None if nobody looked."""
+        """Returns PostgreSQL's cost per instance, or Connect's per run; None if it was not measured."""
         found = [run.others[name] for run in self.runs if name in run.others]
         return statistics.median(found) if found else None
 
@@ -84,7 +84,7 @@ class Result:
 
 
 Meter: TypeAlias = Callable[[], Mapping[str, float]]
-"""Reads counters of the servers, which only grow: a run is charged with the difference."""
+"""Reads the servers' counters, which only grow: a run is charged with the difference."""
 
 
 class Launcher:
@@ -101,7 +101,7 @@ class Launcher:
         )
 
     def start(self, contender: Contender) -> tuple[int, Path]:
-        """The command's pid, and where its output goes."""
+        """Start the command. Returns its pid, and the file for its output."""
         self.count += 1
         out = self.folder / f"run-{self.count:05}"
         asked = {
@@ -154,7 +154,7 @@ def launcher(folder: Path) -> Iterator[Launcher]:
 
 
 def environment() -> dict[str, str]:
-    """What every contender gets: nothing of the caller's but the paths, so that runs compare."""
+    """Returns every contender's environment: only the caller's paths, so that runs are comparable."""
     kept = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH")
     return {name: os.environ[name] for name in kept if name in os.environ} | {"NO_COLOR": "1"}
 
@@ -167,7 +167,7 @@ def stop(pid: int) -> None:
 
 
 def errors(run: Run) -> str:
-    """What a failed run said: the errors of fivrec's report, or the end of what was printed."""
+    """Returns the messages of a failed run: the errors in fivrec's report, or the end of its output."""
     try:
         report = json.loads(run.stdout())
     except ValueError:
@@ -185,9 +185,9 @@ def in_turn(
     after: Callable[[Contender], None] = lambda _: None,
     meter: Meter = dict,
 ) -> tuple[Result, ...]:
-    """a b c a b c …: noise of the machine falls on all alike. The first round warms caches and is not counted.
+    """Run a b c a b c …: the machine's noise affects all alike. The first round warms caches and is not counted.
 
-    A contender with `rounds` of its own is run that often only, from the first counted round on.
+    A contender with its own `rounds` runs only that often, from the first counted round on.
     """
     runs: dict[str, list[Run]] = {contender.name: [] for contender in contenders}
     for number in range(rounds + 1):

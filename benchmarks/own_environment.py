@@ -1,7 +1,8 @@
-"""The environment that fivrec and the bare scripts run in: this checkout and its dependencies alone, as users have it.
+"""The environment of fivrec and the bare scripts: only this checkout and its dependencies, as users have it.
 
-Where more is installed the figures lie: httpx loads a command line of its own beside rich and pygments, which makes the
-bare scripts 40 ms slower than they are for users, and fivrec better than it is. Knows nothing of what is measured.
+If more is installed the figures are wrong: next to rich and pygments, httpx loads a command line of its own, which
+makes the bare scripts 40 ms slower than for users, and fivrec look better than it is. Knows nothing of what is
+measured.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ MARK = "FIVREC_BENCH_ENVIRONMENT"
 
 
 def enter() -> None:
-    """Make it if the caller is not in it yet, and go on there with the same arguments."""
+    """Make the environment unless this process runs in it, and restart there with the same arguments."""
     if os.environ.get(MARK):
         return
     name = f"fivrec-{hashlib.sha256(bytes(ROOT)).hexdigest()[:8]}"  # another checkout measures another fivrec
@@ -33,7 +34,7 @@ def enter() -> None:
 
 
 def _claim(lock: Path) -> None:
-    """One run at a time: the lock goes with the process, through execve too, which the descriptor is kept open for."""
+    """Allow one run at a time: the inherited descriptor keeps the lock through execve until the process ends."""
     descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
     os.set_inheritable(descriptor, True)
     fcntl.flock(descriptor, fcntl.LOCK_EX)

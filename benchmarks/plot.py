@@ -62,7 +62,7 @@ class Chart:
         )
 
     def _frame(self, numbers: Sequence[float], top: float, across: Callable[[float], float]) -> list[str]:
-        parts = ['<rect class="ground" width="100%" height="100%" rx="6"/>']  # its own: a page's theme may differ
+        parts = ['<rect class="ground" width="100%" height="100%" rx="6"/>']  # its own: a page may have another theme
         parts.append(f'<text class="title" x="{LEFT}" y="24">{escape(self.title)}</text>')
         for step in range(5):
             value = top * step / 4
@@ -79,7 +79,7 @@ class Chart:
 
 
 def charts(points: Sequence[Mapping[str, Any]]) -> dict[str, Chart]:
-    """File names and what they show, from the points of the work `scale`."""
+    """Returns charts by file name, from the points of the work `scale`."""
     names = sorted({str(point["contender"]) for point in points}, reverse=True)
 
     def lines(value: Callable[[Mapping[str, Any]], float]) -> dict[str, list[Point]]:
@@ -123,13 +123,13 @@ def _up(value: float, top: float) -> float:
 
 
 def _round_up(value: float) -> float:
-    """The next value whose quarters read well."""
+    """Returns the next value whose quarters read well."""
     power = 10 ** math.floor(math.log10(value)) if value > 0 else 1
     return next(step * power for step in (1, 1.2, 1.6, 2, 2.4, 3.2, 4, 6, 8, 10) if step * power >= value)
 
 
 def _apart(lines: Sequence[tuple[str, list[Point]]]) -> list[tuple[str, list[Point], float]]:
-    """The height of each line's name: at its end, but never on another's."""
+    """Returns the lines with the height of each one's name: at its end, but never on another's."""
     placed: list[tuple[str, list[Point], float]] = []
     taken: list[float] = []
     for name, points in sorted(lines, key=lambda line: line[1][-1][1]):

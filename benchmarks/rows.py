@@ -1,4 +1,4 @@
-"""Whether contenders left the same rows. Reads databases; writes nothing."""
+"""Checks that contenders left the same rows. Reads databases; writes nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from instances import Fleet, Instance
 from measure import BenchmarkError, Contender
 from server import Server
 
-# A row that was written again has another xmin, whatever it holds.
+# A rewritten row has another xmin, even with the same content.
 UNTOUCHED = ("users", "queues", "plans", "settings")
 STAMP = (
     "SELECT json_build_object("
@@ -38,7 +38,7 @@ SELECT json_build_object(
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """One instance's rows: digests by table, with the writing transactions, and how many checks were recorded."""
+    """One instance's rows: digests by table, including the writing transactions, and how many checks were recorded."""
 
     digests: Mapping[str, str]
     checks: int
@@ -55,9 +55,9 @@ def read_stamps(server: Server, fleet: Fleet) -> dict[str, Stamp]:
 
 
 class Ledger:
-    """What each instance should have had written by now: a check for every run, and nothing else.
+    """What each instance should hold by now: a new check for every run, and no other change.
 
-    Databases are read after a contender's first run and at the end; in between runs are only counted.
+    Databases are read after a contender's first run and at the end; in between, runs are only counted.
     """
 
     def __init__(self, server: Server, fleet: Fleet) -> None:
@@ -68,7 +68,8 @@ class Ledger:
         self.seen: set[str] = set()
 
     def record(self, contender: Contender) -> None:
-        """A run over the fleet's first `contender.work` instances has ended. pgbench has a database of its own."""
+        """Record that a run over the fleet's first `contender.work` instances ended. pgbench has a database of its
+        own."""
         if contender.name.startswith("pgbench"):
             return
         for one in self.fleet.instances[: contender.work]:
@@ -78,7 +79,7 @@ class Ledger:
             self.verify(contender.name)
 
     def verify(self, who: str = "a later run") -> None:
-        """BenchmarkError where an instance holds other than what is owed: then other work was measured."""
+        """Raises BenchmarkError if an instance holds anything else: then different work was measured."""
         now = read_stamps(self.server, self.fleet)
         for name, owed in self.owed.items():
             was, has = self.stamps[name], now[name]
@@ -91,14 +92,14 @@ class Ledger:
 
 
 def read_content(server: Server, one: Instance) -> dict[str, Any]:
-    """An instance's rows without what may differ between equal ones: generated ids, hashes, keys, times."""
+    """Returns an instance's rows without what may differ between equal ones: generated ids, hashes, keys, times."""
     with server.connect(one.database) as conn:
         content: dict[str, Any] = _single(conn.execute(CONTENT).fetchone())[0]
         return content
 
 
 def require_same(contents: Mapping[str, Mapping[str, Any]]) -> None:
-    """Every contender's first apply left what the first one's did."""
+    """Raises BenchmarkError unless every contender's first apply left what the first one's did."""
     first, *others = contents
     for other in others:
         for table, rows in contents[first].items():

@@ -1,8 +1,8 @@
 """`python3 benchmarks/run.py WORK…`: set up, run the contenders in turn, print the tables, clean up.
 
-Any Python will do: the contenders run in an environment made for them, as a user has one (see own_environment.py).
+Any Python will do: the contenders run in an environment made for them, like a user's (see own_environment.py).
 
-Works: one, help, fleet, far, pooled, first, rows, scale, soak; all is every one of them.
+Works: one, help, fleet, far, pooled, first, rows, scale, soak; all means every one of them.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def main() -> int:
 
 
 def _set_up(stack: ExitStack, given: argparse.Namespace) -> tuple[Bench, dict[str, Any]]:
-    # What the caller's Python may lack, and this environment has.
+    # The caller's Python may lack these modules; this environment has them.
     from certificate import make
     from contenders import Peers
     from instances import ground

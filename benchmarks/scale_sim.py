@@ -1,4 +1,4 @@
-"""What 10,000 to 1,000,000 instances need, from costs per instance that were measured. Prints docs/scale.md's table.
+"""What 10,000 to 1,000,000 instances need, from measured costs per instance. Prints docs/scale.md's table.
 
 python benchmarks/scale_sim.py --interval 60 --turn-ms 25 --worker-cpu-ms 12
 """
@@ -11,16 +11,16 @@ from dataclasses import dataclass
 
 SIZES = (10_000, 100_000, 1_000_000)
 BUSY = 0.6
-"""The share of anything that is planned to be used: the rest is for retries, rollouts and a machine that fails."""
+"""The share of any capacity that is planned for: the rest is for retries, rollouts and a failed machine."""
 CONNECTIONS_EACH = 5
-"""A worker's to the queue: four for statements, one that listens."""
+"""A worker's connections to the queue: four for statements, one that listens."""
 MIB = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """Of one turn, in ms, and of one loaded manifest. `turn` is how long it takes, mostly waiting for Connect and the
-    database; the others are processor time."""
+    """Costs of one cycle, in ms, and of one loaded manifest. `turn` is how long it takes, mostly waiting for Connect
+    and the database; the others are processor time."""
 
     turn: float
     worker_cpu: float

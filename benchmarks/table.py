@@ -1,4 +1,4 @@
-"""What a benchmark found, as a markdown table and as JSON. Formats; measures nothing."""
+"""A benchmark's results as a markdown table and as JSON. Formats; measures nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BEGIN, END = "<!-- figures of benchmarks/run.py: begin -->", "<!-- figures: end 
 @dataclass(frozen=True, slots=True)
 class Line:
     """One contender: seconds of a run, instances per second, bytes of its largest process, CPU seconds; PostgreSQL's
-    CPU seconds an instance, and the run's TLS handshakes with Connect, where they were counted."""
+    CPU seconds per instance and the run's TLS handshakes with Connect, if counted."""
 
     contender: str
     seconds: float | None
@@ -28,7 +28,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What the issue asks: `value` at most, or at least, `bound`. `value` is None where a part was skipped."""
+    """A requirement: `value` must be at most, or at least, `bound`. `value` is None if a part was skipped."""
 
     text: str
     value: float | None
@@ -45,7 +45,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One work's table. `points` are what a plot is made of."""
+    """One work's table. `points` are the data for a plot."""
 
     work: str
     title: str
@@ -64,7 +64,7 @@ def markdown(outcomes: Sequence[Outcome]) -> str:
 
 
 def write_into(page: Path, outcomes: Sequence[Outcome], machine: dict[str, Any]) -> None:
-    """Put all that was found between the page's marks: what was asked first, then each work."""
+    """Put all results between the page's marks: the requirements first, then each work."""
     text = page.read_text()
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)

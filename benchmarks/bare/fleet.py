@@ -1,4 +1,4 @@
-"""The limit for many instances: asyncio, psycopg and httpx, a fresh connection each, K at once, no-op."""
+"""The limit for many instances: asyncio, psycopg and httpx, a new connection for each, K at once, no-op."""
 
 import argparse
 import asyncio
@@ -13,7 +13,7 @@ from work import CATALOGUE, CONFIG, LOCK, LOG, READS, SEEN, STATUS, differences,
 
 
 async def apply(client, one):
-    """One instance: two GETs side by side, the reads, the log row, commit."""
+    """Apply one instance: two concurrent GETs, the reads, the log row, commit."""
     begun = time.monotonic()
     asked = headers(one["key"])
     status, plans = await asyncio.gather(client.get(STATUS, headers=asked), client.get(CATALOGUE, headers=asked))
@@ -25,7 +25,7 @@ async def apply(client, one):
 
 
 async def write(conn, one, status, plans, took):
-    """The database's part: how many rows were not as declared."""
+    """Do the database's part. Returns how many rows were not as declared."""
     async with conn.pipeline():
         lock = await conn.execute(LOCK)
         cursors = [await conn.execute(read) for read in READS]

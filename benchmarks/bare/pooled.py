@@ -1,4 +1,4 @@
-"""The limit for a loop: connections kept between rounds, the least recently used closed beyond a bound."""
+"""The limit for a loop: connections kept between rounds; beyond a bound, the least recently used is closed."""
 
 import argparse
 import asyncio

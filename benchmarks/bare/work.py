@@ -1,5 +1,5 @@
-"""What any tool for this reads and writes of one instance that is as declared: a lock, five plain SELECTs, the log row
-and last_status_check. What fivrec does beyond that is its cost. Shared SQL, no design."""
+"""What any such tool reads and writes for an instance that is as declared: a lock, five plain SELECTs, the log row and
+last_status_check. What fivrec does beyond that is its cost. Shared SQL, no design."""
 
 LOCK = "SELECT pg_try_advisory_xact_lock(hashtext(current_database()))"
 READS = (
@@ -31,7 +31,7 @@ def headers(key):
 
 
 def differences(rows, status, plans, instance):
-    """How many rows are not as declared: none, in a no-op."""
+    """Returns how many rows are not as declared: 0 in a no-op."""
     config = rows[CONFIG][0]
     found = {row[0]: row for row in rows[PLANS]}
     return (

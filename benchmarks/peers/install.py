@@ -1,4 +1,4 @@
-"""Put Ansible and pyinfra into virtual environments of their own, once. Says loudly what could not be installed."""
+"""Install Ansible and pyinfra into separate virtual environments, once. Says loudly what could not be installed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-# The package `ansible` carries the collection community.postgresql; psycopg and bcrypt are for its modules.
+# The package `ansible` includes the collection community.postgresql, whose modules need psycopg and bcrypt.
 PACKAGES = {
     "ansible": ("ansible", "psycopg[binary]", "bcrypt"),
     "pyinfra": ("pyinfra", "bcrypt"),
@@ -21,7 +21,7 @@ def folder() -> Path:
 
 
 def install(name: str) -> Path | None:
-    """The virtual environment's folder, or None where pip could not fill it."""
+    """Returns the virtual environment's folder, or None if pip could not fill it."""
     venv = folder() / name
     finished = venv / f"installed-{len(PACKAGES[name])}"
     if finished.exists():

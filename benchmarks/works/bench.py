@@ -1,4 +1,4 @@
-"""What every work has at hand: server, Connect, launcher, contenders' programs, and how often to run."""
+"""What every work uses: server, Connect, launcher, the contenders' programs, and the number of rounds."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from table import Line, ratio
 HERE = Path(__file__).parents[1]
 HANDSHAKES, RESUMED = "handshakes", "resumed"
 CONNECT_AWAY_S, DATABASE_AWAY_S = 0.04, 0.01
-"""Round trips of the second setting: Connect is another company's, the database is one's own."""
+"""Round trips of the far setting: Connect belongs to another company, the database to one's own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stub:
-    """A running stub of Connect; `trust` are the variables that make it trusted."""
+    """A running stub of Connect; `trust` are the variables that make clients trust it."""
 
     url: str
     trust: Mapping[str, str] = field(default_factory=dict)
@@ -63,7 +63,7 @@ class Bench:
 
 @contextmanager
 def connect_stub(*words: str, certificate: Certificate | None = None) -> Iterator[Stub]:
-    """A stub of Connect in a process of its own, with TLS if there is a certificate."""
+    """Run a stub of Connect as a separate process, with TLS if there is a certificate."""
     tls = ("--cert", str(certificate.cert), "--key", str(certificate.key)) if certificate else ()
     with _listening("stub.py", *tls, *words) as port:
         if certificate is None:
@@ -74,7 +74,7 @@ def connect_stub(*words: str, certificate: Certificate | None = None) -> Iterato
 
 @contextmanager
 def far_away(ground: Ground) -> Iterator[Ground]:
-    """The same ground, with Connect and the database behind a network that takes its time."""
+    """Yields the same ground, with Connect and the database behind a slow network."""
     port = ground.connect_url.rpartition(":")[2]
     with (
         _listening("delay.py", f"127.0.0.1:{port}", str(CONNECT_AWAY_S)) as connect,
@@ -87,7 +87,7 @@ def far_away(ground: Ground) -> Iterator[Ground]:
 
 @contextmanager
 def _listening(script: str, *words: str) -> Iterator[int]:
-    """One of our servers, and its port; it ends with its stdin."""
+    """Start one of the benchmarks' servers. Yields its port; it ends when its stdin closes."""
     command = [sys.executable, str(HERE / script), *words]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
@@ -102,7 +102,7 @@ def _listening(script: str, *words: str) -> Iterator[int]:
 
 
 def settle(bench: Bench, fleet: Fleet) -> bool:
-    """fivrec takes the fleet over, so that the next apply is a no-op; False where fivrec can't apply (yet)."""
+    """Let fivrec take the fleet over, so that the next apply is a no-op. Returns False if fivrec can't apply (yet)."""
     if not bench.has("apply"):
         return False
     apply = contenders.fivrec(bench.program, "apply", str(fleet.manifest), "-o", "json", env=fleet.env)
@@ -114,7 +114,7 @@ def settle(bench: Bench, fleet: Fleet) -> bool:
 def compare(
     bench: Bench, fleet: Fleet, found: Sequence[Contender | None], rounds: int | None = None
 ) -> tuple[Result, ...]:
-    """No-op runs in turn; a program that did other work than the others ends the benchmark."""
+    """Run no-ops in turn; a program that did different work than the others ends the benchmark."""
     ledger = Ledger(bench.ground.server, fleet)
     there = [one for one in found if one]
     results = in_turn(bench.launcher, there, rounds or bench.rounds, after=ledger.record, meter=bench.meter)
@@ -123,7 +123,7 @@ def compare(
 
 
 def lines(results: Sequence[Result], beside: Result | None, *, by: Callable[[Result], float]) -> tuple[Line, ...]:
-    """A table's lines; the ratios are to `beside`."""
+    """Returns a table's lines; the ratios are to `beside`."""
     return tuple(
         Line(
             result.contender.name + (f" ({result.contender.work} instances)" if result.contender.work > 1 else ""),
@@ -140,7 +140,7 @@ def lines(results: Sequence[Result], beside: Result | None, *, by: Callable[[Res
 
 
 def server_cpu(result: Result | None) -> float | None:
-    """PostgreSQL's CPU seconds an instance."""
+    """Returns PostgreSQL's CPU seconds per instance."""
     cost = None if result is None else result.other(CPU)
     return None if result is None or cost is None else cost / result.contender.work
 

@@ -1,4 +1,4 @@
-"""Many instances, a no-op apply of all, where Connect and the database are as far away as they are for users."""
+"""Many instances, a no-op apply of all, with Connect and the database as far away as they are for users."""
 
 from __future__ import annotations
 

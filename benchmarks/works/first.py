@@ -1,4 +1,4 @@
-"""First apply: schema, rows and bcrypt on databases that are there and empty."""
+"""First apply: schema, rows and bcrypt on databases that exist and are empty."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many instances, a no-op apply of all, a fresh connection each, Connect over TLS."""
+"""Many instances, a no-op apply of all, a new connection for each, Connect over TLS."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def run(bench: Bench) -> Outcome:
 
 
 def _pgbench(bench: Bench, fleet: Fleet) -> Contender | None:
-    """The bare scripts' statements, and a new connection for each time they run: what PostgreSQL itself can do."""
+    """The bare scripts' statements, with a new connection for each repetition: what PostgreSQL itself can do."""
     program = find_programs() / "pgbench"
     if not program.exists():
         print(f"!! SKIPPED: {program}: there is no pgbench", file=sys.stderr, flush=True)
@@ -76,7 +76,7 @@ def _pgbench(bench: Bench, fleet: Fleet) -> Contender | None:
 
 
 def _statements() -> str:
-    """bare/work.py's, asked of a process of its own: its module is the scripts', not ours."""
+    """Returns bare/work.py's statements, from a separate process: that module is the scripts', not this program's."""
     code = (
         "import work; log = work.LOG % ('(SELECT id FROM instance_config)', \"'active'\", '2');"
         "seen = work.SEEN % '(SELECT id FROM instance_config)';"

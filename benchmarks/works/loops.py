@@ -1,4 +1,4 @@
-"""Watch a loop while it runs: how many checks it recorded in a while, and what it holds open."""
+"""Measure a running loop: how many checks it recorded in a period, and which resources it holds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from server import TICKS, Server
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What a process and its connections hold at one moment. `memory` in bytes."""
+    """The resources of a process and its connections at one moment. `memory` in bytes."""
 
     memory: int
     descriptors: int
@@ -35,14 +35,14 @@ class Loop:
         self.pid, self.out = start.start(contender)
 
     def require_alive(self) -> None:
-        """BenchmarkError with its last words where it has ended."""
+        """Raises BenchmarkError with its last output if it has ended."""
         state = _status(self.pid).get("State", "X")
         if state[0] in "XZ":
             run = self.start.wait(self.pid, self.out)
             raise BenchmarkError(f"{self.contender.name} ended early with {run.code}: {run.stderr()[-2000:]}")
 
     def cpu(self) -> float:
-        """CPU seconds until now."""
+        """Returns the CPU seconds used so far."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / TICKS
 
@@ -75,7 +75,7 @@ def running(start: Launcher, contender: Contender) -> Iterator[Loop]:
 
 
 def count_checks(server: Server, fleet: Fleet, since: datetime, until: datetime) -> int:
-    """Checks that were recorded in [since, until), by the database's clock."""
+    """Returns how many checks were recorded in [since, until), by the database's clock."""
 
     def count(one: Instance) -> int:
         with psycopg.connect(server.url(one.database)) as conn:
@@ -98,7 +98,7 @@ def now(server: Server) -> datetime:
 
 
 def await_all(server: Server, fleet: Fleet, since: datetime, loop: Loop, limit_s: float) -> None:
-    """Until every instance was checked once: connections are open then, caches are warm."""
+    """Wait until every instance was checked once: then connections are open and caches are warm."""
     until = time.monotonic() + limit_s
     waiting = list(fleet.instances)
     while waiting and time.monotonic() < until:

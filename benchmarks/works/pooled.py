@@ -1,4 +1,4 @@
-"""A loop over many instances on kept connections: fivrec watch beside the bare loop, checks a second."""
+"""A loop over many instances on kept connections: fivrec watch beside the bare loop, in checks per second."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def run(bench: Bench) -> Outcome:
 
 
 def _watch(bench: Bench, fleet: Fleet, contender: Contender) -> tuple[float, int, float]:
-    """Checks a second, the loop's memory at the end, and its own CPU seconds a check."""
+    """Returns checks per second, the loop's memory at the end, and its CPU seconds per check."""
     server = bench.ground.server
     begun = now(server)
     with running(bench.launcher, contender) as loop:

@@ -58,7 +58,7 @@ def _linear(whole: float | None, part: float | None) -> float | None:
 
 
 def _write(bench: Bench, fleet: Fleet, count: int) -> Path:
-    """The first row is a real instance; nobody asks for the others."""
+    """Write a fleet whose first row is a real instance; the other rows are never used."""
     folder = fleet.manifest.parent / f"csv-{count}"
     folder.mkdir()
     first = fleet.instances[0]
@@ -79,7 +79,8 @@ def _write(bench: Bench, fleet: Fleet, count: int) -> Path:
 
 
 def _turns_again(bench: Bench, fleet: Fleet, manifest: Path) -> tuple[float, float]:
-    """What a watch uses to read files that were touched, and of which another instance's row was changed."""
+    """Returns a watch's CPU for rereading files that were touched, and files in which another instance's row
+    changed."""
     listing = manifest.with_name("clients.csv")
     watch = fivrec(bench.program, "watch", str(manifest), "--limit", fleet.instances[0].name, env=fleet.env)
     with running(bench.launcher, replace(watch, codes=frozenset({0, 143}))) as loop:
@@ -94,7 +95,7 @@ def _turns_again(bench: Bench, fleet: Fleet, manifest: Path) -> tuple[float, flo
 
 
 def _await_quiet(loop: Loop) -> None:
-    """Until the manifests are read and the first turn is over."""
+    """Wait until the manifests are read and the first cycle is over."""
     until = time.monotonic() + LIMIT_S
     while time.monotonic() < until:
         before = loop.cpu()

@@ -1,4 +1,4 @@
-"""A long watch with faults at Connect: does it hold more at the end than at the start?"""
+"""A long watch with faults at Connect: does it hold more resources at the end than at the start?"""
 
 from __future__ import annotations
 

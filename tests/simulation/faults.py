@@ -1,8 +1,7 @@
-"""Faults that fivrec once had, put back one by one: each has to be found by the simulation.
+"""Faults that fivrec once had, reintroduced one by one: the simulation must find each of them.
 
 `python -m tests.simulation.faults` prints at which seed. A fault in a statement of the queue is put into its stand-in
 (`fleet_tables.py`).
-
 """
 
 from __future__ import annotations
@@ -138,7 +137,7 @@ def a_broken_manifest_declares_nobody(patch: pytest.MonkeyPatch) -> None:
 
 
 def workers_forget(field: str) -> Fault:
-    """What the last turn left is not in the queue's row."""
+    """The queue's row lacks this result of the last cycle."""
 
     def put_back(patch: pytest.MonkeyPatch) -> None:
         ended = worker._ended
@@ -194,7 +193,7 @@ FAULTS: Final[Mapping[str, tuple[str, Fault]]] = {
 
 
 def first_seed(name: str, seeds: Sequence[int]) -> tuple[int, str] | None:
-    """At which seed the fault is found, and what is said; None if at none."""
+    """Returns the seed at which the fault is found, and the message; None if no seed finds it."""
     kind, fault = FAULTS[name]
     for seed in seeds:
         with pytest.MonkeyPatch.context() as patch:

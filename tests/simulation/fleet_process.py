@@ -1,4 +1,4 @@
-"""What a process of a simulated fleet has of the queue: a connection, which may be cut, frozen, killed."""
+"""A simulated process's view of the queue: a connection, which may be cut, frozen or killed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SLOW_ONES = frozenset({"begin_turn", "end_turn", "declare"})
 
 
 def _with_more(held: str | None) -> str | None:
-    """What a newer version of fivrec writes into a row."""
+    """Returns what a newer version of fivrec would write into a row."""
     return held and json.dumps({**json.loads(held), "of_a_newer_version": [1]})
 
 
@@ -31,14 +31,14 @@ class QueueServer:
 
     tables: Tables = field(init=False)
     offsets: list[tuple[float, float]] = field(default_factory=list)
-    """From when on the clock is ahead by how much."""
+    """Pairs: from this time on, the clock is ahead by so many seconds."""
     restored_at: float = 0.0
     trouble: str | None = None
     newer: bool = False
     """Whether `fleet init` of a newer fivrec was run on it."""
     workers: dict[int, Client] = field(default_factory=dict)
     listening: dict[int, Client] = field(default_factory=dict)
-    """Who works. One that is not in `workers` any more does not know it yet."""
+    """The processes that work. One that is no longer in `workers` has yet to notice."""
     ids: Any = field(default_factory=lambda: itertools.count(1))
 
     def __post_init__(self) -> None:
@@ -56,12 +56,12 @@ class QueueServer:
             client.awake.set()
 
     def heartbeat(self, worker: int) -> float | None:
-        """By the clock as it was at the last beat."""
+        """Returns the time of the worker's last beat by the server's clock, or None if the worker is gone."""
         client = self.workers.get(worker)
         return None if client is None else self.clock_at(client.last_beat(worker))
 
     def prune(self) -> None:
-        """As each worker that begins does to those without a heartbeat."""
+        """Remove workers without a heartbeat, as each starting worker does."""
         for worker in list(self.workers):
             if self.clock() - (self.heartbeat(worker) or 0.0) > STALE_S:
                 del self.workers[worker]
@@ -69,8 +69,8 @@ class QueueServer:
 
 @dataclass(slots=True)
 class Client:
-    """One process's `Queue`. `silent_since`: it is frozen, cut off or dead. `newer`: it is of the version to come,
-    whose statements the tables of this one don't know, and whose rows hold more."""
+    """One process's `Queue`. `silent_since`: when it was frozen, cut off or killed. `newer`: it runs the next version,
+    whose statements the current tables don't know, and whose rows hold more."""
 
     server: QueueServer
     chance: random.Random
@@ -104,7 +104,7 @@ class Client:
         return since + (at - since) // HEARTBEAT_S * HEARTBEAT_S
 
     async def reach(self) -> None:
-        """Comes back when the process runs, with an error when the queue can't be asked."""
+        """Return once the process runs. Raises DatabaseError if the queue can't be reached."""
         if self.dead:
             raise asyncio.CancelledError
         if not self.thawed.is_set():
@@ -113,7 +113,7 @@ class Client:
             raise DatabaseError("queue: away", code=self.server.trouble or "database_unreachable")
 
     async def reach_world(self) -> None:
-        """As of an instance's database: who is frozen reaches nothing, a queue that is away hinders nobody."""
+        """Reach an instance's database: a frozen process reaches nothing, but an unreachable queue hinders nobody."""
         if self.dead:
             raise asyncio.CancelledError
         await self.thawed.wait()
@@ -122,7 +122,7 @@ class Client:
         try:
             if name in SLOW_ONES:
                 await asyncio.sleep(self.chance.uniform(0.001, 0.05))
-            if name == "end_turn" and not self.thawed.is_set():  # its job may be another's before it can say so
+            if name == "end_turn" and not self.thawed.is_set():  # its job may be another worker's before it can report
                 self.lost_ends(values["instance"])
             await self.reach()
         except (DatabaseError, asyncio.CancelledError):
@@ -138,7 +138,7 @@ class Client:
         return self.server.tables.ask(name, values)
 
     async def be_amid_a_turn(self) -> None:
-        """Comes back when one has just begun, or soon."""
+        """Wait until a cycle has just begun, for 15 minutes at most."""
         self.turning.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(900.0):
@@ -153,7 +153,7 @@ class Client:
         return [row["instance"] for row in self.server.tables.recover(task=TASK, stale_s=STALE_S, most=LIVES)]
 
     async def version(self) -> int:
-        """Relative to what this process knows."""
+        """Returns the version relative to what this process knows."""
         await self.reach()
         return TABLES + self.server.newer - self.newer
 
@@ -163,7 +163,8 @@ class Client:
         return tables.depth(task=TASK)[0], tables.workers(stale_s=STALE_S)[0], tables.totals()[0]
 
     async def work(self, turn: Callable[[Job], Awaitable[None]], forks: int) -> None:
-        """As `Queue.work` and Procrastinate's worker do. One that was pruned learns it from the next job."""
+        """Work like `Queue.work` and Procrastinate's worker. A worker that was pruned learns of it with the next
+        job."""
         await self.reach()
         self.server.prune()
         worker = next(self.server.ids)
@@ -190,7 +191,7 @@ class Client:
                 task.cancel()
             self.left[worker] = now()
             if not self.dead and not self.cut and self.server.trouble is None:
-                self.server.workers.pop(worker, None)  # else it is dead for the queue, in a while
+                self.server.workers.pop(worker, None)  # otherwise the queue takes it for dead after a while
 
     async def _take(self, turn: Callable[[Job], Awaitable[None]], row: JobRow) -> None:
         args: Mapping[str, Any] = row.args

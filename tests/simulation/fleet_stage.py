@@ -33,7 +33,7 @@ Kind: TypeAlias = Literal["scheduler", "worker"]
 
 
 class FakeSource(ManifestSource):
-    """Manifests that change whenever somebody says so."""
+    """Manifests that change when the test says so."""
 
     dirty = False
 
@@ -44,7 +44,7 @@ class FakeSource(ManifestSource):
 
 @dataclass(slots=True)
 class Process:
-    """`lag`: how long after the others its checkout has an edit; None if it takes manifests from the queue."""
+    """`lag`: how long after the others its checkout receives an edit; None if it takes manifests from the queue."""
 
     kind: Kind
     client: Client
@@ -80,7 +80,7 @@ class FleetStage:
     disturbed: float = 0.0
     down_since: float | None = None
     deployed_at: float = inf
-    """From then on processes that begin may be of a newer version."""
+    """From then on, processes that start may be of a newer version."""
 
     @property
     def newer_share(self) -> float:
@@ -101,7 +101,7 @@ class FleetStage:
         self.disturbed = now()
 
     def disturb_all(self) -> None:
-        """What begins now may keep anybody from anything for a moment, and may make a trouble told again."""
+        """Note an event that may delay any instance for a moment, and may make a trouble be reported again."""
         self.disturbed = now()
         self.life.restarts.append(now())
         for name in self.world.instances:
@@ -119,8 +119,8 @@ class FleetStage:
             self.found.append(f"at {now():.0f}: {record['message']}")
 
     def note(self, one: FakeInstance, what: str) -> None:
-        """A usage report, or a scheduled check that tells nothing new: one in a slot. A queue that was
-        put back to a backup, or whose clock was wrong, has other slots."""
+        """Note a usage report, or a scheduled check without news: at most one per slot. A queue that was restored from
+        a backup, or whose clock was wrong, has other slots."""
         row = self.server.tables.instances.get(one.name)
         if row is None or row.place is None or now() - self.server.restored_at < self.life.shape.settled_s:
             return
@@ -134,7 +134,7 @@ class FleetStage:
     # What holds at any moment
 
     def see_who_works(self) -> None:
-        """Keep the times in which nobody could give a turn."""
+        """Record the periods in which no process could run a cycle."""
         kinds = {one.kind for one in self.processes if one.works and now() - one.up_since < inf}
         if kinds == {"scheduler", "worker"} and self.server.trouble is None:
             if self.down_since is not None:
@@ -144,12 +144,12 @@ class FleetStage:
             self.down_since = now()
 
     def views_at_work(self) -> set[str]:
-        """The paths whose scheduler has had the time to declare what it reads."""
+        """Returns the paths whose scheduler has had time to declare what it reads."""
         settled = now() - self.life.shape.settled_s
         return {one.view for one in self.processes if one.kind == "scheduler" and one.works and one.up_since < settled}
 
     def see_who_waits(self) -> None:
-        """Whom no scheduler has declared yet, because the only one of its paths is away, is not late."""
+        """An instance that no scheduler has declared yet, because its paths' only one is away, is not late."""
         for view in self.views.keys() - self.views_at_work():
             for name in self.views[view] - self.server.tables.instances.keys():
                 self.world.instances[name].touched.append(now())
@@ -189,7 +189,7 @@ class FleetStage:
 
 
 class Checkout:
-    """Where a worker has its manifests from: its own files, which may be behind, or the queue."""
+    """Where a worker gets its manifests: its own files, which may be behind, or the queue."""
 
     def __init__(self, stage: FleetStage, process: Process) -> None:
         self._stage, self._process = stage, process
@@ -202,7 +202,7 @@ class Checkout:
 
 
 async def run_process(stage: FleetStage, process: Process, until: float, *, graceful: bool) -> None:
-    """One life of a process; in between it may freeze, or lose the queue."""
+    """Run one process from start to end; in between it may freeze, or lose the queue."""
     stop = asyncio.Event()
     task, process.up_since = asyncio.create_task(_begin(stage, process, stop)), now()
     stage.processes.append(process)
@@ -279,7 +279,7 @@ async def _looks(stage: FleetStage, process: Process) -> AsyncIterator[None]:
 
 
 async def keep_alive(stage: FleetStage, kind: Kind, view: str = "a") -> None:
-    """One process after another, until the end."""
+    """Run one process after another until the end."""
     chance = stage.chance
     while now() < stage.life.end:
         process = Process(kind, Client(stage.server, chance), view, chance.choice([None, 0.0, 60.0]))
@@ -293,7 +293,7 @@ async def keep_alive(stage: FleetStage, kind: Kind, view: str = "a") -> None:
 
 
 async def upgrade(stage: FleetStage) -> None:
-    """A newer version is rolled out; somebody runs its `fleet init` before, with or after its first processes."""
+    """Roll out a newer version; its `fleet init` runs before, with or after its first processes."""
     await asyncio.sleep(max(0.0, stage.deployed_at + stage.chance.choice([-3600.0, 60.0, 4000.0]) - now()))
     stage.server.newer = True
     stage.disturb_all()
@@ -303,7 +303,7 @@ async def upgrade(stage: FleetStage) -> None:
 
 
 async def schedule_some(stage: FleetStage) -> None:
-    """`fleet schedule --limit … --once`, as an operator runs it beside the others."""
+    """Run `fleet schedule --limit … --once`, as an operator does beside the other schedulers."""
     view = stage.chance.choice(sorted(stage.views))
     names = [name for name in sorted(stage.views[view]) if stage.chance.random() < 0.2]
     held = tuple(stage.world.instances[name].manifest() for name in names)

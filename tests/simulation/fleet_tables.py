@@ -77,7 +77,7 @@ class _Latest(dict[float, float]):
 
 @dataclass(slots=True)
 class Tables:
-    """`now` is the server's clock. `heartbeat` says when a worker was last heard of, by that clock; None if it is gone.
+    """`now` is the server's clock. `heartbeat` returns a worker's last beat by that clock; None if the worker is gone.
     `changed` is called when there may be a job to take."""
 
     now: Callable[[], float]
@@ -88,15 +88,15 @@ class Tables:
     schedulers: dict[str, float] = field(default_factory=dict)
     results: dict[tuple[str, str], str] = field(default_factory=dict)
     todo: dict[str, JobRow] = field(default_factory=dict)
-    """The waiting jobs by their queueing lock, of which each has one."""
+    """The waiting jobs by queueing lock, of which there is one each."""
     _ids: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     _positions: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     _times: list[tuple[float, str]] = field(default_factory=list)
-    """A heap of who may be due when, so that not all rows are looked at: each time that a row has or had."""
+    """A heap of times at which instances may be due, to avoid scanning all rows: each time that a row has or had."""
     _uneven: bool = True
 
     def ask(self, name: str, values: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """A statement of fleet.sql by its name."""
+        """Run a statement of fleet.sql by its name."""
         found: list[dict[str, Any]] | None = getattr(self, name)(**values)
         return found or []
 
@@ -108,7 +108,7 @@ class Tables:
         self.todo = {job.queueing_lock: job for job in self.jobs.values() if job.status == "todo"}
         self._times, self._uneven = sorted((row.due_at, row.instance) for row in self.instances.values()), True
 
-    # What a scheduler asks
+    # Statements of a scheduler
 
     def declare(
         self,
@@ -257,10 +257,10 @@ class Tables:
     def totals(self) -> list[dict[str, Any]]:
         return [{"instances": len(self.instances), "failing": 0, "never": 0, "overdue": 0}]
 
-    # What a worker asks
+    # Statements of a worker
 
     def fetch(self, worker: int) -> JobRow | None:
-        """As Procrastinate does: the first that waits and of whose instance none is under way."""
+        """Take a job as Procrastinate does: the first waiting one whose instance has none in progress."""
         if not self.todo:
             return None
         busy = {job.instance for job in self.jobs.values() if job.status == "doing"}

@@ -1,4 +1,4 @@
-"""What must hold of a world, whatever went wrong in it. Each function returns the violations that it found."""
+"""What must hold in a world, whatever went wrong in it. Each function returns the violations that it found."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ KINDS = {
     "suspended": "status",
     "payment_pending": "status",
 }
-"""The alerts that begin something, of which one of each kind may be under way."""
+"""The alerts that begin a trouble, of which one per kind may be active."""
 
 
 @dataclass(slots=True)
 class Life:
-    """What happened to all: `down` are times in which no process ran, `restarts` when one began, `shifts` when the
-    queue was put back to a backup, or its clock moved."""
+    """What happened to the whole service: `down` are periods without any running process, `restarts` when one began,
+    `shifts` when the queue was restored from a backup, or its clock moved."""
 
     shape: Shape
     restarts: list[float] = field(default_factory=list)
@@ -38,23 +38,23 @@ class Life:
 
 
 MEANT = ("RuntimeError", "OSError", "CancelledError")
-"""What is thrown here on purpose: in turns, in looks at files, and where a process is killed."""
+"""Errors raised on purpose: in cycles, when files are read, and when a process is killed."""
 
 
 def is_unforeseen(record: Mapping[str, Any]) -> bool:
-    """Whether a part of a service, or a turn, ended in a way that is not one of the seed's."""
+    """Whether a part of a service, or a cycle, ended in a way that the seed did not cause."""
     ended = record.get("alert") == "part_failed" or record.get("error") == "internal"
     return ended and not any(name in str(record["message"]) for name in MEANT)
 
 
 def slot_of(begun: float, slot: float, interval: float) -> float:
-    """The slot that a turn belongs to: the one that is next when it comes, else the one before, as a retry does. By the
-    slot itself, since after a change of places one of the old place comes first."""
+    """Returns the slot that a cycle belongs to: the next one if it has come, else the previous one, as for a retry.
+    Based on the slot itself, since after a change of position a slot of the old position comes first."""
     return round(slot if begun + 0.001 >= slot else slot - interval, 3)
 
 
 def quiet_stretches(one: FakeInstance, life: Life, begin: float, *, also: Sequence[str] = ()) -> Iterator[Any]:
-    """From when what happened last is over to what happens next, as (begin, end)."""
+    """Yields stretches from the end of the last event to the next event, as (begin, end)."""
     hidden = [(a, b) for a, b, what in one.faults if what in HIDES or what in also]
     edges = sorted([*hidden, *life.down, *((at, at) for at in one.touched), *((at, at) for at in life.restarts)])
     at = begin
@@ -69,8 +69,8 @@ def quiet_stretches(one: FakeInstance, life: Life, begin: float, *, also: Sequen
 def missing(one: FakeInstance, life: Life, begin: float) -> Iterator[str]:
     """A check and a usage report in every interval in which anything could be recorded.
 
-    A check of a lost turn is taken for another watch's, and followed, if the slot that it was of is not known any more:
-    the queue was restored, its clock moved, or the manifest changed.
+    A lost cycle's check is taken for another watch's, and followed, if its slot is no longer known: the queue was
+    restored, its clock moved, or the manifest changed.
     """
     for over, end in quiet_stretches(one, life, begin):
         start = over + life.shape.slack_s
@@ -88,7 +88,7 @@ def missing(one: FakeInstance, life: Life, begin: float) -> Iterator[str]:
 
 
 def wrong_lock(one: FakeInstance, life: Life, begin: float) -> Iterator[str]:
-    """At the end of each stretch that is longer than an interval the lock is what Connect says."""
+    """At the end of each stretch longer than an interval, the lock is what Connect says."""
     for start, end in quiet_stretches(one, life, begin, also=("unreachable", "429")):
         last = max(at for at, _ in one.statuses if at <= end)
         if end - max(start, last) < one.interval + life.shape.slack_s or one.suspend or end < life.end:
@@ -99,7 +99,7 @@ def wrong_lock(one: FakeInstance, life: Life, begin: float) -> Iterator[str]:
 
 
 def over_kinds(event: Mapping[str, Any]) -> Iterator[str]:
-    """What is over, by the words of the alert: one tells of several."""
+    """Yields the kinds that ended, from the alert's text: one alert may report several."""
     said = str(event["message"])
     if "reconciled again" in said or "was" in event:
         yield "failing"
@@ -112,8 +112,8 @@ def over_kinds(event: Mapping[str, Any]) -> Iterator[str]:
 def repeated_alerts(
     events: Sequence[dict[str, Any]], forgets: Callable[[str | None], Sequence[float]]
 ) -> Iterator[str]:
-    """A trouble begins once until it has ended or is another one. `forgets`: when it may be told again, because a
-    process began or the end of a turn got lost."""
+    """A trouble begins once, until it has ended or is a different one. `forgets`: when it may be reported again,
+    because a process started or the end of a cycle was lost."""
     begun: dict[tuple[str | None, str], tuple[str | None, float]] = {}
     ended: defaultdict[tuple[str | None, str], float] = defaultdict(float)
     for event in events:

@@ -1,4 +1,4 @@
-"""How long and how big the life of a seed is."""
+"""The length and size of a seed's life."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from tests.simulation.world import DAY, MIXED
 
 START = 1_800_000_000.0
 SLACK_S = 480.0
-"""A retry comes after 5 minutes at most, a Retry-After is followed for 5, and a turn may take 2."""
+"""A retry comes after 5 minutes at most, a Retry-After is followed for 5, and a cycle may take 2."""
 SETTLED_S = 150.0
-"""After this long without any disturbance all that is declared has its row, its place and a time that fits."""
+"""After this long without a disturbance, all declared instances have a row, a position and a matching time."""
 SEEDS: Sequence[int] = (
     [int(os.environ["FIVREC_SIM_SEED"])]
     if "FIVREC_SIM_SEED" in os.environ
     else range(int(os.environ.get("FIVREC_SIM_SEEDS", "50")))
 )
 QUICK = 9
-"""So many small lives are part of every run of the tests; more than these only if they are asked for, as slow ones."""
+"""How many small lives every test run has; more run only on request, as slow tests."""
 MORE = SEEDS[QUICK:] if "FIVREC_SIM_SEEDS" in os.environ else ()
 QUICK_SEEDS = [*SEEDS[:QUICK], *(pytest.param(seed, marks=pytest.mark.slow) for seed in MORE)]
 MANY = 100
 USUAL = (*(3600.0,) * 8, 900.0, 86400.0)
 """Check intervals as in production."""
 CALM = (*(172800.0,) * 40, *(86400.0,) * 36, *(43200.0,) * 6, 14400.0)
-"""Those of a month that is to be over in seconds: most are checked every day or every other, some every four hours."""
+"""Intervals for a month that must pass in seconds: most checks come every day or two, some every four hours."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """`round_s`: so often an idle loop goes round; in production that is 0.5 and 5 seconds. `look_s`: so often it is
-    looked at what holds at any moment. `slower`: what goes by a clock of fivrec's own, as a scheduler's word and what
-    counts as stuck, takes that many times longer. `longest_s`: of a fault."""
+    """`round_s`: the interval of idle loops; in production 0.5 and 5 seconds. `look_s`: how often the invariants of any
+    moment are checked. `slower`: factor for fivrec's own limits, such as a scheduler's lease and what counts as stuck.
+    `longest_s`: the longest fault."""
 
     days: float
     instances: int
@@ -69,7 +69,7 @@ class Shape:
 
 
 def small_life(seed: int) -> Shape:
-    """A small and busy day: many things go wrong in little time. FIVREC_SIM_DAYS and FIVREC_SIM_INSTANCES make it any
+    """A small and busy day: much goes wrong in little time. FIVREC_SIM_DAYS and FIVREC_SIM_INSTANCES change it to any
     other life, with the clocks and intervals of production."""
     days, count = float(os.environ.get("FIVREC_SIM_DAYS", "1")), int(os.environ.get("FIVREC_SIM_INSTANCES", "20"))
     return Shape(days, count, MIXED if count < MANY else USUAL, 20.0 if seed % 10 else 5.0)

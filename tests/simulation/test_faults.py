@@ -1,4 +1,4 @@
-"""Each fault that fivrec once had is found by the simulation, if it is put back."""
+"""The simulation finds each fault that fivrec once had, when it is reintroduced."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A fleet of three workers and two schedulers lives through days in seconds, with faults drawn from a seed.
 
-A seed that fails is replayed by `FIVREC_SIM_SEED=17 pytest -m "" tests/simulation`.
+`FIVREC_SIM_SEED=17 pytest -m "" tests/simulation` replays a seed that fails.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests.support.virtual_time import run_virtually
 
 
 def edit(stage: FleetStage) -> None:
-    """Somebody edits, adds, removes, moves or breaks manifests. Who has files of their own sees it a moment later."""
+    """Edit, add, remove, move or break manifests. Processes with their own files see it a moment later."""
     chance = stage.chance
     name = chance.choice(sorted(stage.world.instances))
     one = stage.world.instances[name]
@@ -52,7 +52,7 @@ def see(process: object) -> None:
 
 
 async def trouble_the_queue(stage: FleetStage) -> None:
-    """Its server is away, restored from a backup, or has a clock that is wrong for a while."""
+    """Make the queue's server unreachable, restore it from a backup, or give it a wrong clock for a while."""
     chance, server = stage.chance, stage.server
     match chance.choice(["away", "old tables", "restore", "clock"]):
         case "away":
@@ -84,7 +84,7 @@ async def trouble_the_queue(stage: FleetStage) -> None:
 
 
 def start(stage: FleetStage, running: set[asyncio.Task[None]], what: Coroutine[Any, Any, None]) -> None:
-    """Something that happens meanwhile. That it fails is a violation too."""
+    """Start a concurrent event. If it fails, that is a violation too."""
     task = asyncio.create_task(what)
     running.add(task)
 
@@ -140,7 +140,7 @@ def violations(seed: int, shape: Shape) -> list[str]:
     found = [*stage.found, *repeated_alerts(stage.events, lambda name: stage.forgets[str(name)])]
     for name in sorted(set().union(*stage.views.values())):
         one = world.instances[name]
-        edited = max([START, *one.touched])  # what was declared before is not known any more
+        edited = max([START, *one.touched])  # what was declared before is no longer known
         found += [*missing(one, stage.life, edited), *wrong_lock(one, stage.life, START)]
     return found
 

@@ -1,7 +1,7 @@
 """A watch lives through days in seconds, with faults drawn from a seed.
 
-A seed that fails is replayed by `FIVREC_SIM_SEED=17 pytest -m "" tests/simulation`; FIVREC_SIM_DAYS and
-FIVREC_SIM_INSTANCES make a life longer, FIVREC_SIM_SEEDS has more of them.
+`FIVREC_SIM_SEED=17 pytest -m "" tests/simulation` replays a seed that fails; FIVREC_SIM_DAYS and FIVREC_SIM_INSTANCES
+make a life longer, FIVREC_SIM_SEEDS sets the number of lives.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Stage:
             self.found.append(f"at {now():.0f}: {record['message']}")
 
     def note(self, one: FakeInstance, what: str) -> None:
-        """A usage report, or a scheduled check that tells nothing new: one in a slot."""
+        """Note a usage report, or a scheduled check without news: at most one per slot."""
         assert self.watch is not None
         state = self.watch.instances.get(one.name)
         if state is None:
@@ -84,7 +84,7 @@ class Stage:
 
 
 async def live(stage: Stage) -> None:
-    """One process after another, until the end."""
+    """Run one process after another until the end."""
     while now() < stage.life.end:
         stage.life.restarts.append(now())
         lives = stage.chance.uniform(0.2, 2.0) * DAY * max(1.0, stage.life.shape.days / 10)
@@ -121,7 +121,7 @@ async def run_process(stage: Stage, until: float, *, graceful: bool) -> None:
 
 
 def look_at(stage: Stage) -> None:
-    """What holds at any moment."""
+    """Check what holds at any moment."""
     watch = stage.watch
     assert watch is not None
     if (trouble := watch.trouble_alive()) is not None:
@@ -133,7 +133,7 @@ def look_at(stage: Stage) -> None:
 
 
 def disturb(stage: Stage) -> None:
-    """Now and then somebody edits, adds, removes or breaks manifests."""
+    """Sometimes edit, add, remove or break manifests."""
     chance, world = stage.chance, stage.world
     if chance.random() > 0.003 * stage.life.shape.look_s / 60:
         return
@@ -169,7 +169,7 @@ def violations(seed: int, shape: Shape) -> list[str]:
     found = [*stage.found, *repeated_alerts(stage.events, lambda _: stage.life.restarts)]
     for name in sorted(stage.declared):
         one = world.instances[name]
-        edited = max([START, *one.touched])  # what was declared before is not known any more
+        edited = max([START, *one.touched])  # what was declared before is no longer known
         found += [*missing(one, stage.life, edited), *wrong_lock(one, stage.life, START)]
     return found
 

@@ -1,7 +1,7 @@
 """A world of instances on virtual time: their databases, Connect and what goes wrong, all drawn from one seed.
 
-The rules are the real ones (which check is recorded, what is alerted, who is locked): only what they read and write
-is faked.
+The rules are the real ones (which check is recorded, which alerts are raised, what is locked): only what they read and
+write is faked.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from reconciler.planning.status_check import KnownStatus, status_after
 
 Fault = Literal["database", "busy", "refused", "slow", "fault", "unreachable", "429", "partial", "resolve"]
 HIDES: frozenset[Fault] = frozenset({"database", "busy", "fault", "resolve", "slow"})
-"""While one of these holds a turn may record nothing."""
+"""While one of these lasts, a cycle may record nothing."""
 FAULTS: tuple[Fault, ...] = ("database", "busy", "refused", "slow", "fault", "unreachable", "429", "partial", "resolve")
 DAY = 86400.0
 
@@ -63,7 +63,7 @@ class Check:
 
 @dataclass(slots=True)
 class FakeInstance:
-    """`statuses` and `faults` say when what begins and ends; the rest is its database."""
+    """`statuses` and `faults` say what begins and ends when; the rest is its database."""
 
     name: str
     interval: float
@@ -128,7 +128,7 @@ class FakeInstance:
 
 
 async def go_on() -> None:
-    """Nothing holds the process back."""
+    """The default pause: never holds the process back."""
 
 
 @dataclass(slots=True)
@@ -146,7 +146,7 @@ class World:
     async def reconcile(
         self, desired: Desired, run: Run, pause: Callable[[], Awaitable[None]] = go_on
     ) -> InstanceReport:
-        """`pause` comes back when the process runs."""
+        """`pause` returns when the process runs."""
         one, begun = self.instances[desired.instance], now()
         fault = one.fault(begun)
         await asyncio.sleep(200.0 if fault == "slow" and self.chance.random() < 0.5 else self.chance.uniform(0.01, 0.3))
@@ -187,7 +187,7 @@ class World:
         return replace(report, turned=turned)
 
     def _refuse(self, one: FakeInstance, desired: Desired, run: Run) -> InstanceReport:
-        """As `reconcile` records the end of a run that a guard refuses, and the check alone."""
+        """Record the end of a run refused by a guard, and its check, as `reconcile` does."""
         at, turned = now(), None
         view = one.view(at)
         check = failed_check(desired, run, view)
@@ -201,7 +201,7 @@ class World:
         return replace(build_failed_report(desired, 0.0, Refused("too many removals"), view), turned=turned)
 
     def _tell(self, desired: Desired, run: Run, view: ConnectView, check_id: str) -> CycleResult:
-        """As `tell_failed_check`, whose alerts go to the database as well."""
+        """Report like `tell_failed_check`, whose alerts go to the database as well."""
         assert run.turn is not None
         before = run.turn.heard or KnownStatus()
         after = status_after(before, view)
@@ -261,7 +261,7 @@ MIXED = (300.0, 900.0, 3600.0, 86400.0)
 
 
 def build_world(seed: int, start: float, shape: Size) -> World:
-    """Half of the time of a run is quiet for most instances, so that what holds in peace is looked at too."""
+    """Half of a run's time is quiet for most instances, so that the rules without faults are tested too."""
     chance = random.Random(seed)
     length = shape.days * DAY
     instances = {}
@@ -272,7 +272,7 @@ def build_world(seed: int, start: float, shape: Size) -> World:
             at = start + chance.uniform(0, length)
             statuses.append((at, chance.choice(["active", "suspended", "pending_payment"])))
         faults = [_draw_fault(chance, start, length, shape.longest_s) for _ in range(chance.randrange(6))]
-        for begin, end, _ in tuple(faults):  # one trouble after the other, as it happens
+        for begin, end, _ in tuple(faults):  # troubles follow one another, as they do in reality
             if chance.random() < 0.5:
                 middle = (begin + end) / 2
                 faults += [(middle, end, chance.choice(FAULTS)), (end, 2 * end - begin, chance.choice(FAULTS))]

@@ -1,4 +1,4 @@
-"""The same work as `fivrec apply`, as a pyinfra user would write it: facts, operations where they differ, a check."""
+"""The same work as `fivrec apply`, as a pyinfra user would write it: facts, operations for what differs, a check."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def psql(database):
 
 
 def quoted(value):
-    """A value as an SQL literal."""
+    """Returns a value as an SQL literal."""
     if value is None:
         return "NULL"
     if isinstance(value, bool | int):
@@ -36,7 +36,7 @@ def quoted(value):
 
 
 class Tables(FactBase):
-    """Whether the schema is there."""
+    """Whether the schema exists."""
 
     def command(self, database):
         return f"{psql(database)} -c \"SELECT to_regclass('public.status_check_logs') IS NOT NULL\""
@@ -46,7 +46,7 @@ class Tables(FactBase):
 
 
 class Rows(FactBase):
-    """All rows that are managed, as one JSON object."""
+    """All managed rows, as one JSON object."""
 
     def command(self, database):
         environment = quoted(host.data.instance_environment)
@@ -161,7 +161,7 @@ def check_row(one, status):
 
 
 def apply(one):
-    """Schema first, for it is a fact's ground; then one transaction of what differs and the check row."""
+    """Apply the schema first, as the facts need it; then one transaction with what differs and the check row."""
     status = host.get_fact(Connect, "/api/v1/instances/status", one["key"])
     plans = host.get_fact(Connect, "/api/v1/plans", one["key"])
     tables = host.get_fact(Tables, one["database"])
