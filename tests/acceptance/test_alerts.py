@@ -94,7 +94,7 @@ def test_a_database_that_was_dropped_and_made_again_is_an_alert(fivrec: Fivrec, 
     ("trouble", "words"),
     [("database", "reconciled again (it was "), ("connect", "recovered: Fi.V Connect answers again")],
 )
-def test_the_end_of_a_trouble_from_before_a_kill_is_told(fivrec: Fivrec, url: str, trouble: str, words: str) -> None:
+def test_the_end_of_a_trouble_from_before_a_kill_is_alerted(fivrec: Fivrec, url: str, trouble: str, words: str) -> None:
     with receiving() as receiver:
         options = ("--every", "500ms", "--notify-url", receiver.url)
         with watching(fivrec, *options, code=None) as watch:

@@ -208,7 +208,7 @@ def test_entries_after_the_database_went_back_are_followed(fivrec: Fivrec, url: 
     assert f"the audit log ends before entry {newest}, which was there" in warning
 
 
-def test_where_signatures_begin_is_said(bare: Fivrec, absent_database: Secret) -> None:
+def test_verify_says_where_signatures_begin(bare: Fivrec, absent_database: Secret) -> None:
     """`setup` may run without keys: its entries are older than the signatures."""
     bare.env |= {"DATABASE_URL": absent_database.reveal(), "PW": "senha-segura-123"}
     words = ("--admin-email", "admin@empresa.com", "--company-name", "Empresa", "--admin-password-env", "PW")

@@ -43,7 +43,7 @@ def test_changed_ones_are_applied_and_gone_ones_left_alone(fivrec: Fivrec, url: 
     assert fingerprint(url) == before
 
 
-def test_a_commit_that_is_none_is_a_usage_error(fivrec: Fivrec) -> None:
+def test_an_invalid_commit_is_a_usage_error(fivrec: Fivrec) -> None:
     git(fivrec.folder, "init", "-q", "-b", "main")
     commit(fivrec)
     ended = fivrec.apply("--changed-since", "nowhere")

@@ -111,7 +111,7 @@ def test_the_procedure_for_a_new_instance_runs_as_written(fivrec: Fivrec, url: s
         assert name in other
 
 
-def test_what_setup_made_is_exported_and_goes_on(fivrec: Fivrec, url: str) -> None:
+def test_an_instance_made_by_setup_can_be_exported(fivrec: Fivrec, url: str) -> None:
     *_, in_one_go = shell_blocks("A new instance")
     script = in_one_go.replace("fivrec setup", "fivrec setup --show-password")
     code, said = shell(fivrec, script)

@@ -87,7 +87,7 @@ def test_origins_of_variables_references_and_connect(fivrec: Fivrec) -> None:
     assert admin["role"]["origin"] == "fivrec itself"
 
 
-def test_what_nobody_declares_is_said_to_be_left_alone(fivrec: Fivrec, url: str) -> None:
+def test_explain_says_that_undeclared_rows_are_left_alone(fivrec: Fivrec, url: str) -> None:
     assert fivrec.apply().code == 0
     run_sql(url, "INSERT INTO queues (name, environment) VALUES ('Own', 'production')")
     own = fivrec.run("diff", "client.yaml", "--explain", "queue/Own")
@@ -106,7 +106,7 @@ def test_before_the_first_apply_nothing_is_live(fivrec: Fivrec) -> None:
     assert database["origin"] == "client.yaml:5:8 (environment variable DATABASE_URL)"
 
 
-def test_what_is_no_resource_is_a_usage_error(bare: Fivrec) -> None:
+def test_explaining_an_invalid_resource_is_a_usage_error(bare: Fivrec) -> None:
     bare.write("version: 1\ninstance: a\n")
     for words in (["queu/Sales"], ["queue"], ["queue/"], ["queue/Sales", "-o", "markdown"]):
         assert bare.run("diff", "client.yaml", "--explain", *words).code == 64

@@ -101,7 +101,7 @@ def test_an_instance_never_applied_is_what_its_rows_are(fivrec: Fivrec, seed_dat
     assert yaml.safe_load(fivrec.run(*words).stdout)["environment"] == "production"
 
 
-def test_one_or_all_must_be_said(bare: Fivrec) -> None:
+def test_one_instance_or_all_must_be_chosen(bare: Fivrec) -> None:
     assert bare.run("export", "--database-url", "embedded:").code == 64
 
 
@@ -142,7 +142,7 @@ def test_a_setting_no_manifest_can_hold_is_left_out(fivrec: Fivrec, url: str) ->
     assert sorted(fivrec.run(*words, "-o", "json").json["config"]["settings"]) == ["kept", "locale"]
 
 
-def test_where_nothing_is_left_of_the_settings_there_are_none(fivrec: Fivrec, url: str) -> None:
+def test_a_settings_section_left_empty_is_not_exported(fivrec: Fivrec, url: str) -> None:
     assert fivrec.apply().code == 0
     run_sql(url, "DELETE FROM settings", "INSERT INTO settings (key, value) VALUES ('company_name', '\"a\\u0007\"')")
     exported = fivrec.run("export", "--database-url", "env:DATABASE_URL", "--instance", INSTANCE)
@@ -152,7 +152,7 @@ def test_where_nothing_is_left_of_the_settings_there_are_none(fivrec: Fivrec, ur
     assert (again.code, again.one["changes"]) == (0, []), again.stderr
 
 
-def test_what_else_no_manifest_can_hold_is_said(fivrec: Fivrec, url: str) -> None:
+def test_export_warns_if_validate_would_refuse_its_manifest(fivrec: Fivrec, url: str) -> None:
     assert fivrec.apply().code == 0
     run_sql(url, "INSERT INTO queues (name, environment) VALUES (E'a\\x07', 'production')")
     exported = fivrec.run("export", "--database-url", "env:DATABASE_URL", "--instance", INSTANCE)

@@ -59,7 +59,7 @@ def test_what_one_lacks_fails_that_one_alone(fleet: Fivrec) -> None:
     }
 
 
-def test_what_keeps_going_leaves_the_failure_on_record(fleet: Fivrec) -> None:
+def test_keep_going_records_the_failure(fleet: Fivrec) -> None:
     assert fleet.run("apply", "m", "-q").code == 0
     declare(fleet, "b", password="{env: FIV_ADMIN_PASSWORD}|{env: NOWHERE}")
     assert fleet.run("apply", "m", "-q", "--keep-going").code == 5
@@ -127,7 +127,7 @@ def test_a_broken_row_keeps_no_other_from_being_read(fleet: Fivrec, command: str
 @pytest.mark.parametrize(
     "command", ["apply --keep-going", "diff --keep-going", "drift --keep-going", "status", "check --keep-going"]
 )
-def test_what_a_row_lacks_names_the_row(fleet: Fivrec, command: str) -> None:
+def test_a_missing_setting_names_its_row(fleet: Fivrec, command: str) -> None:
     declare_table(fleet)
     assert fleet.run("apply", "t", "-q").code == 0
     del fleet.env["DB_B"]
@@ -180,7 +180,7 @@ def test_a_report_shows_the_others_beside_what_cannot_be_read(fleet: Fivrec) -> 
     assert ("t/clients.csv:3" in ended.stderr, "t/clients.csv:4" in ended.stderr) == (True, True)
 
 
-def test_a_broken_row_that_limit_does_not_choose_is_not_told(fleet: Fivrec) -> None:
+def test_a_broken_row_that_limit_does_not_choose_is_not_reported(fleet: Fivrec) -> None:
     declare_table(fleet)
     assert fleet.run("apply", "t", "-q").code == 0
     declare_table(fleet, b="soon")
@@ -204,13 +204,13 @@ def test_a_watch_starts_with_the_rows_that_are_whole(fleet: Fivrec) -> None:
     assert fleet.run("watch", "t/", "nowhere.yaml", "--every", "1s").code == 65
 
 
-def test_nobody_who_needs_somebody_is_said(fleet: Fivrec) -> None:
+def test_status_says_that_no_instance_needs_attention(fleet: Fivrec) -> None:
     assert fleet.run("apply", "m", "-q").code == 0
     ended = fleet.run("status", "m", "--problems")
     assert (ended.code, ended.stderr) == (0, "✅ none of 3 instances needs attention\n")
 
 
-def test_old_checks_are_said_beside_the_all_clear(fleet: Fivrec) -> None:
+def test_outdated_checks_are_mentioned_beside_the_all_clear(fleet: Fivrec) -> None:
     """The watch has not run since Tuesday, so the rows are that old too."""
     assert fleet.run("apply", "m", "-q").code == 0
     run_sql(fleet.env["DB_B"], "UPDATE status_check_logs SET created_at = created_at - interval '3 hours'")

@@ -30,7 +30,7 @@ def test_a_reverted_commit_is_an_undo(fivrec: Fivrec, url: str) -> None:
     assert (fivrec.diff("--strict").code, fivrec.diff().changes()) == (0, [])
 
 
-def test_what_is_kept_is_shown_and_strict_makes_it_1(fivrec: Fivrec, url: str) -> None:
+def test_former_rows_are_shown_and_strict_exits_1(fivrec: Fivrec, url: str) -> None:
     fivrec.write(manifest(queue=WITH_NIGHT))
     assert fivrec.apply().code == 0
     run_sql(url, "UPDATE queues SET description = 'open late' WHERE name = 'Night'")
@@ -55,7 +55,7 @@ def test_what_is_kept_is_shown_and_strict_makes_it_1(fivrec: Fivrec, url: str) -
     assert fivrec.apply("--strict").code == 1
 
 
-def test_drift_is_told_from_what_is_not_applied_yet(fivrec: Fivrec, url: str) -> None:
+def test_drift_is_distinguished_from_changes_not_applied_yet(fivrec: Fivrec, url: str) -> None:
     assert fivrec.apply().code == 0
     fivrec.write(manifest(queue=WITH_NIGHT))
     assert (fivrec.run("drift", "client.yaml").code, fivrec.diff().code) == (0, 2)

@@ -60,7 +60,7 @@ def test_going_live_in_one_apply_moves_the_administrator_alone(fivrec: Fivrec, u
     assert fivrec.run("history", "client.yaml", "--verify").code == 0
 
 
-def test_what_was_applied_before_going_live_counts_after_it(fivrec: Fivrec, url: str) -> None:
+def test_applied_state_still_counts_after_going_live(fivrec: Fivrec, url: str) -> None:
     """Settings, config and plans belong to the instance: drift stays drift, and what the new manifest omits is
     removed."""
     two = "settings: {locale: pt-BR}|settings: {locale: pt-BR, opens: '08:30'}"
@@ -84,7 +84,7 @@ def test_what_was_applied_before_going_live_counts_after_it(fivrec: Fivrec, url:
     assert {cause for _, _, _, cause in fivrec.diff().changes()} == {"drift"}
 
 
-def test_an_administrator_who_came_along_can_be_replaced(fivrec: Fivrec, url: str) -> None:
+def test_an_administrator_who_moved_along_can_be_replaced(fivrec: Fivrec, url: str) -> None:
     fivrec.write(BEFORE)
     assert fivrec.apply().code == 0
     fivrec.write(AFTER)

@@ -68,7 +68,7 @@ def test_the_second_clients_command_line_takes_variables_of_its_own(bare: Fivrec
         ("node setup-new-instance.js --admin-email='a", "a quote is not closed"),
     ],
 )
-def test_what_is_no_such_command_line_is_refused(bare: Fivrec, script: str, said: str) -> None:
+def test_from_setup_refuses_other_command_lines(bare: Fivrec, script: str, said: str) -> None:
     bare.write(script, "provision.sh")
     ended = bare.run("init", "made.yaml", "--from-setup", "provision.sh")
     assert ended.code == 64

@@ -11,7 +11,7 @@ import pytest
 
 
 @pytest.mark.parametrize("command", ["apply fleet -o json", "status fleet", "init", "watch fleet", "serve fleet"])
-def test_a_lost_working_directory_is_said(command: str, tmp_path: Path) -> None:
+def test_a_lost_working_directory_is_reported(command: str, tmp_path: Path) -> None:
     gone = tmp_path / "release"
     gone.mkdir()
     script = f'rmdir "$PWD"; exec {sys.executable} -m reconciler {command}'

@@ -64,7 +64,7 @@ def test_a_report_on_stdout_goes_with_no_other_form(fivrec: Fivrec) -> None:
     assert (ended.code, ended.json["error"]["code"]) == (64, "usage")
 
 
-def test_report_tells_as_json_who_could_not_be_read(fivrec: Fivrec) -> None:
+def test_report_lists_unreadable_instances_as_json(fivrec: Fivrec) -> None:
     assert fivrec.apply().code == 0
     ended = fivrec.run("report", "client.yaml", "--out", "page.html", "-o", "json")
     known = {"instance": INSTANCE, "environment": "production", "error": None}

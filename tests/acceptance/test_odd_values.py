@@ -95,7 +95,7 @@ def test_odd_types_and_times_end_in_a_foreseen_way(fivrec: Fivrec, url: str, nam
         assert error in (None, "column_type", "value_unfit", "not_converged")
 
 
-def test_the_apps_word_for_its_instance_commands_no_terminal_and_no_pipeline(fivrec: Fivrec, url: str) -> None:
+def test_the_apps_instance_name_controls_no_terminal_or_pipeline(fivrec: Fivrec, url: str) -> None:
     assert fivrec.apply().code == 0
     with psycopg.connect(url, autocommit=True) as conn:
         conn.execute("UPDATE instance_config SET instance_id = %s", ("\x1b[31mx\n::error::x",))

@@ -129,7 +129,7 @@ def test_a_comment_is_replaced_in_each_case(host: Host) -> None:
     assert comment(host) == f"<!-- fivrec diff -->\n{said}\n\n\nFor commit {head}.\n"
 
 
-def test_what_was_not_reviewed_is_not_applied(host: Host) -> None:
+def test_changes_without_review_are_not_applied(host: Host) -> None:
     propose(host.company, "unseen", alfa="Depois")
     merged = host.merge("unseen")
     assert 1 in merged.ends.values()
@@ -173,8 +173,8 @@ def test_a_run_by_hand_that_is_repeated_later_takes_nothing_back(firm: Company, 
     assert names(host) == ["Depois", "Antes"]
 
 
-def test_a_failed_merge_that_is_run_again_brings_back_nothing_reverted(firm: Company, tmp_path: Path) -> None:
-    """The plan fits: the databases are as they were when it was made."""
+def test_a_failed_merge_run_again_brings_back_nothing_reverted(firm: Company, tmp_path: Path) -> None:
+    """The plan still fits: the databases are as they were when it was made."""
     host = GitHub(firm, tmp_path / "host")
     propose(firm, "rename", alfa="Depois")
     host.pull("rename", number=1)

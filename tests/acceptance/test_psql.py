@@ -54,7 +54,7 @@ def test_psql_opens_one_instance_of_a_fleet(fivrec: Fivrec) -> None:
     assert "dbname=other" in chosen.json["arguments"][0]
 
 
-def test_a_broken_manifest_keeps_psql_closed_and_is_said_once(fivrec: Fivrec) -> None:
+def test_a_broken_manifest_stops_psql_and_is_reported_once(fivrec: Fivrec) -> None:
     ended = fivrec.run("psql", "client.yaml", "nope.yaml", "--", "-c", "SELECT 1")
     said = "error [manifest_invalid]: nope.yaml: cannot be read: no such file or directory (check the path)\n"
     assert (ended.code, ended.stdout, ended.stderr) == (65, "", said)
@@ -69,7 +69,7 @@ def test_psql_opens_the_embedded_database(bare: Fivrec) -> None:
     assert (ended.code, ended.stdout) == (0, "fivapp_client-abc-123\n")
 
 
-def test_a_missing_psql_is_said_with_what_to_install(fivrec: Fivrec) -> None:
+def test_a_missing_psql_is_reported_with_what_to_install(fivrec: Fivrec) -> None:
     ended = fivrec.run("psql", "client.yaml", PATH="/nowhere")
     assert (ended.code, "error [psql_missing]: psql is not installed" in ended.stderr) == (78, True)
 

@@ -163,7 +163,7 @@ def test_another_spelling_of_the_name_is_left_with_its_reason(fivrec: Fivrec, ur
     assert fivrec.apply().changes() == [("admin", "admin@empresa.com", "update", "drift")]
 
 
-def test_what_is_declared_and_not_applied_is_no_drift(fivrec: Fivrec, url: str) -> None:
+def test_manifest_changes_not_applied_yet_are_not_drift(fivrec: Fivrec, url: str) -> None:
     assert fivrec.apply().code == 0
     changed = manifest(name="name: Administrador|name: Chefe", sales="- {name: Sales}|- {name: Vendas}")
     path = fivrec.write(changed)
@@ -186,7 +186,7 @@ def test_a_secret_is_never_pulled(fivrec: Fivrec, url: str) -> None:
     )
 
 
-def test_an_instance_that_can_not_be_read_is_said(fivrec: Fivrec, url: str) -> None:
+def test_an_unreadable_instance_is_reported(fivrec: Fivrec, url: str) -> None:
     fivrec.apply()
     failed = fivrec.run("pull", "client.yaml", DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
     assert (failed.code, failed.stdout) == (1, "")

@@ -182,7 +182,7 @@ def test_what_may_publish_a_release_runs_no_code_of_others() -> None:
 
 
 @pytest.mark.parametrize(("tag", "code"), [(f"v{__version__}", 0), ("v9.9.9", 1)])
-def test_a_release_without_notes_is_none(tmp_path: Path, tag: str, code: int) -> None:
+def test_a_release_needs_notes_in_the_changelog(tmp_path: Path, tag: str, code: int) -> None:
     workflow = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text(encoding="utf-8"))
     (step,) = [step for step in workflow["jobs"]["build"]["steps"] if step.get("name") == "Notes from the changelog"]
     (tmp_path / "CHANGELOG.md").write_bytes((ROOT / "CHANGELOG.md").read_bytes())

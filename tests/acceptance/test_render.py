@@ -31,7 +31,7 @@ def fleet(bare: Fivrec) -> Fivrec:
     return bare
 
 
-def test_what_is_rendered_is_the_same_manifest(fleet: Fivrec) -> None:
+def test_a_rendered_manifest_loads_the_same(fleet: Fivrec) -> None:
     for env in ({}, {"NODE_ENV": "production"}):
         ended = fleet.run("render", "fleet.yaml", **env)
         assert (ended.code, ended.stderr) == (0, "")
@@ -105,7 +105,7 @@ def test_files_are_named_from_the_working_directory(bare: Fivrec) -> None:
     }
 
 
-def test_files_that_cannot_be_named_from_here_are_said(bare: Fivrec) -> None:
+def test_files_with_unnameable_paths_are_reported(bare: Fivrec) -> None:
     outside = bare.folder.parent / f"{bare.folder.name}-outside.yaml"
     outside.write_text(FILES)
     ended = bare.run("render", str(outside))
@@ -115,7 +115,7 @@ def test_files_that_cannot_be_named_from_here_are_said(bare: Fivrec) -> None:
     )
 
 
-def test_what_is_invalid_is_not_rendered(fleet: Fivrec) -> None:
+def test_an_invalid_manifest_is_not_rendered(fleet: Fivrec) -> None:
     fleet.write("instance,company,email\na,A,none\n", "clients.csv")
     ended = fleet.run("render", "fleet.yaml", "-o", "json")
     assert (ended.code, ended.json["instances"]) == (65, [])

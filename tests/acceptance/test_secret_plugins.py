@@ -60,7 +60,7 @@ def test_the_documented_example_reads_a_secret(example: Fivrec, url: str) -> Non
     assert WORD not in done.stdout + done.stderr
 
 
-def test_what_it_refuses_is_said_in_its_words(example: Fivrec) -> None:
+def test_a_plugins_own_error_message_is_shown(example: Fivrec) -> None:
     example.write(manifest(s=SETTING.replace("secrets.enc.yaml", "missing.yaml")))
     error = example.apply().json["error"]
     assert error["code"] == "missing_setting"

@@ -72,7 +72,7 @@ def test_a_number_in_its_place_is_drift(applied: Fivrec, url: str) -> None:
     assert rows(url, "SELECT value::text FROM settings WHERE key = 'smtp'") == [('"12345"',)]
 
 
-def test_what_was_there_before_is_masked_too(applied: Fivrec, url: str) -> None:
+def test_a_settings_previous_value_is_masked_too(applied: Fivrec, url: str) -> None:
     """A plain row becomes a secret, and a secret a plain row: neither value is shown."""
     applied.write(manifest(plain=PLAIN))
     shown = applied.diff()

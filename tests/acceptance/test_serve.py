@@ -173,7 +173,7 @@ def test_missing_or_unsafe_settings_are_refused_before_serving(
     assert (ended.code, "Traceback" in ended.stderr) == (code, False)
 
 
-def test_with_everything_embedded_a_key_is_made_and_said(bare: Fivrec) -> None:
+def test_with_everything_embedded_a_key_is_created_and_announced(bare: Fivrec) -> None:
     from tests.support.harness import ROOT
 
     (bare.folder / MANIFEST).write_text((ROOT / "manifests" / "client.yaml").read_text())

@@ -115,6 +115,6 @@ def test_links_lead_into_the_repository_that_holds_the_manifests(
         ),
     ],
 )
-def test_what_does_not_belong_together_is_usage(fivrec: Fivrec, options: tuple[str, ...], words: str) -> None:
+def test_conflicting_options_are_usage_errors(fivrec: Fivrec, options: tuple[str, ...], words: str) -> None:
     done = fivrec.run("serve", MANIFEST, *options, FIVREC_OIDC_CLIENT_SECRET=SECRET)
     assert (done.code, words in done.stderr, SECRET in done.stderr + done.stdout) == (64, True, False)

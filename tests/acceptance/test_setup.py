@@ -53,7 +53,7 @@ def test_an_unset_password_is_reported_without_show_password(bare: Fivrec, url: 
         assert [event["operation"] for event in warned] == ["setup"]
 
 
-def test_what_a_guard_refuses_names_no_option_that_setup_lacks(bare: Fivrec, url: str) -> None:
+def test_a_guards_hint_names_no_option_that_setup_lacks(bare: Fivrec, url: str) -> None:
     assert setup(bare, url, FIRST, "--environment", "development").code == 0
     refused = setup(bare, url, FIRST, "--environment", "production")
     assert (refused.code, refused.json["success"]) == (3, False)

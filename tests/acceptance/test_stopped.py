@@ -46,7 +46,7 @@ def description(url: str) -> str:
 
 
 @pytest.mark.slow
-def test_a_signal_at_random_moments_is_told_truly(fivrec: Fivrec, url: str, record_property: Record) -> None:
+def test_a_signal_at_random_moments_is_reported_correctly(fivrec: Fivrec, url: str, record_property: Record) -> None:
     """Before Python handles signals (its first 0.1 s or so) the kernel ends it: then nothing was done."""
     assert fivrec.apply().code == 0
     begun = time.monotonic()

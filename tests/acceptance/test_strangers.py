@@ -107,7 +107,7 @@ def test_validate_checks_what_is_written_against_the_bounds(bare: Fivrec) -> Non
     ]
 
 
-def test_a_file_with_a_problem_is_not_said_to_be_ok(bare: Fivrec) -> None:
+def test_a_file_with_a_problem_is_not_reported_as_ok(bare: Fivrec) -> None:
     ended = bare.run("validate", "client.yaml", "--allow-database", "db.example")
     assert (ended.code, ": ok" in ended.stdout) == (65, False)
 

@@ -53,7 +53,7 @@ def test_it_counts_what_the_rows_are_whatever_the_manifest_says(used: Fivrec) ->
     assert "  production  " in used.run("usage", "client.yaml").stdout
 
 
-def test_what_was_queued_before_going_live_is_sent_after_it(used: Fivrec, url: str) -> None:
+def test_reports_queued_before_going_live_are_sent_after_it(used: Fivrec, url: str) -> None:
     used.connect_set("--fail", "503")
     assert used.run("usage", "client.yaml", "--send").code == 1
     run_sql(url, "UPDATE fivrec.usage_outbox SET environment = 'development'")
@@ -62,7 +62,7 @@ def test_what_was_queued_before_going_live_is_sent_after_it(used: Fivrec, url: s
     assert rows(url, WAITING) == [(0,)]
 
 
-def test_what_connect_refuses_stays_queued_and_counts_once(used: Fivrec, url: str) -> None:
+def test_a_report_refused_by_connect_stays_queued_and_counts_once(used: Fivrec, url: str) -> None:
     used.connect_set("--fail", "503")
     ended = used.run("usage", "client.yaml", "--send", "-o", "json")
     sent = ended.one["sent"]

@@ -362,7 +362,7 @@ def test_a_pruned_audit_log_verifies_and_a_cut_one_does_not(fivrec: Fivrec, url:
         assert fivrec.run("history", "client.yaml", "--verify").code != 0
 
 
-def test_systemd_hears_ready_alive_and_stopping(fivrec: Fivrec, url: str, tmp_path: Path) -> None:
+def test_systemd_is_notified_when_ready_alive_and_stopping(fivrec: Fivrec, url: str, tmp_path: Path) -> None:
     heard: list[str] = []
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
@@ -391,7 +391,7 @@ def test_systemd_hears_ready_alive_and_stopping(fivrec: Fivrec, url: str, tmp_pa
         (("missing.yaml",), 65),
     ],
 )
-def test_what_is_wrong_is_said_before_it_starts(fivrec: Fivrec, url: str, words: tuple[str, ...], code: int) -> None:
+def test_watch_reports_problems_before_it_starts(fivrec: Fivrec, url: str, words: tuple[str, ...], code: int) -> None:
     named = words if "missing.yaml" in words else ("client.yaml", *words)
     ended = fivrec.run("watch", *named)
     assert (ended.code, ended.stdout) == (code, "")

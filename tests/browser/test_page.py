@@ -160,7 +160,7 @@ async def test_a_stream_that_was_refused_is_opened_again(browser: Any, shown: Fl
     await page.wait_for_selector("#live-state.on")
 
 
-async def test_where_the_keyboard_is_stays_as_the_page_changes(browser: Any, shown: Fleet) -> None:
+async def test_the_keyboard_focus_stays_as_the_page_changes(browser: Any, shown: Fleet) -> None:
     page = await visit(browser, "light", "en-US")
     for name in ("casa-verde", "bairro-novo"):
         await sign_in(page, shown, name)

@@ -76,7 +76,9 @@ async def trials(database: Secret, keys: KeyRing, tmp_path: Path) -> Trials:
 
 
 @pytest.mark.slow
-async def test_a_cut_after_every_message_to_the_server_is_told_truly(trials: Trials, record_property: Record) -> None:
+async def test_a_cut_after_any_message_to_the_server_is_reported_correctly(
+    trials: Trials, record_property: Record
+) -> None:
     async with proxied(trials.url) as (proxy, url):
         await trials.apply("undisturbed", url)
         count = len(proxy.traffic.messages)
@@ -92,7 +94,9 @@ async def test_a_cut_after_every_message_to_the_server_is_told_truly(trials: Tri
 
 
 @pytest.mark.slow
-async def test_a_cut_at_random_bytes_of_the_answers_is_told_truly(trials: Trials, record_property: Record) -> None:
+async def test_a_cut_at_random_bytes_of_responses_is_reported_correctly(
+    trials: Trials, record_property: Record
+) -> None:
     print(f"seed {SEED}")
     choose = random.Random(SEED)
     async with proxied(trials.url) as (proxy, url):

@@ -145,7 +145,7 @@ def own(first: dict[str, Any], drift: list[str]) -> set[str]:
         max_size=3,
     ),
 )  # fmt: skip
-def test_what_is_done_unasked_stays_within_the_guards_bounds(  # noqa: PLR0917 (hypothesis gives each a name)
+def test_changes_without_consent_stay_within_the_guards_bounds(  # noqa: PLR0917 (hypothesis gives each a name)
     prepared: tuple[Secret, KeyRing, Path],
     first: dict[str, Any],
     second: dict[str, Any],

@@ -82,6 +82,6 @@ def test_a_template_may_stand_for_any_scalar(path: str) -> None:
 
 
 @pytest.mark.parametrize(("path", "value"), [("/suspend", "x"), ("/admin/bcrypt_cost", 3), ("/queues/unmanaged", "no")])
-def test_what_is_no_template_is_still_refused(path: str, value: Any) -> None:
+def test_invalid_values_other_than_templates_are_refused(path: str, value: Any) -> None:
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(replaced(yaml.safe_load(FULL), path, value), SCHEMA)

@@ -40,7 +40,7 @@ def shape(page: Path) -> list[str]:
     return found
 
 
-def test_what_the_seeds_readers_need_is_in_portuguese() -> None:
+def test_the_seeds_readers_find_their_pages_in_portuguese() -> None:
     assert {str(page.relative_to(ROOT)) for page in TRANSLATED} >= {
         "README.pt-BR.md",
         "docs/deploy.pt-BR.md",

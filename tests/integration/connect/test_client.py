@@ -304,7 +304,7 @@ async def test_an_echoed_key_in_nonsense_is_in_no_cause(line: str, settings) -> 
     assert "canary" not in "".join(traceback.format_exception(caught.value))
 
 
-async def test_an_unknown_status_word_is_received_where_it_is_plain(settings) -> None:
+async def test_an_unknown_status_is_accepted_if_it_is_a_plain_word(settings) -> None:
     async with misbehaving(answering(body({**STATUS, "status": "in_review"}))) as server:
         assert (await view_of(server.url, settings())).received == "in_review"
     async with misbehaving(answering(body({**STATUS, "status": "<b>no</b>"}))) as server:
@@ -489,7 +489,7 @@ async def test_a_date_to_retry_after_counts_by_connects_own_clock(settings) -> N
     )
 
 
-async def test_a_date_to_retry_after_in_an_answer_without_one_counts_from_now(settings) -> None:
+async def test_a_retry_after_date_without_a_date_header_counts_from_now(settings) -> None:
     soon = format_datetime(datetime.now(UTC) + timedelta(minutes=30), usegmt=True)
     async with misbehaving(answering(b"{}", 429, {"Retry-After": soon})) as server:
         view = await view_of(server.url, settings())
@@ -581,7 +581,7 @@ async def test_the_ca_of_the_environment_counts(tls: TlsFiles, settings, monkeyp
         assert (await view_of(server.url, settings())).status == PAID
 
 
-async def test_plain_http_on_the_tls_port_is_said_to_be_no_tls(settings) -> None:
+async def test_plain_http_on_the_tls_port_is_reported_as_such(settings) -> None:
     async def speak_plainly(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         writer.close()

@@ -529,7 +529,7 @@ async def test_bytes_that_come_late_are_no_receipt(surplus: str, settings) -> No
             assert panel.reports == number + 1
 
 
-async def test_connections_stay_shared_where_nothing_is_left_over(settings) -> None:
+async def test_connections_stay_shared_if_no_bytes_are_left_over(settings) -> None:
     own = settings(forks=2)
     async with late_panel(b"") as panel, open_pool(own) as pool:
         for name in ("a", "b", "c"):

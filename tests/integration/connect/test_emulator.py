@@ -116,7 +116,7 @@ def test_its_answers_fit_the_schemas(keyed: tuple[ConnectServer, str]) -> None:
         assert (status, is_valid(f"connect/{name}", answer)) == (200, True)
 
 
-def test_who_may_ask_what(keyed: tuple[ConnectServer, str]) -> None:
+def test_requests_need_both_headers_of_their_own_instance(keyed: tuple[ConnectServer, str]) -> None:
     server, key = keyed
     other = server.key("other").reveal()
     for path in (STATUS, DATABASES):
@@ -244,12 +244,12 @@ def test_serve_speaks_tls_with_a_given_certificate(tmp_path: Path) -> None:
         (("set", "a", "--feature", "chat"), 64, "NAME=true"),
     ],
 )
-def test_what_does_not_fit_is_said(arguments: tuple[str, ...], code: int, said: str, tmp_path: Path) -> None:
+def test_invalid_arguments_are_explained(arguments: tuple[str, ...], code: int, said: str, tmp_path: Path) -> None:
     done = fivrec(*arguments, cwd=tmp_path)
     assert (done.returncode, said in done.stderr) == (code, True), done.stderr
 
 
-def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported(tmp_path: Path) -> None:
     with serving(cwd=tmp_path) as (url, _):
         done = fivrec("serve", "--listen", url.split("//")[1], cwd=tmp_path)
     assert (done.returncode, "can't listen on" in done.stderr) == (1, True)

@@ -50,14 +50,14 @@ async def test_a_connection_says_who_it_is(database: Secret, open_connection: Co
     assert await cursor.fetchone() == ("fivrec apply 1234abcd",)
 
 
-async def test_a_missing_database_is_told_apart(absent_database: Secret) -> None:
+async def test_a_missing_database_has_its_own_error(absent_database: Secret) -> None:
     error = await refusal(absent_database)
     assert (error.code, error.exit_code) == ("database_missing", 1)
     assert database_name(absent_database) in error.message
 
 
 @pytest.mark.usefixtures("direct")
-async def test_a_wrong_password_is_told_apart(database: Secret) -> None:
+async def test_a_wrong_password_has_its_own_error(database: Secret) -> None:
     assert (await refusal(changed(database, password="canary"))).code == "database_auth"
     assert (await refusal(changed(database, user="nobody-there", password="canary"))).code == "database_auth"
 
@@ -154,7 +154,7 @@ async def test_a_demand_that_can_not_be_met_is_named(database: Secret, asked: st
     assert (error.code, said in error.message) == (code, True)
 
 
-async def test_a_server_without_tls_is_refused_where_tls_is_a_must(database: Secret) -> None:
+async def test_a_server_without_tls_is_refused_if_tls_is_mandatory(database: Secret) -> None:
     url = Secret(changed(database, password="canary").reveal() + "?sslmode=require")
     with psycopg.connect(database.reveal()) as conn:
         if conn.execute("SHOW ssl").fetchone() == ("on",):
@@ -223,7 +223,7 @@ INSERT INTO t SELECT string_agg('canary' || md5(n::text), '') FROM generate_seri
         ("DO $$ BEGIN RAISE EXCEPTION 'canary' USING ERRCODE = 'idle_session_timeout'; END $$", "database_unreachable"),
     ],
 )
-async def test_errors_are_told_apart_and_quote_no_value(
+async def test_errors_have_different_codes_and_quote_no_value(
     statement: str, code: str, database: Secret, open_connection: Connect
 ) -> None:
     conn = await open_connection(database)

@@ -235,7 +235,7 @@ def test_an_interrupted_user_leaves_no_process(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("lost", "said"), [("data", "are not there any more"), ("password", "is missing or empty")])
-def test_what_is_lost_of_a_folder_is_not_made_again(folder: Path, lost: str, said: str) -> None:
+def test_lost_parts_of_a_folder_are_not_recreated(folder: Path, lost: str, said: str) -> None:
     with embedded_server(folder):
         pass
     kept = folder.parent / "kept"
@@ -250,7 +250,7 @@ def test_what_is_lost_of_a_folder_is_not_made_again(folder: Path, lost: str, sai
         assert ask(server, "select 1") == 1
 
 
-def test_a_folder_moved_in_use_is_said_and_no_end_fails_by_it(folder: Path, tmp_path: Path) -> None:
+def test_a_folder_moved_in_use_is_reported_and_fails_no_exit(folder: Path, tmp_path: Path) -> None:
     moved = folder.with_name("moved")
     with local_servers(tmp_path / ".fivrec") as servers:
         item = desired_of(document(), Secret(f"embedded:{folder}"))
@@ -295,7 +295,7 @@ def test_programs_named_by_the_variable_are_taken(folder: Path, monkeypatch: pyt
         assert server.version.partition(".")[0] == installed[0].parent.parent.name
 
 
-def test_a_file_in_the_folders_place_is_said(folder: Path) -> None:
+def test_a_file_in_the_folders_place_is_reported(folder: Path) -> None:
     folder.write_text("not a folder")
     with pytest.raises(MissingSetting, match="can't be used") as caught, embedded_server(folder):
         pass
@@ -314,7 +314,7 @@ def test_ports_that_are_taken_are_passed_over(folder: Path, monkeypatch: pytest.
 
 
 @as_root
-def test_a_full_disk_is_said_and_leaves_nothing_half_made(folder: Path) -> None:
+def test_a_full_disk_is_reported_and_leaves_nothing_half_made(folder: Path) -> None:
     folder.mkdir(parents=True)
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m,mode=755", "none", str(folder)], check=False)
     if mounted.returncode:

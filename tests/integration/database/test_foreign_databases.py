@@ -89,7 +89,7 @@ async def test_an_encoding_other_than_utf8_is_used_as_far_as_it_goes(
 @pytest.mark.usefixtures("direct")
 @pytest.mark.parametrize("command", ["apply", "check"])
 @pytest.mark.parametrize("encoding", ["LATIN1", "WIN1252", "EUC_JP", "KOI8R"])
-async def test_what_connect_says_is_told_in_any_encoding(
+async def test_alerts_work_in_any_database_encoding(
     encoding: str, command: str, encoded: Callable[[str], Secret], keys: KeyRing, tmp_path: Path
 ) -> None:
     """Alerts begin with characters that few encodings have, and Connect's text may contain any."""
@@ -121,7 +121,7 @@ async def test_letters_that_the_encoding_has_stay(
 
 
 @pytest.mark.usefixtures("direct")
-async def test_bytes_that_are_no_text_are_said_to_be_so(
+async def test_bytes_that_are_not_text_are_reported_as_such(
     encoded: Callable[[str], Secret], keys: KeyRing, tmp_path: Path
 ) -> None:
     url, run = encoded("SQL_ASCII"), run_of(keys, tmp_path)
@@ -321,7 +321,7 @@ async def test_a_check_of_a_wrong_clock_does_not_hide_those_after_it(
         ),
     ],
 )
-async def test_what_keeps_a_database_from_being_adopted_is_named(
+async def test_a_database_that_cannot_be_adopted_is_explained(
     made: str, error: tuple[str, str], database: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
     owning(database, made)

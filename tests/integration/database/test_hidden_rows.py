@@ -111,9 +111,7 @@ async def test_the_audit_log_is_verified_beside_hidden_rows(
     assert chain.count > 0
 
 
-async def test_rows_that_are_hidden_are_not_counted_as_none(
-    applied: tuple[Secret, Secret], open_connection: Connect
-) -> None:
+async def test_hidden_rows_are_not_counted_as_0(applied: tuple[Secret, Secret], open_connection: Connect) -> None:
     database, url = applied
     owning(database, HIDING["a policy for INSERT alone"])
     owning(database, "ALTER TABLE status_check_logs ENABLE ROW LEVEL SECURITY")
@@ -157,7 +155,7 @@ async def test_an_owner_whom_its_own_policies_bind_hides_rows_too(
     assert (report.outcome, report.error and report.error.code) == ("failed", "rows_hidden")
 
 
-async def test_a_trigger_of_the_app_may_write_where_a_policy_lets_it(
+async def test_a_trigger_of_the_app_may_write_if_a_policy_allows_it(
     applied: tuple[Secret, Secret], keys: KeyRing, tmp_path: Path
 ) -> None:
     database, url = applied
@@ -177,10 +175,10 @@ async def test_a_trigger_of_the_app_may_write_where_a_policy_lets_it(
         assert conn.execute("SELECT * FROM app_audit").fetchall() == [("Sales",)]
 
 
-async def test_isolation_is_known_where_sessions_quote_all_names(
+async def test_isolation_is_known_if_sessions_quote_all_names(
     database: Secret, owner_of: Callable[[Secret], Secret], keys: KeyRing, tmp_path: Path
 ) -> None:
-    """What a policy says is compared as text, which the server then writes otherwise."""
+    """A policy is compared as text, and the server then writes that text differently."""
     url = owner_of(database)
     owning(database, f"ALTER ROLE {urlsplit(url.reveal()).username} SET quote_all_identifiers = on")
     for isolation in ("enforced", "constraints"):

@@ -113,7 +113,7 @@ async def test_a_second_apply_changes_nothing(isolated: Isolated, keys: KeyRing,
         "ALTER TABLE messages DISABLE ROW LEVEL SECURITY",
     ],
 )
-async def test_what_was_weakened_is_drift_and_is_put_back(
+async def test_weakened_isolation_is_drift_and_is_repaired(
     damage: str, isolated: Isolated, keys: KeyRing, tmp_path: Path
 ) -> None:
     with psycopg.connect(isolated.admin, autocommit=True) as conn:
@@ -135,7 +135,7 @@ async def refusals_shown(url: Secret, keys: KeyRing, folder: Path) -> tuple[str,
     return tuple(note.removeprefix("apply refuses this (isolation_refused): ") for note in report.notes)
 
 
-async def test_a_superuser_is_refused_and_told_what_to_do(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+async def test_a_superuser_is_refused_with_a_hint(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
     shown = await refusals_shown(database, keys, tmp_path)
     assert shown == ("isolation: enforced can't bind this login: postgres is a superuser or has BYPASSRLS",)
     report = await apply(database, keys, tmp_path, environment=environment(isolation="enforced"))
@@ -200,7 +200,7 @@ async def test_a_hole_is_refused_by_name_also_if_made_later(
     assert (report.error.code, said in report.error.message) == ("isolation_refused", True), report.error
 
 
-async def test_a_hole_that_the_functions_of_an_older_fivrec_did_not_know_is_refused_by_name(
+async def test_holes_unknown_to_an_older_fivrec_are_refused_by_name(
     isolated: Isolated, keys: KeyRing, tmp_path: Path
 ) -> None:
     with psycopg.connect(isolated.owner.reveal(), autocommit=True) as conn:
@@ -236,7 +236,7 @@ def role(conn: psycopg.Connection[Any], name: str) -> Iterator[None]:
         conn.execute(f"DROP ROLE {name}")  # type: ignore[call-overload]
 
 
-async def test_a_table_that_inherits_and_that_no_bound_role_was_granted_hides_what_it_has(
+async def test_an_inheriting_table_without_grants_hides_its_rows(
     isolated: Isolated, keys: KeyRing, tmp_path: Path
 ) -> None:
     backup = f"backup_{urlsplit(isolated.admin).path.lstrip('/')}"
@@ -250,7 +250,7 @@ async def test_a_table_that_inherits_and_that_no_bound_role_was_granted_hides_wh
     assert (report.outcome, report.error) == ("in_sync", None)
 
 
-async def test_a_login_that_may_not_make_roles_is_told_which(
+async def test_a_login_that_may_not_make_roles_is_told_which_ones(
     database: Secret, owner_of: Callable[[Secret], Secret], keys: KeyRing, tmp_path: Path
 ) -> None:
     owner = owner_of(database)
@@ -449,7 +449,7 @@ async def test_an_administrator_that_isolation_hides_does_not_move(
     assert _users(database) == before
 
 
-async def test_who_isolation_hides_does_not_matter_under_another_email(
+async def test_hidden_users_with_another_email_do_not_matter(
     database: Secret, owner_of: Callable[[Secret], Secret], keys: KeyRing, tmp_path: Path
 ) -> None:
     owner = owner_of(database)

@@ -51,7 +51,7 @@ async def test_the_first_error_is_the_pipelines(database: Secret, open_connectio
     assert await (await conn.execute("SELECT 3")).fetchone() == (3,)
 
 
-async def test_what_is_larger_than_any_buffer_goes_through(database: Secret, open_connection: Connect) -> None:
+async def test_data_larger_than_any_buffer_passes_through(database: Secret, open_connection: Connect) -> None:
     conn = await open_connection(database)
     text = "x" * 4_000_000
     async with conn.pipeline():

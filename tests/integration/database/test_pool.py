@@ -41,10 +41,10 @@ async def test_the_one_unused_for_longest_goes_first(make_database: Callable[[],
     assert (pool._idle_of, pool._places, pool._lent) == ({}, {}, {})
 
 
-async def test_an_idle_one_makes_room_where_the_server_takes_no_more(
+async def test_an_idle_connection_makes_room_if_the_server_is_full(
     make_database: Callable[[], Secret], owner_of: Callable[[Secret], Secret]
 ) -> None:
-    """Or those that came first keep all places, and the others never get one."""
+    """Otherwise the first ones would keep all places, and the others would never get one."""
     pool = ConnectionPool()
     one, two = owner_of(make_database()), make_database()
     login = urlsplit(one.reveal())
@@ -56,7 +56,7 @@ async def test_an_idle_one_makes_room_where_the_server_takes_no_more(
     assert (first.closed, second.closed, len(pool)) == (True, False, 1)
     async with lent(pool, other):
         with pytest.raises(DatabaseError) as raised:
-            await use(pool, one)  # nobody idles
+            await use(pool, one)  # no connection idles
     assert raised.value.code == "too_many_connections"
     await pool.aclose()
 
@@ -124,7 +124,7 @@ async def test_a_database_whose_host_moved_is_connected_again(
 
 
 @pytest.mark.parametrize("locked", [False, True])
-async def test_a_table_that_the_app_altered_is_read_by_a_statement_prepared_before(
+async def test_prepared_statements_still_read_an_altered_table(
     migrated: Secret, scope: Scope, keys: KeyRing, locked: bool
 ) -> None:
     pool = ConnectionPool()

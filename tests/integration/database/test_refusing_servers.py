@@ -50,7 +50,7 @@ async def applied(database: Secret, keys: KeyRing, tmp_path: Path) -> Secret:
     ],
     ids=["within a write", "at COMMIT"],
 )
-async def test_a_full_disk_is_said_and_the_failed_run_recorded(
+async def test_a_full_disk_is_reported_and_the_failed_run_recorded(
     trigger: str, applied: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
     owning(applied, RAISING, trigger)
@@ -87,7 +87,7 @@ async def test_a_database_that_is_read_only_by_default_stays_so(applied: Secret,
     assert (await preview(desired_of(NEW, applied), run_of(keys, tmp_path, 3))).outcome == "changed"
 
 
-async def test_a_hot_standby_is_told_from_a_primary(keys: KeyRing, tmp_path: Path) -> None:
+async def test_a_hot_standby_is_distinguished_from_a_primary(keys: KeyRing, tmp_path: Path) -> None:
     run = run_of(keys, tmp_path)
 
     async def prepare(url: str) -> None:

@@ -178,7 +178,7 @@ TIMES = {
 }
 
 
-async def test_adopting_claims_no_time_for_rows_that_have_none(
+async def test_adopting_claims_no_time_for_rows_without_one(
     seed_database: Secret, scope: Scope, keys: KeyRing, open_connection: Connect
 ) -> None:
     with psycopg.connect(seed_database.reveal(), autocommit=True) as raw:
@@ -236,7 +236,7 @@ async def test_a_time_of_the_apps_own_keeps_its_default(
         "ALTER TABLE messages DROP CONSTRAINT messages_environment_check, ALTER COLUMN environment DROP NOT NULL",
     ],
 )
-async def test_what_was_dropped_is_named_and_put_back(
+async def test_dropped_schema_objects_are_named_and_restored(
     lost: str, migrated: Secret, scope: Scope, keys: KeyRing, open_connection: Connect
 ) -> None:
     with psycopg.connect(migrated.reveal(), autocommit=True) as raw:
@@ -422,9 +422,7 @@ async def test_only_tables_that_are_there_are_validated_later(database: Secret, 
         assert conn.execute("SELECT current_setting('fivrec.defer')").fetchone() == (deferred,)
 
 
-async def test_tables_that_another_run_commits_before_the_lock_is_granted_are_seen(
-    database: Secret, open_connection: Connect
-) -> None:
+async def test_tables_committed_while_waiting_for_the_lock_are_seen(database: Secret, open_connection: Connect) -> None:
     """A session remembers that a name did not exist, and learns of new ones only when it locks a relation."""
     waiting, other = await open_connection(database), await open_connection(database)
     text, params = query("adopt", "tables"), {"schema": "public", "tables": ["users", "fivrec.audit_log"]}

@@ -77,7 +77,7 @@ async def test_a_new_salt_costs_one_refusal_and_then_the_password_is_used(
         assert not has_keys(await open_connection(url))
 
 
-async def test_another_password_is_told_as_ever(database: Secret, url: Secret, open_connection: Connect) -> None:
+async def test_another_password_is_reported_as_usual(database: Secret, url: Secret, open_connection: Connect) -> None:
     await three(url, open_connection)
     set_password(database, url, "another")
     with pytest.raises(DatabaseError) as raised:
@@ -97,7 +97,7 @@ async def test_what_keys_can_not_change_is_not_asked_twice(
     assert has_keys(await open_connection(url))
 
 
-async def test_a_watched_login_that_fails_is_told_as_ever(url: Secret, open_connection: Connect) -> None:
+async def test_a_watched_login_that_fails_is_reported_as_usual(url: Secret, open_connection: Connect) -> None:
     await open_connection(url)
     with pytest.raises(DatabaseError) as raised:
         await connect(url, limits=Limits(), application_name="fivrec test", dbname="no_such_database")
@@ -105,7 +105,7 @@ async def test_a_watched_login_that_fails_is_told_as_ever(url: Secret, open_conn
 
 
 @pytest.mark.parametrize("refusal", [errno.EACCES, errno.EPERM, errno.ENOSYS, errno.EMFILE])
-async def test_where_no_file_in_memory_is_to_be_had_the_password_is_used(
+async def test_the_password_is_used_if_no_file_in_memory_is_available(
     url: Secret, open_connection: Connect, monkeypatch: pytest.MonkeyPatch, refusal: int
 ) -> None:
     def refused(*_: object) -> int:

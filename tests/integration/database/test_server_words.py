@@ -98,13 +98,13 @@ async def test_a_refusal_carries_the_servers_words_and_its_sqlstate(name: str) -
 
 
 @pytest.mark.parametrize("what", ["role", "database"])
-async def test_who_raises_a_limit_is_told_which(what: str) -> None:
+async def test_a_connection_limit_names_what_to_alter(what: str) -> None:
     async with saying("FATAL", "53300", f'too many connections for {what} "fiv"') as url:
         assert (await refusal(url))[2].startswith(f"ALTER {what.upper()} … CONNECTION LIMIT, or ")
 
 
 @pytest.mark.parametrize("words", ["no more connections allowed (max_client_conn)", "Max client connections reached"])
-async def test_a_full_pooler_is_told_from_a_full_server(words: str) -> None:
+async def test_a_full_pooler_is_distinguished_from_a_full_server(words: str) -> None:
     async with saying("FATAL", "08P01", words) as url:
         assert (await refusal(url))[:2] == ("too_many_connections", f"the pooler has no free connection: {words}")
 

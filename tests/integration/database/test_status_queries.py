@@ -58,7 +58,7 @@ async def test_before_the_first_apply_the_schema_is_missing(
     assert raised.value.code == "schema_missing"
 
 
-async def test_an_instance_that_was_never_heard_of_is_unknown(
+async def test_an_instance_without_a_successful_check_is_unknown(
     configured: Connection, scope: Scope, keys: KeyRing
 ) -> None:
     assert await read_status(configured, Scope("other", "production")) is None

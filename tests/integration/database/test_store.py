@@ -126,7 +126,7 @@ async def test_an_empty_database_reads_as_one_without_schema(
     assert (snapshot.schema_version, snapshot.state, snapshot.applied, snapshot.missing) == (None, {}, {}, ())
 
 
-async def test_what_is_written_is_read_back(filled: Connection, scope: Scope, keys: KeyRing) -> None:
+async def test_written_rows_are_read_back(filled: Connection, scope: Scope, keys: KeyRing) -> None:
     snapshot = await read(filled, scope, keys)
     fields = {key: revealed(row.fields) for key, row in snapshot.state.items()}
     written = {key: revealed(row) for key, row in DESIRED.items()}
@@ -168,9 +168,7 @@ async def test_a_plain_or_foreign_key_equals_no_declared_one(filled: Connection,
     assert other.fields["instance_key"] != Secret("the-key")
 
 
-async def test_what_is_stored_of_a_password_equals_no_declared_one(
-    filled: Connection, scope: Scope, keys: KeyRing
-) -> None:
+async def test_a_stored_password_equals_no_declared_one(filled: Connection, scope: Scope, keys: KeyRing) -> None:
     await filled.execute("UPDATE users SET password = 'declared'")
     found = (await read(filled, scope, keys)).state[Key("admin", "admin@empresa.com")]
     assert found.fields["password"] != Secret("declared")
@@ -437,9 +435,7 @@ async def test_settings_end_with_the_transaction(filled: Connection, scope: Scop
     assert await values() == before
 
 
-async def test_what_a_newer_fivrec_migrated_takes_no_record_and_says_why(
-    conn: Connection, migrated: Secret, scope: Scope
-) -> None:
+async def test_a_newer_schema_refuses_records_and_says_why(conn: Connection, migrated: Secret, scope: Scope) -> None:
     """For example a call of `serve`: it records a login before checking it."""
     newer = f"INSERT INTO fivrec.migrations (version, name, checksum) VALUES ({latest_version() + 1}, 'future', 'abc')"
     with psycopg.connect(migrated.reveal(), autocommit=True) as raw:
@@ -465,7 +461,7 @@ async def test_a_held_instance_is_busy_and_names_the_holder(
     await store.begin(conn, scope, keys, lock=False)  # reading needs no lock
 
 
-async def test_who_waited_for_the_lock_sees_what_the_holder_wrote(
+async def test_a_waiter_for_the_lock_sees_what_the_holder_wrote(
     conn: Connection, migrated: Secret, scope: Scope, keys: KeyRing, open_connection: Connect
 ) -> None:
     holder = await open_connection(migrated)
@@ -610,7 +606,7 @@ async def test_enforced_isolation_hides_rows_and_can_be_left_again(
     assert left.state[key].fields["isolation"] == "constraints"
 
 
-async def test_a_change_of_a_kind_without_rows_writes_none(scope: Scope) -> None:
+async def test_a_change_of_a_kind_without_rows_writes_no_row(scope: Scope) -> None:
     key = Key("schema", "fivrec")
     change = Create(key, (FieldChange("version", None, 1),), "manifest", "new", Resource(key, {"version": 1}))
     assert row_write(change, scope) is None

@@ -293,7 +293,7 @@ UNFIT: dict[str, tuple[str, str, str]] = {
 
 
 @pytest.mark.parametrize("name", UNFIT)
-async def test_what_does_not_fit_is_named_by_its_column(
+async def test_an_unfit_value_is_reported_with_its_column(
     database: Secret, keys: KeyRing, tmp_path: Path, name: str
 ) -> None:
     change, code, column = UNFIT[name]
@@ -386,7 +386,7 @@ async def test_an_odd_column_fails_its_own_instance_alone(make_database: Any, ke
     assert reports[1].error.message == ("queues.description, row qSales: its type (date) is not the documented one")
 
 
-async def test_what_nobody_foresaw_is_one_instances_end(
+async def test_an_unexpected_error_ends_one_instance_only(
     make_database: Any, keys: KeyRing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     instances = [desired_of(document(instance=f"client-{n}"), make_database(), connect=None) for n in range(3)]

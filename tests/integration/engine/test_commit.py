@@ -29,7 +29,7 @@ UPDATE queues SET description = 'by hand' WHERE name = 'Sales';
 UNREACHABLE = "http://127.0.0.1:1"
 
 
-async def test_what_does_not_converge_leaves_its_record_and_one_check(
+async def test_a_run_that_does_not_converge_leaves_its_record_and_a_check(
     database: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
     run = run_of(keys, tmp_path)

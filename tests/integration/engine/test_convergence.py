@@ -53,7 +53,7 @@ NIGHT = {"items": [{"name": "Sales"}, {"name": "Technical Support"}, {"name": "N
         (DEFERRED, "queue/Night (trigger later on queues)"),
     ],
 )
-async def test_what_a_trigger_or_rule_changes_is_rolled_back_and_named(
+async def test_changes_by_triggers_or_rules_are_rolled_back_and_named(
     database: Secret, keys: KeyRing, tmp_path: Path, trouble: str, named: str
 ) -> None:
     run = run_of(keys, tmp_path)
@@ -124,9 +124,7 @@ async def test_a_trigger_that_changes_what_was_in_sync_is_a_rest_too(
     assert await run_sql(database, "SELECT value FROM settings WHERE key = 'locale'") == [("pt-BR",)]
 
 
-async def test_what_another_session_changed_meanwhile_is_put_right_by_a_second_try(
-    database: Secret, keys: KeyRing, tmp_path: Path
-) -> None:
+async def test_a_second_try_corrects_another_sessions_change(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
     """Once: a trigger acts as that other session would. Sequences don't roll back."""
     run = run_of(keys, tmp_path)
     await reconcile(desired_of(document(), database), run)
@@ -138,7 +136,7 @@ async def test_what_another_session_changed_meanwhile_is_put_right_by_a_second_t
 
 
 @pytest.mark.parametrize("more", [{"suspend": True}, {}], ids=["suspended", "report only"])
-async def test_what_is_only_looked_at_writes_nothing_into_an_empty_database(
+async def test_report_only_writes_nothing_into_an_empty_database(
     more: dict[str, bool], database: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
     run = run_of(keys, tmp_path, report_only=not more)

@@ -151,9 +151,7 @@ async def test_one_table_in_another_schema_is_not_made_again(
     assert owning(app, "SELECT FROM pg_namespace WHERE nspname = 'fivrec'") == []
 
 
-async def test_settings_in_another_schema_are_the_apps_if_the_search_path_has_it(
-    app: Secret, keys: KeyRing, tmp_path: Path
-) -> None:
+async def test_settings_in_a_schema_on_the_search_path_are_the_apps(app: Secret, keys: KeyRing, tmp_path: Path) -> None:
     name = database_name(app)
     owning(app, 'CREATE SCHEMA "Core"', 'CREATE TABLE "Core".settings (key text, value json)')
     owning(app, f'ALTER DATABASE "{name}" SET search_path = "Core", public')
@@ -241,7 +239,7 @@ async def test_tables_that_moved_are_an_error_and_then_adopted(app: Secret, keys
         ),
     ],
 )
-async def test_what_can_not_be_adopted_is_named_with_its_reason(
+async def test_tables_that_cannot_be_adopted_are_named_with_a_reason(
     made: str, said: str, app: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
     owning(app, made)

@@ -211,7 +211,7 @@ async def test_a_table_that_was_rotated_is_brought_up_to_date(
 async def test_functions_that_a_dump_of_tables_left_out_are_made_again(
     database: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
-    """pg_dump -t 'public.*' -t 'fivrec.*': all commands failed, and their hint was an apply that failed as well."""
+    """pg_dump -t 'public.*' -t 'fivrec.*': all commands used to fail, and so did the apply that they suggested."""
     run = run_of(keys, tmp_path)
     desired = desired_of(document(plans=None), database, connect=None)
     await reconcile(desired, run)

@@ -314,7 +314,7 @@ async def test_a_log_and_key_moved_from_another_instance_are_found(
     assert found.message == "the audit key was changed, or moved here from another database"
 
 
-async def test_what_cannot_be_signed_is_not_written(applied: Database) -> None:
+async def test_nothing_is_written_that_cannot_be_signed(applied: Database) -> None:
     before = entries(applied.server)
     applied.server.execute(f"UPDATE {KEY} SET sealed = replace(sealed, 'fivenc:v1:', 'fivenc:v1:0')")
     report = await applied.apply(2, queues={"items": [{"name": "Night"}], "unmanaged": "keep"})
@@ -370,7 +370,7 @@ async def test_signatures_taken_away_stay_found_after_a_new_key(
 
 
 @pytest.mark.parametrize("at", ["now() - interval '2 minutes'", "'-infinity'"])
-async def test_a_log_without_its_beginning_is_judged_by_when_it_could_be_signed(at: str, applied: Database) -> None:
+async def test_a_log_cut_at_its_beginning_is_judged_by_the_migrations_time(at: str, applied: Database) -> None:
     """No entry that is left records the schema's version: the time of the migration decides."""
     server = applied.server
     server.execute(f"DELETE FROM {KEY}")
@@ -382,7 +382,9 @@ async def test_a_log_without_its_beginning_is_judged_by_when_it_could_be_signed(
     assert (finding.seq, "entries were signed here by then" in finding.message) == (1, True)
 
 
-async def test_what_setup_wrote_without_keys_is_accepted(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+async def test_entries_written_by_setup_without_keys_are_accepted(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
     bare = desired_of(document(config=None, plans=None), database, connect=None)
     bare = replace(bare, origin=replace(bare.origin, digest=""))
     assert (await reconcile(bare, run_of(KeyRing(()), tmp_path))).outcome == "changed"

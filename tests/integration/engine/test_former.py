@@ -89,7 +89,7 @@ async def test_a_reverted_queue_is_switched_off_and_on_again(life: Life) -> None
     assert await life.rows(QUEUES) == [("Night", False), ("Sales", True)]
 
 
-async def test_what_was_adopted_or_changed_is_kept_and_shown(life: Life) -> None:
+async def test_adopted_or_changed_rows_are_kept_and_shown(life: Life) -> None:
     await life.apply(queues=queues("Sales"))
     await life.rows("INSERT INTO queues (name, environment) VALUES ('Theirs', 'production')")
     await life.apply(queues=queues("Sales", "Night", "Theirs"))
@@ -219,7 +219,7 @@ async def test_a_revert_goes_back_over_several_renames(life: Life) -> None:
     assert await life.rows(ids) == before
 
 
-async def test_a_row_that_others_made_in_place_of_a_renamed_one_is_not_renamed(life: Life) -> None:
+async def test_a_row_made_by_others_in_place_of_a_renamed_one_stays(life: Life) -> None:
     await life.apply(queues=queues("Sales", "Support"))
     items = [{"name": "Vendas", "renamed_from": "Sales"}, {"name": "Support"}]
     await life.apply(queues=queues(items=items))
@@ -255,8 +255,8 @@ async def test_a_reverted_address_is_the_same_persons(life: Life, update: str) -
 
 
 @pytest.mark.parametrize("policy", ["demote", "lock"])
-async def test_the_address_of_an_administrator_who_is_one_no_more_is_reverted_too(life: Life, policy: str) -> None:
-    """Two renames and a replacement, reverted at once: nobody but administrators was looked at, and a user was made."""
+async def test_a_former_administrators_address_is_reverted_too(life: Life, policy: str) -> None:
+    """Two renames and a replacement, reverted at once: this used to look at administrators only, and make a user."""
 
     def of(email: str, **more: Any) -> dict[str, Any]:
         return {"admin": {**ADMIN, "email": email, "former": policy, **more}}
@@ -278,7 +278,7 @@ async def test_the_address_of_an_administrator_who_is_one_no_more_is_reverted_to
     assert (await life.diff(**first)).changes == ()
 
 
-async def test_a_rename_that_was_left_in_does_not_keep_a_later_one_from_being_reverted(life: Life) -> None:
+async def test_an_old_renamed_from_does_not_block_a_later_revert(life: Life) -> None:
     """`renamed_from` may stay in the manifest, so after a revert it may name a row that is long gone."""
     admin, ids = document()["admin"], "SELECT id, name FROM queues ORDER BY name"
     first = {
@@ -307,7 +307,7 @@ async def test_a_rename_from_a_row_that_is_there_comes_before_a_revert(life: Lif
     assert dict(await life.rows("SELECT name, id FROM queues")) == {"Sales": ids["Support"], "Vendas": ids["Vendas"]}
 
 
-async def test_a_rename_by_hand_that_was_declared_afterwards_is_reverted_too(life: Life) -> None:
+async def test_a_manual_rename_declared_afterwards_is_reverted_too(life: Life) -> None:
     """`pull` leaves a changed name to be edited by hand: then nothing is to be done, but it still is a rename."""
     admin = document()["admin"]
     await life.apply(queues=queues("Sales"), admin=admin)

@@ -285,10 +285,10 @@ ADDED_LATE = {
 
 
 @pytest.mark.parametrize("late", ADDED_LATE)
-async def test_nobody_adds_code_between_the_guard_and_the_use_by_a_superuser(
+async def test_no_code_slips_in_between_the_guard_and_a_superusers_use(
     late: str, ground: Callable[[str], Ground], keys: KeyRing, tmp_path: Path
 ) -> None:
-    """By adding and dropping it in turn a weaker role ran code as the superuser in most runs."""
+    """By adding and dropping code in turn, a weaker role used to get it run as the superuser in most runs."""
     here, limits = ground("SUPERUSER"), run_of(keys, tmp_path).limits
     desired = desired_of(document(plans=None), here.url, connect=None)
     assert (await reconcile(desired, run_of(keys, tmp_path))).error is None
@@ -300,7 +300,7 @@ async def test_nobody_adds_code_between_the_guard_and_the_use_by_a_superuser(
         await ADDED_LATE[late](conn, {}, {}, scope=Scope(desired.instance, "production"), limits=limits)
         with pytest.raises(psycopg.errors.LockNotAvailable):
             attacker.execute(late.encode())
-        attacker.execute("UPDATE instance_config SET status = status")  # the app is not held up
+        attacker.execute("UPDATE instance_config SET status = status")  # the app is not delayed
         await conn.rollback()
     attacker.execute(late.encode())
     attacker.close()

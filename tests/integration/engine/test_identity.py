@@ -175,7 +175,7 @@ async def test_a_guard_counts_plans_of_which_any_row_is_sold(database: Secret, k
     assert shown == 2 * [{"field": "is_active", "before": True, "after": False}]
 
 
-async def test_a_former_administrator_that_stands_there_twice_is_shown_and_left_alone(
+async def test_a_duplicate_former_administrator_is_shown_and_left_alone(
     database: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
     run = run_of(keys, tmp_path)
@@ -252,7 +252,7 @@ async def test_names_of_plans_change_hands_under_unique(
 
 
 @pytest.mark.parametrize("unique", ["stripe_price_id", "stripe_product_id", "lower(name)"])
-async def test_what_is_unique_of_plans_changes_hands(
+async def test_unique_values_of_plans_can_be_swapped(
     database: Secret, keys: KeyRing, tmp_path: Path, unique: str
 ) -> None:
     run, wanted = run_of(keys, tmp_path), desired_of(document(), database)
@@ -313,7 +313,7 @@ async def made_by_setup(url: Secret, keys: KeyRing, folder: Path) -> None:
     assert report.error is None
 
 
-async def test_what_setup_made_is_taken_over_with_its_audit_log(
+async def test_an_instance_made_by_setup_is_taken_over_with_its_log(
     database: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
     await made_by_setup(database, keys, tmp_path)
@@ -342,7 +342,7 @@ GONE = {
 
 @pytest.mark.parametrize("keyed", [True, False])
 @pytest.mark.parametrize("how", GONE)
-async def test_the_owner_is_on_record_where_its_row_is_gone(
+async def test_the_owner_is_on_record_if_its_row_is_gone(
     how: str, keyed: bool, database: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
     desired, run = desired_of(document(instance="other"), database, connect=None), run_of(keys, tmp_path)

@@ -275,7 +275,7 @@ async def test_what_takes_too_long_is_locked_and_on_record(database: Secret, key
 async def test_plans_that_outlast_the_timeout_keep_no_lock_back(
     database: Secret, keys: KeyRing, tmp_path: Path, kept: bool
 ) -> None:
-    """Over two new connections at once, and over one that was used before."""
+    """Over two new connections at once, and over a reused one."""
     said: dict[str, Any] = {"status": STATUS, "plans": answering(body([]))}
 
     async def say(writer: asyncio.StreamWriter) -> None:

@@ -112,7 +112,7 @@ async def assert_followed(url: Secret, run: Run, folder: Path, *, logged: bool) 
 
 
 @pytest.mark.parametrize("name", ALL_WRITTEN)
-async def test_what_is_wrong_elsewhere_keeps_no_part_back(
+async def test_faults_elsewhere_keep_no_part_of_a_check_back(
     database: Secret, keys: KeyRing, tmp_path: Path, name: str
 ) -> None:
     run = await applied(database, keys, tmp_path, ALL_WRITTEN[name])
@@ -133,7 +133,7 @@ async def test_a_log_that_takes_no_row_keeps_the_rest_not_back(
 async def test_a_table_that_is_locked_is_waited_for_twice(
     table: str, database: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
-    """Once by the run, once by all parts together: 2 s each, not for each of the parts."""
+    """The run waits once, all parts together once more: 2 s each, not 2 s per part."""
     run = await applied(database, keys, tmp_path, "SELECT 1")
     with psycopg.connect(database.reveal()) as app:
         app.execute(f"LOCK TABLE {table}")
@@ -177,7 +177,7 @@ async def test_a_check_that_would_lose_the_row_leaves_it(
         assert await run_sql(database, "SELECT c::text FROM instance_config c") == before, command
 
 
-async def test_what_was_never_configured_gets_no_row(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+async def test_a_check_writes_nothing_to_another_instances_row(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
     """A row of another instance is not this one's: no part of a check is written there."""
     run = await applied(database, keys, tmp_path, "UPDATE instance_config SET instance_id = 'other'")
     before = await run_sql(database, "SELECT c::text FROM instance_config c")
@@ -188,7 +188,9 @@ async def test_what_was_never_configured_gets_no_row(database: Secret, keys: Key
     assert await run_sql(database, "SELECT count(*) FROM status_check_logs") == [(0,)]
 
 
-async def test_a_lock_that_a_trigger_undoes_is_said_and_tried(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+async def test_a_lock_undone_by_a_trigger_is_reported_and_tried(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
     undo = TRIGGER.format("NEW.is_locked := false", "") + "BEFORE UPDATE ON instance_config FOR EACH ROW "
     run = await applied(database, keys, tmp_path, undo + "EXECUTE FUNCTION odd()")
     connect_says(tmp_path, "suspended")
@@ -238,7 +240,7 @@ TOLD = ("suspended", "⚠️ instance suspended at Fi.V Connect; access is not l
 
 
 @pytest.mark.parametrize("name", REFUSED)
-async def test_a_lock_that_the_app_refuses_is_told_by_each_check(
+async def test_a_lock_that_the_app_refuses_is_reported_by_each_check(
     database: Secret, keys: KeyRing, tmp_path: Path, name: str
 ) -> None:
     run = await applied(database, keys, tmp_path, REFUSED[name])

@@ -67,7 +67,7 @@ async def assert_kept(url: Secret, run: Run, name: str, commands: Sequence[str])
 
 
 @pytest.mark.parametrize("name", UNDONE)
-async def test_what_is_recorded_takes_no_lock_back(database: Secret, keys: KeyRing, tmp_path: Path, name: str) -> None:
+async def test_recording_a_check_takes_no_lock_back(database: Secret, keys: KeyRing, tmp_path: Path, name: str) -> None:
     run = await locked(database, keys, tmp_path, UNDONE[name])
     # A check that changes nothing is no run, and leaves no record of one.
     await assert_kept(database, run, name, ("apply",) if "last run" in name else ("apply", "check"))
@@ -106,7 +106,7 @@ async def test_a_suspended_manifest_keeps_the_lock(database: Secret, keys: KeyRi
     assert await run_sql(database, LOCKED) == [(True, "suspended")]
 
 
-async def test_a_rotation_that_a_trigger_undoes_is_none(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+async def test_a_rotation_undone_by_a_trigger_fails(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
     run = await locked(
         database,
         keys,

@@ -32,7 +32,7 @@ from tests.support.databases import owning, run_sql
 from tests.support.engine import desired_of, document, run_of
 
 ADDED = {
-    14: "SELECT",  # what is there stays
+    14: "SELECT",  # existing objects stay
     13: "ALTER TABLE fivrec.audit_log ALTER signature DROP DEFAULT, DROP CONSTRAINT audit_log_not_by_0_1",
     12: "SELECT",  # functions only
     11: "DROP TABLE fivrec.alert_outbox",
@@ -114,7 +114,7 @@ async def test_reads_work_and_an_apply_migrates(version: int, database: Secret, 
 
 
 @pytest.mark.parametrize("version", [version for version in OLD if version >= version_of("alerts")])
-async def test_an_outage_from_before_an_upgrade_is_told_once(
+async def test_an_outage_from_before_an_upgrade_is_alerted_once(
     version: int, database: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
     await migrated_to(version, database, keys, tmp_path)

@@ -130,7 +130,7 @@ async def test_the_rehearsal_deletes_the_test_data_first(database: Secret, keys:
         ),
     ],
 )
-async def test_what_is_wrong_fails_its_check(  # noqa: PLR0917 (fixtures)
+async def test_each_damage_fails_its_check(  # noqa: PLR0917 (fixtures)
     damage: str, check: str, said: str, database: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
     await applied(database, keys, tmp_path)
@@ -149,7 +149,7 @@ async def test_what_is_wrong_fails_its_check(  # noqa: PLR0917 (fixtures)
         ("clients ALTER environment SET DEFAULT 'development'", "clients: environment default"),
     ],
 )
-async def test_what_was_weakened_fails_until_the_apply_that_is_named(
+async def test_weakened_schemas_fail_until_the_suggested_apply(
     weakened: str, lost: str, database: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
     await applied(database, keys, tmp_path)

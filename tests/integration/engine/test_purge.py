@@ -78,7 +78,7 @@ async def test_a_schema_may_be_named_like_a_parameter(database: Secret, keys: Ke
     assert (report.error, counts(report)) == (None, {"queues": 1})
 
 
-async def test_the_administrator_who_comes_along_stays_beside_a_table_that_inherits(
+async def test_the_moving_administrator_stays_beside_an_inheriting_table(
     database: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
     """A ctid is unique within one table only: each of the tables has a first row."""

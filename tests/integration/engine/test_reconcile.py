@@ -156,7 +156,7 @@ async def test_a_check_repeats_only_another_watchs_with_its_answer(
 
 
 @pytest.mark.parametrize("own", ["the last one", "one before"])
-async def test_what_another_turn_heard_is_no_news_if_suspended(
+async def test_a_suspension_recorded_by_another_cycle_is_no_news(
     own: str, database: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
     """If Connect's status is not in the row, it is in the log."""

@@ -1,5 +1,5 @@
-"""What is recorded where not everything can be: the check without a plan, a run without an instance, what was known
-before a run that failed."""
+"""What is recorded if not everything can be: a check without a plan, a run without an instance, the status known
+before a failed run."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def applied(database: Secret, keys: KeyRing, tmp_path: Path) -> tuple[Desi
 
 class TestTheCheckAlone:
     async def recorded(self, applied: tuple[Desired, Run], *statements: str) -> CycleResult | None:
-        """By a turn that heard active."""
+        """Record a check in a cycle whose last status was active. Returns the cycle's result."""
         desired, run = applied
         for statement in statements:
             await run_sql(desired.database.url, statement)
@@ -75,7 +75,7 @@ class TestTheCheckAlone:
         assert (found.check_id, found.standing.locked) == (None, True)
         assert await run_sql(applied[0].database.url, LOCKED) == [("suspended", True)]
 
-    async def test_where_nothing_is_stored_nothing_is_told(self, applied: tuple[Desired, Run]) -> None:
+    async def test_nothing_is_alerted_if_nothing_is_stored(self, applied: tuple[Desired, Run]) -> None:
         assert await self.recorded(applied, "DROP TABLE status_check_logs, instance_config") is None
         assert await run_sql(applied[0].database.url, "SELECT count(*) FROM fivrec.alert_outbox") == [(0,)]
 
@@ -142,7 +142,7 @@ class TestWhatWasKnownBefore:
         async with opened(desired, run) as conn:
             return await status_check._known_before(conn, desired, replace(run, **more))
 
-    async def test_a_turn_knows_what_it_heard(self, applied: tuple[Desired, Run]) -> None:
+    async def test_a_cycle_knows_the_last_status(self, applied: tuple[Desired, Run]) -> None:
         silent = replace(ACTIVE, reachable=False)
         assert await self.known(applied, turn=CycleContext(0.0, heard=silent)) == silent
         assert await self.known(applied, turn=CycleContext(0.0)) == KnownStatus()

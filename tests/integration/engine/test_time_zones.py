@@ -48,7 +48,7 @@ def set_zone(database: Secret) -> Callable[[str, str], None]:
 
 @pytest.mark.usefixtures("direct")
 @pytest.mark.parametrize("of", ["DATABASE", "ROLE"])
-async def test_another_time_zone_is_said_once_per_run(
+async def test_another_time_zone_is_reported_once_per_run(
     of: str, database: Secret, logged: tuple[Run, io.StringIO], set_zone: Callable[[str, str], None]
 ) -> None:
     run, stream = logged
@@ -106,7 +106,7 @@ async def test_a_zone_that_pgtz_asks_for_is_nobody_elses(
 
 
 @pytest.mark.parametrize(("reported", "times"), [("on", 1), ("off", 0), (None, 0)])
-def test_a_replica_is_said_once_per_run(reported: str | None, times: int, logged: tuple[Run, io.StringIO]) -> None:
+def test_a_replica_is_reported_once_per_run(reported: str | None, times: int, logged: tuple[Run, io.StringIO]) -> None:
     """None: a pooler does not pass it on."""
     run, stream = logged
     info = SimpleNamespace(host="standby.example.com", port=5432, parameter_status={"in_hot_standby": reported}.get)

@@ -55,7 +55,7 @@ class ByHand:
 
 @pytest.mark.parametrize("fault", [DOWN, ANOTHERS], ids=["down", "another's"])
 @pytest.mark.parametrize("command", ["check", "apply"])
-async def test_an_outage_is_told_once_and_so_is_its_end(
+async def test_an_outage_and_its_end_are_alerted_once(
     command: str, fault: Fault, database: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
     """An answer about another instance fails the run, and counts as no answer for this one."""
@@ -72,7 +72,7 @@ async def test_an_outage_is_told_once_and_so_is_its_end(
 
 
 @pytest.mark.parametrize("ahead", [False, True])
-async def test_an_outage_that_a_run_met_which_failed_besides_is_told_once(
+async def test_an_outage_in_a_failing_run_is_alerted_once(
     ahead: bool, database: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
     it = ByHand(desired_of(document(), database), keys, tmp_path)
@@ -93,7 +93,7 @@ async def test_an_outage_that_a_run_met_which_failed_besides_is_told_once(
 
 @pytest.mark.parametrize("withheld", [{"suspend": True}, {"ignore": (Ignore("status/*", "a campaign"),)}])
 @pytest.mark.parametrize("command", ["check", "apply"])
-async def test_what_is_kept_from_the_row_is_told_once(
+async def test_a_status_withheld_from_the_row_is_alerted_once(
     command: str, withheld: dict[str, Any], database: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
     it = ByHand(desired_of(document(), database), keys, tmp_path)
@@ -119,7 +119,7 @@ async def test_what_is_kept_from_the_row_is_told_once(
         "ALTER TABLE queues DROP COLUMN description",
     ],
 )
-async def test_an_outage_is_told_of_a_database_that_lacks_something(
+async def test_an_outage_is_alerted_for_a_database_that_lacks_something(
     damage: str, suspend: bool, database: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
     it = ByHand(desired_of(document(), database), keys, tmp_path)
@@ -162,7 +162,9 @@ class Watched(ByHand):
         return list(report.turned.alerts)
 
 
-async def test_what_the_apps_own_check_heard_first_is_told_too(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+async def test_a_change_found_first_by_the_apps_own_check_is_alerted(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
     """The app has a status check service too, which writes Connect's status into its row."""
     it = Watched(desired_of(document(), database), keys, tmp_path)
     assert await it.told("apply") == []
@@ -181,7 +183,7 @@ async def test_what_the_apps_own_check_heard_first_is_told_too(database: Secret,
         assert await it.turn() == []
 
 
-async def test_what_another_watch_told_is_not_told_again(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+async def test_an_alert_of_another_watch_is_not_repeated(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
     one = Watched(desired_of(document(), database), keys, tmp_path)
     assert await one.told("apply") == []
     other = Watched(one.desired, keys, tmp_path)
@@ -223,7 +225,7 @@ CREATE TRIGGER swallow BEFORE INSERT ON status_check_logs FOR EACH ROW EXECUTE F
 
 
 @pytest.mark.parametrize(("trouble", "checks"), [(REWRITE, 1), (SWALLOW, 0)], ids=["queues", "checks"])
-async def test_a_run_that_does_not_converge_leaves_its_entry_and_its_failed_check(
+async def test_a_run_without_convergence_leaves_its_entry_and_failed_check(
     trouble: str, checks: int, database: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
     """Each alone: a trigger on the check may be the cause."""

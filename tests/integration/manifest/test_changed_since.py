@@ -110,7 +110,7 @@ def test_files_of_variables_are_read_as_they_were(repository: Repository) -> Non
     assert repository.changed(first, variables=["company=Other"])[1:] == ([], [])
 
 
-def test_a_limit_holds_for_what_is_gone_too(repository: Repository) -> None:
+def test_a_limit_applies_to_removed_instances_too(repository: Repository) -> None:
     first = three(repository)
     repository.write("manifests/a.yaml", manifest("a", "Outra"))
     repository.write("manifests/b.yaml", manifest("b", "Outra"))
@@ -191,7 +191,7 @@ def test_links_are_followed_within_the_commit_only(repository: Repository, tmp_p
 
 
 def hostile_commit(repository: Repository, *entries: tuple[str, str, str]) -> str:
-    """A commit whose folder `manifests` has entries that git itself would not add; a clone takes it."""
+    """Make a commit whose folder `manifests` has entries that git itself would not add, but clones accept."""
 
     def tree(*entries: tuple[str, str, str]) -> str:
         written = b"".join(f"{mode} {name}\0".encode() + bytes.fromhex(found) for mode, name, found in entries)
@@ -247,7 +247,7 @@ def test_a_given_link_is_followed_to_where_it_led_then(path: str, repository: Re
     assert repository.changed(second, path)[1:] == ([], [])
 
 
-def test_a_link_to_a_file_of_variables_is_followed_to_where_it_led_then(repository: Repository) -> None:
+def test_a_variables_link_is_followed_to_its_target_at_that_time(repository: Repository) -> None:
     repository.write("manifests/a.yaml", manifest("a", '"{{ company }}"'))
     for name in ("one", "two"):
         repository.write(f"{name}.yaml", f"company: {name}\n")

@@ -166,7 +166,7 @@ def test_openbaos_own_variables_count(vault: Server, run: Run) -> None:
     assert desired.database.url == Secret(URL)
 
 
-def test_what_is_not_there_is_named_all_at_once(vault: Server, run: Run) -> None:
+def test_all_missing_secrets_are_named_at_once(vault: Server, run: Run) -> None:
     vault.secrets["fivapp/a"] = {"url": URL}
     assert lines(run) == [
         "a: config.instance_key: secret/fivapp/a#key is not in Vault, or empty",
@@ -191,7 +191,7 @@ def test_what_is_not_there_is_named_all_at_once(vault: Server, run: Run) -> None
         ),
     ],
 )
-def test_what_vault_refuses_is_said_in_words(env: dict[str, str | None], words: str, run: Run) -> None:
+def test_refusals_by_vault_are_explained(env: dict[str, str | None], words: str, run: Run) -> None:
     assert words in lines(run, **env)[0]
 
 
@@ -202,7 +202,7 @@ def test_a_vault_that_is_down_is_asked_once(vault: Server, run: Run, status: int
     assert len(reads(vault)) == 1
 
 
-def test_an_answer_that_is_none_is_said(vault: Server, run: Run) -> None:
+def test_an_invalid_answer_is_reported(vault: Server, run: Run) -> None:
     vault.body = b'{"data": {"key": "zqKeyOutOfVault7x"}}'
     assert "the answer is not that of a KV 2 engine" in lines(run)[0]
 

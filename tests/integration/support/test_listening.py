@@ -135,7 +135,7 @@ def test_a_request_that_takes_long_and_a_next_one_are_answered() -> None:
 
 
 def test_a_proxys_connection_may_wait_longer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It closes one that waits itself, after 60 to 600 s; what it sends into one that we closed is its 502."""
+    """A proxy itself closes idle connections, after 60 to 600 s; what it sends on one that fivrec closed is a 502."""
     assert asgi_server._PROXY_IDLE_S > 600
     monkeypatch.setattr(asgi_server, "_PROXY_IDLE_S", 0.3)
     request = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"

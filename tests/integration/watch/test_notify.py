@@ -61,7 +61,7 @@ def alert(instance: str | None, name: str = "suspended", **more: Any) -> dict[st
     return {"alert": name, "instance": instance, "message": f"{name}!", "level": "warning", **more}
 
 
-async def test_what_was_pushed_out_during_a_post_is_counted_in_the_next() -> None:
+async def test_alerts_dropped_during_a_post_are_counted_in_the_next() -> None:
     receiver = ListReceiver()
     receiver.let.clear()
     notifier = Notifier((receiver,), quiet())
@@ -85,7 +85,7 @@ async def test_what_was_pushed_out_during_a_post_is_counted_in_the_next() -> Non
     assert receiver.posts[2]["text"] == "c: suspended!"  # reports those 25
 
 
-async def test_what_was_pushed_out_comes_back_from_where_it_is_stored() -> None:
+async def test_dropped_alerts_come_back_from_where_they_are_stored() -> None:
     receiver = ListReceiver()
     notifier = Notifier((receiver,), quiet())
     for number in range(MOST_KEPT + 1):
@@ -95,7 +95,7 @@ async def test_what_was_pushed_out_comes_back_from_where_it_is_stored() -> None:
     assert (notifier.waiting, len(receiver.posts[0]["alerts"])) == (2, MOST_KEPT)
 
 
-async def test_what_is_no_alert_is_not_posted() -> None:
+async def test_events_that_are_not_alerts_are_not_posted() -> None:
     notifier = Notifier((ListReceiver(),), quiet())
     notifier.hear({"level": "error", "message": "the check failed"})
     assert notifier.waiting == 0
@@ -106,7 +106,7 @@ def test_a_post_is_good_news_if_all_of_it_is(levels: list[str], level: str) -> N
     assert document([alert("a", level=one) for one in levels])["level"] == level
 
 
-def test_what_is_of_no_instance_stands_apart() -> None:
+def test_alerts_without_an_instance_are_listed_separately() -> None:
     found = document([alert(None, "recovered", message="well again"), alert("a", "recovered", message="well again")])
     assert found["text"] == "well again\na: well again"
 
@@ -119,7 +119,7 @@ def test_what_hits_many_is_one_line_with_a_count_and_first_names() -> None:
     assert [one["instance"] for one in found["alerts"]] == [f"c{number}" for number in range(50)]
 
 
-def test_what_a_run_before_left_stands_in_the_order_of_time() -> None:
+def test_alerts_left_by_an_earlier_run_are_sorted_by_time() -> None:
     found = document([alert("new", timestamp="2026-10-01T12:00:01Z"), alert("old", timestamp="2026-10-01T12:00:00Z")])
     assert [one["instance"] for one in found["alerts"]] == ["old", "new"]
 
@@ -196,7 +196,7 @@ async def test_a_post_of_long_ago_holds_nothing() -> None:
         await lane.post_waiting()
 
 
-async def test_a_receiver_that_fails_is_left_alone_longer_and_longer_until_it_takes_a_post() -> None:
+async def test_a_failing_receiver_is_retried_ever_later_until_it_accepts() -> None:
     away = Answer(taken=False, again=True, why="refused")
     receiver, clock = ListReceiver(away, away, away, Answer(taken=True), away), Clock()
     notifier = Notifier((receiver,), quiet(), clock=clock)
@@ -210,7 +210,7 @@ async def test_a_receiver_that_fails_is_left_alone_longer_and_longer_until_it_ta
     assert [low <= wait <= 2 * low for low, wait in zip((1, 2, 4, 0, 1), waits, strict=True)] == [True] * 5
 
 
-async def test_what_a_receiver_refuses_for_good_is_said_and_not_posted_again() -> None:
+async def test_a_final_refusal_is_logged_and_not_posted_again() -> None:
     log, receiver = quiet(), ListReceiver(Answer(taken=False, again=False, why="it answered 400"))
     notifier = Notifier((receiver,), log)
     notifier.hear(alert("a"))
@@ -234,7 +234,7 @@ async def test_an_instance_of_its_own_recovers_beside_an_outage() -> None:
     assert lane.due() <= clock.now
 
 
-async def test_each_receivers_fault_is_said() -> None:
+async def test_each_receivers_fault_is_logged() -> None:
     """A repeated error is logged once in 5 minutes; another receiver's, or another fault of the same one, is a new
     error."""
     log = QuietLog(stream=io.StringIO())
@@ -271,7 +271,7 @@ async def test_each_receiver_is_served_on_its_own_and_then_it_is_marked() -> Non
     assert "(--notify-url) did not take them: it answered 500" in log.stream.getvalue()  # type: ignore[attr-defined]
 
 
-async def test_what_can_not_be_marked_is_not_posted_again() -> None:
+async def test_alerts_that_cannot_be_marked_are_not_posted_again() -> None:
     receiver, failing = ListReceiver(), [True]
 
     async def settle(instance: str, ids: Any) -> None:
@@ -302,7 +302,7 @@ async def test_a_database_that_is_away_keeps_no_other_from_being_marked() -> Non
     assert (marked, await notifier.settle_delivered()) == (["b"], False)
 
 
-async def test_what_is_delivered_while_others_are_marked_is_marked_next() -> None:
+async def test_alerts_delivered_during_marking_are_marked_next() -> None:
     marked: list[tuple[str, ...]] = []
 
     async def settle(instance: str, ids: Any) -> None:
@@ -647,7 +647,7 @@ async def test_apprise_sends_what_it_knows_and_hides_its_own_words(capfd: pytest
     port = server.sockets[0].getsockname()[1]
     receiver = AppriseReceiver(Secret(f"json://user:hunter2@127.0.0.1:{port}/hook"))
     assert await receiver.post(document([alert("client-a")])) == Answer(taken=True)
-    mail = AppriseReceiver(Secret(f"json://127.0.0.1:{port}/hook?format=html"))  # a mail is HTML, say
+    mail = AppriseReceiver(Secret(f"json://127.0.0.1:{port}/hook?format=html"))  # mail, for example, is HTML
     assert await mail.post(document([alert("<i>"), alert("b", "overdue")])) == Answer(taken=True)
     server.close()
     first, second = bodies

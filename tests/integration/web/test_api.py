@@ -158,7 +158,7 @@ async def test_config_is_shown_without_its_key(api: Served) -> None:
     assert "key-of-the-test" not in answer.text
 
 
-async def test_what_the_manifest_owns_is_refused_with_its_place(api: Served) -> None:
+async def test_changes_to_declared_values_are_refused_with_their_place(api: Served) -> None:
     for changed in ({"checkIntervalMinutes": 5}, {"instanceKey": "other"}, {"connectApiUrl": "https://evil.example"}):
         answer = await call(api, "configure", json={"instanceId": INSTANCE, **changed})
         assert (answer.status_code, answer.json()["code"]) == (409, "manifest_owned")

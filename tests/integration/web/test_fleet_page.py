@@ -137,7 +137,7 @@ async def test_the_api_page_says_what_each_call_needs(site: Site) -> None:
     cards = dict(re.findall(found, text, re.DOTALL))
     assert (cards["fleetInstances"], cards["login"], cards["plans"]) == ("session", "public", "token")
     assert "fivrec-fleet=$SESSION" in text
-    assert "/instances/$INSTANCE/api/fiv-connect/plans</code></pre>" in text  # curl takes braces for a list of its own
+    assert "/instances/$INSTANCE/api/fiv-connect/plans</code></pre>" in text  # curl would expand braces as a list
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ async def rows(site: Site, query: str = "") -> list[dict[str, Any]]:
     return found
 
 
-async def test_who_looked_is_an_event_of_the_access_log(site: Site, provider: IdentityProvider) -> None:
+async def test_page_views_are_events_of_the_access_log(site: Site, provider: IdentityProvider) -> None:
     events: list[dict[str, Any]] = []
     site.served.service.run.log.listeners.append(events.append)
     await site.sign_in("staff")

@@ -54,7 +54,7 @@ async def test_the_eleventh_attempt_of_an_address_is_refused(conn: Connection) -
 
 
 async def test_a_network_of_ipv6_is_one_address(conn: Connection) -> None:
-    """Who has one can take another address of it for each attempt."""
+    """Its owner can use another address of it for each attempt."""
     memory, now = login_limit.AttemptsInMemory(), 1000.0
     for in_memory in (False, True):
         tries = []
@@ -105,7 +105,7 @@ async def test_a_success_forgives_its_own_failures_and_the_window_all(conn: Conn
     assert await fail(conn)
 
 
-async def test_what_was_typed_as_the_account_is_not_kept(conn: Connection) -> None:
+async def test_a_mistyped_account_name_is_not_stored(conn: Connection) -> None:
     await fail(conn, email="my-password-by-mistake")
     rows = await (await conn.execute("SELECT l::text FROM fivrec.logins l")).fetchall()
     assert "my-password-by-mistake" not in str(rows)

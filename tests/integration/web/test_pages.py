@@ -127,7 +127,7 @@ async def test_signing_out_ends_the_session_of_the_first_login_too(
         assert (await site.client.get("/")).headers["location"] == "/login"
 
 
-async def test_a_form_with_too_many_fields_is_told_so(site: Served) -> None:
+async def test_a_form_with_too_many_fields_is_explained(site: Served) -> None:
     answer = await site.client.post("/login", data={f"field{number}": "x" for number in range(21)})
     assert (answer.status_code, "the form has more than 20 fields" in answer.text) == (400, True)
 
@@ -243,7 +243,7 @@ async def test_a_check_of_long_ago_is_marked(site: Served) -> None:
             assert (path, text.count("Long ago")) == (path, marks)
 
 
-async def test_drift_that_was_repaired_is_none(site: Served) -> None:
+async def test_repaired_drift_is_no_longer_drift(site: Served) -> None:
     found = []
     for description in ("by hand", None):
         site.sql("UPDATE queues SET description = coalesce(%s, description) WHERE name = 'Sales'", description)
@@ -254,7 +254,7 @@ async def test_drift_that_was_repaired_is_none(site: Served) -> None:
     assert found == [1, 0]
 
 
-async def test_a_browser_is_shown_a_page_where_nothing_is(site: Served) -> None:
+async def test_a_browser_gets_a_page_for_unknown_addresses(site: Served) -> None:
     for path, status in (("/nothing", 404), ("/logout", 405)):
         answer = await site.client.get(path, headers={"Accept": "text/html,*/*;q=0.8"})
         assert (answer.status_code, answer.headers["content-type"]) == (status, "text/html; charset=utf-8")
@@ -269,7 +269,7 @@ async def test_an_errors_page_says_what_to_do(site: Served) -> None:
     assert (answer.status_code, 'class="muted"' in answer.text) == (404, True)
 
 
-async def test_where_a_failed_check_was_shown_can_be_opened_again(site: Served) -> None:
+async def test_the_page_of_a_failed_check_can_be_opened_again(site: Served) -> None:
     await sign_in(site)
     site.drill(fail="500")
     check = f"/instances/{INSTANCE}/check"
@@ -314,7 +314,7 @@ async def test_the_languages_are_the_browsers(site: Served) -> None:
     ("accept", "language"),
     [("", "en"), ("pt", "pt"), ("en;q=0.1, pt-BR;q=0.9", "pt"), ("fr", "en"), ("pt;q=0", "en"), ("pt;q=x, en", "en")],
 )
-def test_the_language_is_the_first_of_ours_by_weight(accept: str, language: str) -> None:
+def test_the_supported_language_of_highest_weight_is_chosen(accept: str, language: str) -> None:
     assert choose_language(accept) == language
 
 
@@ -362,9 +362,7 @@ async def test_a_stream_that_follows_another_begins_with_news(site: Served) -> N
     await live.aclose()
 
 
-async def test_who_goes_away_is_forgotten_and_nobody_looks_any_more(
-    site: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_polling_ends_when_the_last_watcher_leaves(site: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reconciler.web.live.POLL_S", 0.01)
     live = Live(site.service.run, dict(site.service.instances))
     async with aclosing(live.events(frozenset({INSTANCE}))) as stream:
@@ -414,7 +412,7 @@ async def stream_of(site: Served) -> tuple[asyncio.Queue[bytes], asyncio.Task[No
 
     async def send(message: Any) -> None:
         if message["type"] == "http.response.start":
-            assert (b"x-accel-buffering", b"no") in message["headers"]  # nginx holds a stream back otherwise
+            assert (b"x-accel-buffering", b"no") in message["headers"]  # otherwise nginx buffers the stream
         if message["type"] == "http.response.body":
             await lines.put(message.get("body", b""))
 

@@ -201,7 +201,7 @@ async def test_discovery_of_another_issuer_or_over_http_is_refused(site: Site, p
         assert (await site.client.get("/sso/login")).status_code == 503
 
 
-async def test_a_provider_that_is_down_is_said_and_comes_back(site: Site, provider: IdentityProvider) -> None:
+async def test_a_provider_that_is_down_is_reported_and_comes_back(site: Site, provider: IdentityProvider) -> None:
     provider.down = True
     answer = await site.client.get("/sso/login")
     assert (answer.status_code, "identity provider does not answer" in answer.text) == (503, True)
@@ -217,7 +217,7 @@ async def test_new_keys_of_the_provider_are_taken_up(site: Site, provider: Ident
     assert (await site.sign_in("ops")).status_code == 200
 
 
-async def test_who_is_in_no_group_with_a_role_is_not_let_in(site: Site) -> None:
+async def test_people_without_a_group_that_has_a_role_are_refused(site: Site) -> None:
     for groups in ((), ("sales",), ("OPS",), ("ops ",)):
         answer = await site.sign_in(*groups)
         assert (answer.status_code, "fivrec-fleet" in site.client.cookies) == (403, False), groups

@@ -154,7 +154,7 @@ async def test_a_queue_that_was_away_for_hours_is_found_within_seconds(make_data
     assert (now, max(waits) < 10.0) == (pytest.approx(RECONNECT_S), True)
 
 
-async def test_a_database_without_a_schema_for_tables_is_told(make_database: Callable[[], Secret]) -> None:
+async def test_a_database_without_a_schema_for_tables_is_reported(make_database: Callable[[], Secret]) -> None:
     url = make_database()
     run_sql(url.reveal(), "DROP SCHEMA public")
     async with open_queue(url) as queue:
@@ -172,7 +172,7 @@ async def test_a_database_without_a_schema_for_tables_is_told(make_database: Cal
         (2, True, ['this fivrec needs 3: run "fivrec fleet init" of this version']),
     ],
 )
-async def test_tables_of_another_version_are_said_once(
+async def test_tables_of_another_version_are_reported_once(
     make_database: Callable[[], Secret], version: int, behind: bool, said: list[str]
 ) -> None:
     url, heard = make_database(), list[str]()

@@ -74,7 +74,7 @@ async def test_limit_once_and_other_paths_forget_nothing(queue: Queue, url: str)
     assert rows(url, DUE) == [("a", True), ("b", True), ("c", True)]
 
 
-async def test_who_is_gone_has_no_turn_and_is_then_forgotten(queue: Queue, url: str) -> None:
+async def test_removed_instances_get_no_cycle_and_are_then_forgotten(queue: Queue, url: str) -> None:
     scheduler = build_scheduler(queue, manifests("a", "b"))
     await scheduler.declare(scheduler.source.held)
     await declare(scheduler, manifests("a"))
@@ -147,7 +147,7 @@ async def test_an_outage_of_the_queue_ends_with_what_the_files_say_then(
     assert (failed, set(written), rows(url, digest)) == (["declare"], {"22a"}, [("22a",)])
 
 
-async def test_that_the_queue_answers_again_is_said(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_scheduler_logs_that_the_queue_answers_again(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     log, stop, rows_of = io.StringIO(), asyncio.Event(), queue.rows
     source = ManifestSource(("m",), lambda _: manifests("a"), manifests("a"))
     scheduler = Scheduler(queue, source, EventLog(log), every_s=None, keys=None)
@@ -176,7 +176,7 @@ async def test_that_the_queue_answers_again_is_said(queue: Queue, monkeypatch: p
     assert ANSWERS in said[-1]
 
 
-async def test_what_is_not_in_the_table_comes_back(queue: Queue, url: str) -> None:
+async def test_rows_missing_from_the_table_come_back(queue: Queue, url: str) -> None:
     scheduler = build_scheduler(queue, manifests("a", "b", digest="2"))
     await scheduler.declare(scheduler.source.held)
     await scheduler.refresh()
@@ -194,7 +194,7 @@ async def test_what_is_not_in_the_table_comes_back(queue: Queue, url: str) -> No
 async def test_after_an_outage_it_is_looked_at_once_for_a_restore(
     queue: Queue, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Workers refuse (manifest_differs) what the old digests name: half a minute long, as it was."""
+    """Workers refuse jobs with the old digests (manifest_differs): this used to last half a minute."""
     rows_of = queue.rows
     scheduler = build_scheduler(queue, manifests("a", digest="2"))
     await scheduler.declare(scheduler.source.held)
@@ -272,7 +272,7 @@ async def test_intervals_that_get_shorter_share_no_second(queue: Queue, url: str
     assert max(Counter(found).values()) <= 0.05 * len(names)
 
 
-async def test_who_is_gone_leaves_no_crowd_behind(queue: Queue, url: str) -> None:
+async def test_removed_instances_leave_no_uneven_slots(queue: Queue, url: str) -> None:
     scheduler = build_scheduler(queue, manifests(*(f"i{number}" for number in range(300)), minutes=1))
     await scheduler.declare(scheduler.source.held)
     slot = "fivrec_fleet.next_slot(place, interval_s, now())"
@@ -283,7 +283,7 @@ async def test_who_is_gone_leaves_no_crowd_behind(queue: Queue, url: str) -> Non
     assert max(Counter(rows(url, slots)).values()) <= 0.05 * 61
 
 
-async def test_who_is_scheduled_by_hand_is_still_let_go(queue: Queue, url: str) -> None:
+async def test_manually_scheduled_instances_are_still_withdrawn(queue: Queue, url: str) -> None:
     """`fleet schedule FILE --once` or --limit beside a scheduler of the whole folder."""
     scheduler = build_scheduler(queue, manifests("a", "b", "c"))
     await scheduler.declare(scheduler.source.held)
@@ -293,7 +293,7 @@ async def test_who_is_scheduled_by_hand_is_still_let_go(queue: Queue, url: str) 
     assert rows(url, DUE) == [("a", True), ("b", False), ("c", False)]
 
 
-async def test_who_was_another_schedulers_too_that_is_no_more_is_let_go(queue: Queue, url: str) -> None:
+async def test_instances_of_a_vanished_scheduler_are_withdrawn(queue: Queue, url: str) -> None:
     scheduler = build_scheduler(queue, manifests("a", "b"))
     await scheduler.declare(scheduler.source.held)
     other = build_scheduler(queue, manifests("b", "c"), "elsewhere")
@@ -355,7 +355,7 @@ async def test_schedulers_read_what_they_show_at_the_same_time(
     assert shown == [[[1000], []], [[1000], [1005]], [[1000], [1005]], [[1010], [1010]], [[1010], [1010]]]
 
 
-async def test_what_the_queue_has_not_told_for_long_is_not_shown(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_outdated_results_of_the_queue_are_not_shown(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     scheduler = build_scheduler(queue, manifests("a"))
     scheduler.shows_instances = True
     await scheduler.declare(scheduler.source.held)

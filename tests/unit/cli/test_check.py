@@ -24,7 +24,7 @@ FAILED = ended(1, "suspended", outcome="failed")
 REFUSED = ended(3, outcome="refused")
 
 
-def test_where_connect_could_not_be_asked_the_check_failed() -> None:
+def test_a_check_fails_if_connect_cannot_be_reached() -> None:
     assert (UNHEARD.outcome, UNHEARD.exit_code) == ("failed", 1)
 
 

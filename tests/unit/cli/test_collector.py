@@ -66,7 +66,7 @@ def test_a_run_collects_its_own_cycles_and_not_what_was_loaded() -> None:
     assert said(BEGUN) == "True True"
 
 
-def test_a_process_that_is_not_ours_keeps_its_collector() -> None:
+def test_other_processes_keep_their_collector() -> None:
     assert said(OTHERS) == "True"
 
 
@@ -77,7 +77,7 @@ def ended(before: str) -> tuple[int, list[str]]:
     return done.returncode, done.stdout.splitlines()
 
 
-def test_what_was_loaded_is_not_taken_apart_at_the_end() -> None:
+def test_loaded_modules_are_not_torn_down_at_the_end() -> None:
     assert ended("") == (3, ["said before", "what was registered"])
 
 

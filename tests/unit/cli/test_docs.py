@@ -32,7 +32,7 @@ def printed(*words: str) -> str:
     return CliRunner().invoke(command, words, catch_exceptions=False).output
 
 
-def test_an_error_is_explained_by_its_code_or_the_place_that_json_names() -> None:
+def test_an_error_is_explained_by_its_code_or_its_place_in_json() -> None:
     assert [printed(word) for word in ("busy", "errors#busy", "docs/errors.md#busy")] == [BUSY] * 3
 
 
@@ -66,7 +66,7 @@ def test_a_section_ends_where_the_next_one_begins() -> None:
 
 
 @pytest.mark.parametrize("page", ["nope", "../README", "keys#nope", "/etc/passwd", "keys#"])
-def test_what_is_not_there_is_refused(page: str) -> None:
+def test_unknown_pages_and_sections_are_refused(page: str) -> None:
     if page == "keys#":
         assert printed(page) == printed("keys")
         return

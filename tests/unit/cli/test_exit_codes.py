@@ -87,9 +87,7 @@ def test_help_and_version_exit_zero_on_stdout(words: list[str]) -> None:
         (("diff", "--log-format=json", "--no-such-option"), {}, "usage"),
     ],
 )
-def test_where_the_log_is_json_an_error_is_an_event_of_it(
-    words: tuple[str, ...], env: dict[str, str], code: str
-) -> None:
+def test_in_a_json_log_an_error_is_an_event(words: tuple[str, ...], env: dict[str, str], code: str) -> None:
     (line,) = fivrec(*words, env=env).stderr.splitlines()
     event = json.loads(line)
     assert (event["level"], event["operation"], event["error"]) == ("error", words[0], code)

@@ -280,7 +280,7 @@ def test_the_groups_are_those_that_have_commands() -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that Linux has")
 @pytest.mark.parametrize("words", ["sql", "--help", "validate -o json nothing.yaml", "diff -o json"])
-def test_a_result_that_stdout_does_not_take_is_said_and_exits_1(words: str) -> None:
+def test_a_result_that_stdout_refuses_is_reported_and_exits_1(words: str) -> None:
     with Path("/dev/full").open("w") as full:
         ended = fivrec(*words.split(), stdout=full)
     assert ended.code == 1

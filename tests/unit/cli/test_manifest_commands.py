@@ -84,7 +84,7 @@ def test_validate_needs_no_secret_and_runs_no_command(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-def test_validate_ends_in_78_where_the_environment_is_not_known(tmp_path: Path) -> None:
+def test_validate_exits_with_78_if_the_environment_is_unknown(tmp_path: Path) -> None:
     path = tmp_path / "m.yaml"
     path.write_text("version: 1\ninstance: a\nenvironment: {env: FIVREC_TEST_UNSET}\n")
     ended = fivrec("validate", "-o", "json", str(path))
@@ -135,7 +135,7 @@ def test_fmt_check_lists_and_writes_nothing(untidy: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
 def test_fmt_as_root_leaves_a_file_to_its_owner(untidy: Path) -> None:
-    """Containers run as root in the folder of somebody who edits the file afterwards."""
+    """Containers run as root in the folder of a user who edits the file afterwards."""
     os.chown(untidy, 65534, 65533)
     assert said(fivrec("fmt", str(untidy))) == (0, f"{untidy}\n")
     after = untidy.stat()
@@ -233,7 +233,7 @@ def test_init_in_a_folder_for_each_client_declares_none_twice(tmp_path: Path) ->
     ]
 
 
-def test_init_asks_for_a_name_where_the_file_has_none(tmp_path: Path) -> None:
+def test_init_asks_for_a_name_if_the_file_has_none(tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text("version: 1\ninstance: client-abc-123\n")
     ended = fivrec("init", "a b.yaml", cwd=tmp_path)
     assert (ended.code, "leave no instance's name for a b.yaml" in ended.stderr) == (64, True)

@@ -59,7 +59,7 @@ instances: {csv: clients.csv}
 """
 
 
-def test_what_is_missing_has_its_row_and_its_place(tmp_path: Path) -> None:
+def test_missing_settings_have_their_row_and_place(tmp_path: Path) -> None:
     (tmp_path / "clients.csv").write_text("instance\none\ntwo\n")
     found = error(tmp_path, FLEET, DB_one="embedded:", FIV_APP_API_KEY="k")
     assert found["message"].splitlines()[0] == "two (clients.csv:3): database.url: the variable DB_two is not set"
@@ -82,7 +82,7 @@ def test_a_key_that_is_there_is_not_missed(tmp_path: Path) -> None:
     assert found["message"] == MISSING.rpartition("\n")[0]
 
 
-def test_a_malformed_key_is_told_with_the_rest(tmp_path: Path) -> None:
+def test_a_malformed_key_is_reported_with_the_rest(tmp_path: Path) -> None:
     found = error(tmp_path, MANIFEST, FIVREC_ENCRYPTION_KEY="hunter2")
     assert found["message"].splitlines()[-1] == "FIVREC_ENCRYPTION_KEY: key 1 is not base64url of 32 bytes"
     assert "hunter2" not in json.dumps(found)

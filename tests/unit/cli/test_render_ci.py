@@ -99,7 +99,7 @@ def test_in_sync_is_an_empty_list() -> None:
     assert issues(report(IN_SYNC)) == []
 
 
-def test_what_an_apply_has_done_is_for_information() -> None:
+def test_changes_made_by_an_apply_have_severity_info() -> None:
     done = {
         item["severity"] for item in issues(report(CHANGED, command="apply")) if "conflict" not in item["check_name"]
     }
@@ -113,7 +113,7 @@ def test_problems_of_manifests_stand_at_their_lines() -> None:
     ]
 
 
-def test_what_is_missing_stands_at_the_line_that_names_it() -> None:
+def test_missing_settings_point_to_the_line_that_names_them() -> None:
     lacking = (replace(PROBLEMS[0], message="the variable KEY is not set", hint="", instance="a"),)
     assert listed(replace(MISSING, lacking=lacking)) == [
         ("missing_setting", "blocker", "manifests/a.yaml", 3, "a: the variable KEY is not set"),
@@ -157,7 +157,9 @@ def test_no_two_issues_share_a_fingerprint() -> None:
     assert len(set(prints)) == len(prints) == 5
 
 
-def test_absolute_paths_are_told_from_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_absolute_paths_are_shown_relative_to_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     item = replace(DEGRADED, path=str(tmp_path / "manifests" / "c.yaml"))
     assert {issue["location"]["path"] for issue in issues(report(item))} == {"manifests/c.yaml"}
@@ -165,10 +167,10 @@ def test_absolute_paths_are_told_from_the_working_directory(tmp_path: Path, monk
 
 @pytest.mark.parametrize("name", ["GITHUB_WORKSPACE", "CI_PROJECT_DIR"])
 @pytest.mark.parametrize("path", ["manifests/c.yaml", "./manifests/c.yaml", "../infra/manifests/c.yaml"])
-def test_paths_are_told_from_the_repositorys_root(
+def test_paths_are_relative_to_the_repositorys_root(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, path: str
 ) -> None:
-    """Also those of a step with a working directory, which is how a repository of many parts runs."""
+    """Including paths of a step with a working directory, as in a repository of many parts."""
     folder = tmp_path / "infra"
     folder.mkdir()
     monkeypatch.chdir(folder)

@@ -34,7 +34,7 @@ def test_problems_of_manifests_stand_at_their_columns() -> None:
     ]
 
 
-def test_what_is_missing_stands_at_the_line_that_names_it() -> None:
+def test_missing_settings_point_to_the_line_that_names_them() -> None:
     lack = ManifestProblem("a.yaml", 3, 5, "the variable KEY is not set", instance="a")
     source = report(error=ErrorInfo("missing_setting", "x"), lacking=(lack,))
     assert list(workflow_commands(source)) == [
@@ -59,7 +59,7 @@ def test_the_summary_is_added_to_what_other_steps_wrote(tmp_path: Path, capsys: 
     assert captured.err.count("::warning") == 2
 
 
-def test_a_summary_that_cannot_be_written_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_summary_that_cannot_be_written_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     publish(report(IN_SYNC), {"GITHUB_STEP_SUMMARY": str(tmp_path / "none" / "summary.md")})
     assert capsys.readouterr().err == "the step summary could not be written: No such file or directory\n"
 

@@ -103,7 +103,7 @@ def test_no_change_of_a_command_that_compares_not_all_is_not_in_sync(command: st
     )
 
 
-def test_a_check_names_what_is_suspended_or_unpaid_though_nothing_changed() -> None:
+def test_a_check_always_names_suspended_or_unpaid_instances() -> None:
     suspended = ended("client-x", "in_sync", connect=view("suspended", "overdue"))
     comment = render(report(suspended, IN_SYNC, command="check"))
     assert comment == (
@@ -124,7 +124,7 @@ def test_a_check_names_what_is_suspended_or_unpaid_though_nothing_changed() -> N
         ((), "💤 fivrec diff: nothing compared; 0 instances"),
     ],
 )
-def test_what_was_not_compared_is_not_called_in_sync(instances: tuple[InstanceReport, ...], heading: str) -> None:
+def test_instances_not_compared_are_not_called_in_sync(instances: tuple[InstanceReport, ...], heading: str) -> None:
     assert texts(render(report(*instances)))[0] == heading
 
 
@@ -267,7 +267,7 @@ def test_equal_changes_are_shown_once_with_their_instances() -> None:
     )
 
 
-def test_what_is_named_after_its_instance_is_equal_too() -> None:
+def test_changes_named_after_their_instance_are_grouped_too() -> None:
     def item(name: str, before: str) -> InstanceReport:
         key = Key("config", name)
         field = FieldChange("check_interval_minutes", before, 60)
@@ -281,7 +281,7 @@ def test_what_is_named_after_its_instance_is_equal_too() -> None:
 
 
 @pytest.mark.parametrize(("instances", "changes"), [(1, 5_000), (5_000, 1), (300, 30), (40, 400)])
-def test_a_long_comment_is_cut_and_tells_what_is_left_out(instances: int, changes: int) -> None:
+def test_a_long_comment_is_cut_and_says_what_is_omitted(instances: int, changes: int) -> None:
     source = many(instances, changes)
     comment = render(source)
     assert len(comment) <= LIMIT

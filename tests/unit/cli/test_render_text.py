@@ -59,7 +59,7 @@ client-c : ok=0 changed=1 conflicts=0 failed=1  status=unknown billing=unknown  
     )
 
 
-def test_fields_are_shown_only_where_they_are_asked_for() -> None:
+def test_fields_are_shown_only_on_request() -> None:
     assert "description" not in plain(DEGRADED, fields=False)
 
 
@@ -86,7 +86,7 @@ def test_foreign_text_steers_no_terminal_and_adds_no_line(text: str) -> None:
     assert len(shown.splitlines()) == len(plain(*hostile("harmless").instances).splitlines())
 
 
-def test_what_is_former_and_since_when_something_drifted_is_said() -> None:
+def test_former_rows_and_the_start_of_a_drift_are_shown() -> None:
     night = Former(Key("queue", "Night"), "644bad66-0000", datetime(2026, 11, 20, 23, 30, tzinfo=UTC))
     item = ended("client-a", "changed", (UPDATED,), former=(night,), since={UPDATED.key: NOON}, connect=view())
     lines = click.unstyle(render(report(item), fields=False)).splitlines()

@@ -23,7 +23,7 @@ WORDS = ("setup", "--database-url", "embedded:", "--admin-email", "admin@empresa
         (("--admin-password", "xxx", "--admin-password-env", "PW"), {"PW": "y" * 9}, 64, "give one of the two"),
     ],
 )
-def test_what_does_not_fit_is_told_and_nothing_made(
+def test_wrong_arguments_are_reported_and_nothing_is_created(
     tmp_path: Path, words: tuple[str, ...], env: dict[str, str], code: int, said: str
 ) -> None:
     ended = fivrec(*WORDS, *words, env=env, cwd=tmp_path)

@@ -23,12 +23,12 @@ def setup(option: str, value: str) -> tuple[int, str, str]:
 
 @pytest.mark.parametrize("option", ["--admin-email", "--company-name", "--admin-name"])
 @pytest.mark.parametrize("odd", ["\udcff", "\x1b"])
-def test_what_cannot_be_stored_is_a_usage_error(option: str, odd: str) -> None:
+def test_characters_that_cannot_be_stored_are_usage_errors(option: str, odd: str) -> None:
     said = f"error [usage]: {option} holds a character that cannot be stored\n  take it out\n"
     assert setup(option, f"x{odd}@empresa.com") == (64, "", said)
 
 
-def test_a_database_url_that_is_no_text_is_told_without_it() -> None:
+def test_an_invalid_database_url_is_reported_without_showing_it() -> None:
     code, _, stderr = setup("--database-url", "postgresql://u:hunter2\udcff@127.0.0.1/d")
     assert (code, "error [database_url]: the database URL is not UTF-8" in stderr) == (78, True)
     assert "hunter2" not in stderr

@@ -96,7 +96,7 @@ def test_no_line_that_is_printed_begins_with_a_command(tmp_path: Path) -> None:
     assert written.getvalue() == f"{shown}::text AS x\n a::error::\n{own}"
 
 
-def test_what_is_formatted_is_printed_as_it_is() -> None:
+def test_formatted_manifests_are_printed_unchanged() -> None:
     text = MANIFEST + "labels: {x: 'a ##[x]'}  # ##[x]\n"
     done = subprocess.run(
         [sys.executable, "-m", "reconciler", "fmt", "-"],

@@ -39,7 +39,7 @@ def problems(path: Path, *words: str) -> tuple[int, list[tuple[int, int, str]]]:
     return ended.exit_code, found
 
 
-def test_strict_names_what_is_hardly_meant_at_its_place(tmp_path: Path) -> None:
+def test_strict_reports_probable_mistakes_at_their_place(tmp_path: Path) -> None:
     path = tmp_path / "client.yaml"
     path.write_text(MANIFEST)
     assert problems(path) == (0, [])
@@ -54,7 +54,7 @@ def test_strict_names_what_is_hardly_meant_at_its_place(tmp_path: Path) -> None:
     ]
 
 
-def test_strict_names_what_looks_like_a_secret_and_is_none(tmp_path: Path) -> None:
+def test_strict_names_values_that_only_look_like_secrets(tmp_path: Path) -> None:
     path = tmp_path / "client.yaml"
     settings = "{a: {secret: {env: A}}, b: {secret: {env: B}, port: 1}, c: {d: [{secret: {file: x}}]}, f: {x: y}}"
     path.write_text(MANIFEST.replace("settings: {Locale: a, locale: b}", f"settings: {settings}"))

@@ -261,7 +261,7 @@ def test_a_status_word_that_is_a_piece_of_the_key_is_not_shown(word: str) -> Non
         ),
     ],
 )
-def test_another_spelling_of_the_id_is_another_instance_and_named_as_what_it_is(said: str, hint: str) -> None:
+def test_another_spelling_of_the_id_is_named_as_another_instance(said: str, hint: str) -> None:
     answer = {"instanceId": said, "status": "suspended", "billingStatus": "paid", "enabledFeatures": {}}
     found = status_from_body(as_body(answer), instance="me", key=KEY)
     assert (found.status, found.received, found.problem and (found.problem.code, found.problem.hint)) == (

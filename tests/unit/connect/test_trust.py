@@ -38,9 +38,7 @@ def test_the_cas_of_a_pipe_count(tmp_path: Path) -> None:
         os.close(reading)
 
 
-def test_an_identity_provider_is_trusted_by_the_systems_cas_and_the_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_identity_provider_may_use_a_ca_of_system_or_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file is for Connect: it may not contain the provider's CA."""
     authorities = trustme.CA(), trustme.CA()
     for name, authority in zip(("system.pem", "connect.pem"), authorities, strict=True):

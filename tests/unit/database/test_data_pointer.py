@@ -81,7 +81,7 @@ def test_a_pointer_that_is_lost_makes_no_new_one(folder: Path, tmp_path: Path) -
     )
 
 
-def test_a_copy_is_told_from_its_original(folder: Path, tmp_path: Path) -> None:
+def test_a_copy_is_distinguished_from_its_original(folder: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy" / "postgres"
     shutil.copytree(folder, copy)
     code, message, hint = refused(copy)

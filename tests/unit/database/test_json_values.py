@@ -68,6 +68,6 @@ def test_such_a_text_equals_no_declared_value() -> None:
     assert not same(text, float("inf"))
 
 
-def test_bytes_that_are_no_text_are_said_to_be_none() -> None:
+def test_bytes_that_are_not_utf_8_are_refused() -> None:
     with pytest.raises(UnicodeDecodeError):
         loads(b'"\xff"')

@@ -16,7 +16,7 @@ from reconciler.database.refused_connections import connect_error
         ("server does not support SSL, but SSL was required", "no TLS connection could be made", "ssl = on"),
     ],
 )
-def test_what_is_wrong_with_a_servers_certificate_is_named(said: str, words: str, do: str) -> None:
+def test_problems_with_a_servers_certificate_are_named(said: str, words: str, do: str) -> None:
     error = connect_error(psycopg.OperationalError(f"connection failed: {said}"), "database d on h:5432", "u")
     assert (error.code, words in error.message, do in error.hint) == ("database_tls", True, True)
 
@@ -32,6 +32,6 @@ def test_a_server_whose_disk_is_full_says_so_at_the_door_too() -> None:
     "said", ["local user with ID 1000650000 does not exist", "could not look up local user ID 1000650000: Success"]
 )
 def test_a_user_without_a_name_needs_one_in_the_url(said: str) -> None:
-    """A container under a random uid: the server was not even asked."""
+    """A container under a random uid: the server was never contacted."""
     error = connect_error(psycopg.OperationalError(f"connection is bad: {said}"), "database d on h:5432", "u")
     assert (error.code, error.hint) == ("database_url", "name one in the database URL, or by PGUSER")

@@ -40,19 +40,19 @@ def record(kind: str, name: str, *, other: bool = False, days: int = 0, **more: 
         (["old@e.com", "Ana@E.com"], "Ana@E.com"),
     ],
 )
-def test_the_user_who_comes_along_is_the_one_nearest_to_the_declared_address(there: list[str], moves: str) -> None:
+def test_the_user_nearest_to_the_declared_address_moves_along(there: list[str], moves: str) -> None:
     found = read(admin=[user(email) for email in there])
     assert [(key.name, row.moves_from) for key, row in found.state.items()] == [(moves, "development")]
 
 
-def test_nobody_comes_along_whose_address_is_taken_here() -> None:
+def test_no_user_moves_whose_address_is_taken_already() -> None:
     """Except the very same address, which UNIQUE (email) forbids to appear twice."""
     found = read(admin=[user("Ana@E.com"), user("ANA@e.com", other=False)])
     assert [(key.name, row.moves_from) for key, row in found.state.items()] == [("ANA@e.com", None)]
 
 
 @pytest.mark.parametrize(("rows", "left"), [(3, 2), (1, None)])
-def test_a_development_user_who_comes_along_is_no_test_data(rows: int, left: int | None) -> None:
+def test_a_development_user_who_moves_along_is_no_test_data(rows: int, left: int | None) -> None:
     counted = {"key": "users", "row_id": "users", "referenced": False, "rows": rows}
     found = read(admin=[user("ana@e.com")], test_data=[counted]).state.get(Key("test_data", "users"))
     assert (found.fields["rows"] if found else None) == left
@@ -60,7 +60,7 @@ def test_a_development_user_who_comes_along_is_no_test_data(rows: int, left: int
     assert stays.fields["rows"] == rows
 
 
-def test_a_record_of_the_other_environment_counts_where_its_row_comes_along() -> None:
+def test_a_record_of_the_other_environment_counts_if_its_row_moves() -> None:
     rows = [record("admin", "ana@e.com", other=True), record("queue", "Sales", other=True)]
     rows += [record("setting", "locale", other=True)]  # belongs to the instance in both environments
     assert sorted(map(str, read(admin=[user("ana@e.com")], applied=rows).applied)) == [

@@ -43,7 +43,7 @@ def test_keys_are_those_of_the_example_in_the_rfc() -> None:
     assert b64encode(proof) == b"dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ="
 
 
-def test_two_equal_salts_make_keys_after_a_first_connection_that_nobody_watched() -> None:
+def test_two_equal_salts_yield_keys_after_an_unobserved_login() -> None:
     known = Login("pencil")
     assert known.kind() is PipelinedConnection
     known.learn(object.__new__(PipelinedConnection))
@@ -55,7 +55,7 @@ def test_two_equal_salts_make_keys_after_a_first_connection_that_nobody_watched(
 
 
 @pytest.mark.parametrize("second", [None, SALT._replace(value=b"another"), SALT._replace(rounds=4097)])
-def test_a_server_of_another_salt_or_none_goes_on_getting_the_password(second: Salt | None) -> None:
+def test_a_server_with_another_salt_or_none_still_gets_the_password(second: Salt | None) -> None:
     known = Login("pencil")
     known.kind()
     known.learn(opened(SALT))
@@ -75,7 +75,7 @@ def test_keys_that_were_refused_once_are_not_learned_again() -> None:
     assert (known.keys, known.kind()) == ({}, PipelinedConnection)
 
 
-def test_a_server_that_asks_for_endless_rounds_gets_none_of_them_from_us(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_asking_for_endless_rounds_gets_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scram, "keys", lambda *_: pytest.fail("hashed"))
     known = Login("pencil")
     known.kind()
@@ -90,7 +90,7 @@ def test_a_login_that_keeps_failing_is_not_observed_without_end() -> None:
     assert (kinds.count(ObservedConnection), kinds[-1]) == (9, PipelinedConnection)
 
 
-def test_all_logins_of_a_process_together_are_not_observed_without_end() -> None:
+def test_the_number_of_observed_logins_per_process_is_limited() -> None:
     kinds = [known.kind() for known in (Login("pencil") for _ in range(2000)) for _ in range(2)]
     assert (kinds.count(ObservedConnection), kinds[-1]) == (1000, PipelinedConnection)
 
@@ -112,7 +112,7 @@ def test_a_login_is_the_same_in_all_its_databases_and_no_other() -> None:
         ({}, 2),  # psycopg would go on to the second server
     ],
 )
-def test_where_keys_could_lead_elsewhere_there_are_none(parts: dict[str, Any], places: int) -> None:
+def test_no_keys_are_used_that_could_lead_elsewhere(parts: dict[str, Any], places: int) -> None:
     assert login({key: value for key, value in (URL | parts).items() if value}, ONE_PLACE * places) is None
 
 

@@ -64,14 +64,14 @@ PUT_BACK = "🔧 changed by somebody else, and put back: queue/Sales"
         (("queue/Night", "queue/Sales"), False, [("drift_found", LEFT)]),  # different drift
     ],
 )
-def test_drift_that_is_left_is_told_once_and_put_back_each_time(
+def test_unrepaired_drift_is_alerted_once_repaired_drift_each_time(
     before: tuple[str, ...], made: bool, told: list[tuple[str, str]]
 ) -> None:
     changes = (changed("drift"), changed("intent", "Night"))
     assert words(find_drift_alert(run_of(drift_told=before), DESIRED, changes, made=made)) == told
 
 
-def test_what_a_person_applies_is_seen_by_that_person() -> None:
+def test_manual_applies_raise_no_alerts() -> None:
     assert find_drift_alert(run_of(), DESIRED, (changed("drift"),), made=True) == ()
     assert find_failure_alert(run_of(), DESIRED, DatabaseError("away", code="database_unreachable")) == ()
 
@@ -101,12 +101,12 @@ def test_a_database_that_is_made_again_is_a_loss(own: str | None, kind: str, mad
         (NotConverged("these differ", written=True), None, ["not_converged"]),
     ],
 )
-def test_a_trouble_is_told_when_it_begins(error: DatabaseError, recorded: str | None, told: list[str]) -> None:
+def test_a_trouble_is_alerted_when_it_begins(error: DatabaseError, recorded: str | None, told: list[str]) -> None:
     found = find_failure_alert(run_of(recorded=recorded), DESIRED, error)
     assert [(alert.name, alert.fields["error"]) for alert in found] == [(name, error.code) for name in told]
 
 
-def test_the_end_of_a_trouble_is_told_with_connects_or_alone() -> None:
+def test_the_end_of_a_trouble_is_alerted_with_connects_or_alone() -> None:
     run = run_of(recorded="guard")
     suspended, back = (build_alert(run, INSTANCE, name) for name in ("suspended", "recovered"))
     assert [alert.fields.get("was") for alert in with_recovery(run, DESIRED, (suspended, back))] == [None, "guard"]
@@ -144,21 +144,21 @@ def test_what_tells_nothing_of_connect_is_no_alert_about_it() -> None:
 
 
 @pytest.mark.parametrize("checked", [True, False])
-def test_a_check_that_another_made_is_not_said(checked: bool) -> None:
+def test_a_check_made_by_another_watch_is_not_logged(checked: bool) -> None:
     run = run_of(due=True)
     report_check(run, connected(), view(), (), checked=checked)
     assert bool(run.log.stream.getvalue()) is checked  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(("stored", "named"), [(True, True), (False, False)])
-def test_only_what_is_stored_is_known_by_its_id(stored: bool, named: bool) -> None:
+def test_only_stored_alerts_are_known_by_their_id(stored: bool, named: bool) -> None:
     """Receivers of an alert that is not stored get an id of their own, which nobody looks up in a database."""
     run = run_of()
     say(run.log, Alert("id-1", "suspended", INSTANCE, "warning", "suspended", NOON, {}, stored=stored))
     assert ("alert_id" in json.loads(run.log.stream.getvalue())) is named  # type: ignore[attr-defined]
 
 
-async def test_what_can_not_be_stored_is_told_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_alerts_that_cannot_be_stored_are_raised_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     @asynccontextmanager
     async def away(*_: object) -> AsyncIterator[None]:
         raise DatabaseError("nobody is there", code="database_unreachable")

@@ -76,7 +76,7 @@ async def test_after_a_signal_nothing_is_begun() -> None:
     assert report.notes == ("not attempted: the run was stopped by a signal",)
 
 
-def test_what_was_not_attempted_is_neither_done_nor_failed() -> None:
+def test_instances_not_attempted_are_neither_done_nor_failed() -> None:
     left = not_attempted(instance("a", suspend=True), "the run was stopped by a signal")
     failed = replace(left, outcome="failed", exit_code=1, attempted=True)
     assert exit_code([failed, left]) == 1

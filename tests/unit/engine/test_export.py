@@ -25,7 +25,7 @@ def test_of_several_administrators_the_declared_one_is_named(declared: tuple[str
     assert document["admin"]["email"] == named
 
 
-def test_what_was_declared_is_what_a_kind_is_asked_with() -> None:
+def test_a_kind_exports_with_the_declared_keys() -> None:
     applied = {
         Key("admin", email): Applied({}, "run", NOON, tenure=tenure)
         for email, tenure in zip(EMAILS, ("former", "declared", "retired"), strict=True)

@@ -49,7 +49,7 @@ def test_a_lock_that_suspend_keeps_away_is_not_tried_again() -> None:
     assert is_due(replace(desired(), suspend=True), turn(open_still), view("suspended")) is False
 
 
-def test_a_lock_that_an_entry_of_ignore_accepts_is_followed_no_sooner_than_in_the_next_run() -> None:
+def test_an_ignored_lock_is_followed_in_the_next_run_at_the_earliest() -> None:
     """The entry ended at midnight, while this run was in progress."""
     until = NOON.date() - timedelta(days=1)
     wanted = desired(ignore=(Ignore("status/*/is_locked", "a campaign", until),))

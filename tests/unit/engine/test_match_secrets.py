@@ -1,4 +1,4 @@
-"""Which stored secrets are the declared ones; of what is declared without a secret, or no more, none is."""
+"""Which stored secrets equal the declared ones: none of a resource declared without a secret, or no longer declared."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def matched(wanted: Desired, found: Snapshot, managed: Mapping[str, Managed] | N
 
 
 def test_a_password_that_is_not_declared_is_not_asked_of_bcrypt() -> None:
-    """It raises NeedsBcrypt if it is; what was applied stays known as one that is not declared."""
+    """Otherwise NeedsBcrypt would be raised; the applied password is still known as one that is not declared."""
     found = snapshot(admin(Unencrypted(HASH)), last=[admin(prints(ANA, "password", "old", HASH))])
     after = matched(desired(admin(None)), found)
     assert after.state[ANA].fields["password"].reveal() == HASH
@@ -48,7 +48,7 @@ def test_a_password_counts_as_applied_by_its_fingerprint(password: str, *, known
     wanted = replace(admin(Secret(password)), on_create=frozenset({"password"}))
     after = matched(desired(wanted), snapshot(admin(Unencrypted(HASH)), last=[admin(kept)]))
     assert (after.applied[ANA].fields["password"] == Secret(password)) is known
-    assert after.state[ANA].fields["password"].reveal() == HASH  # on_create: what is stored is not looked at
+    assert after.state[ANA].fields["password"].reveal() == HASH  # on_create: the stored hash is not verified
 
 
 def remembered(secret: str) -> Resource:
@@ -60,7 +60,7 @@ def remembered(secret: str) -> Resource:
 def test_a_secret_setting_that_is_declared_no_more_stays_one(
     live: str, *, known: bool, managed: dict[str, Managed] | None
 ) -> None:
-    """Its row is compared with the fingerprint alone, and its value is in no report."""
+    """Its row is compared by fingerprint only, and its value is in no report."""
     found = snapshot(setting("token", live), setting("locale", "pt"), last=[remembered("s3cret")])
     after = matched(desired(setting("locale", "pt")), found, managed)
     assert after.state[TOKEN].fields["value"] == Secret(live)

@@ -58,7 +58,7 @@ def test_what_needs_nobody(view: StatusView) -> None:
 
 
 @pytest.mark.parametrize(("minutes", "old"), [(120, False), (121, True)])
-def test_what_is_known_is_old_after_two_intervals(minutes: int, old: bool) -> None:
+def test_a_check_is_outdated_after_two_intervals(minutes: int, old: bool) -> None:
     now = NOON + timedelta(minutes=minutes)
     assert is_unchecked(WELL, now) is old
     assert not is_unchecked(replace(WELL, last_check=None), now)

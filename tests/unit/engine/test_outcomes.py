@@ -132,5 +132,5 @@ def test_a_check_that_changes_nothing_is_no_run() -> None:
         ("database_read_only", snapshot(), False),  # a trigger may have raised it
     ],
 )
-def test_where_a_check_has_no_place(code: str, found: Snapshot | None, none: bool) -> None:
+def test_the_error_decides_whether_a_check_can_be_recorded(code: str, found: Snapshot | None, none: bool) -> None:
     assert has_no_place(FivrecError("no", code=code), found) is none

@@ -37,7 +37,7 @@ def test_an_answer_for_another_instance_ends_the_run() -> None:
 
 
 @pytest.mark.parametrize(("exists", "code"), [(True, "instance_not_configured"), (False, "database_missing")])
-def test_where_nothing_was_applied_no_drift_can_be_told(exists: bool, code: str) -> None:
+def test_drift_is_unknown_if_nothing_was_applied(exists: bool, code: str) -> None:
     with pytest.raises(FivrecError) as raised:
         refuse_unknown_drift(desired(), Snapshot(None, database_exists=exists))
     assert raised.value.code == code

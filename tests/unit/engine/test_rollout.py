@@ -174,11 +174,11 @@ def test_more_than_max_changed_is_refused_with_the_digest() -> None:
     refuse_too_many(plans, instances(10), "5", frozenset({run_digest(plans)}))
 
 
-def test_a_share_is_of_all_instances_also_of_those_that_could_not_be_compared() -> None:
+def test_a_share_counts_instances_that_could_not_be_compared() -> None:
     refuse_too_many(saved(5, 5), instances(10), "50%", frozenset())
 
 
-def test_what_is_suspended_changes_nothing_and_is_not_counted() -> None:
+def test_suspended_instances_are_not_counted_as_changing() -> None:
     desired = [replace(item, suspend=number < 2) for number, item in enumerate(instances(10))]
     plans = saved(10, 6)
     refuse_too_many(plans, desired, "4", frozenset())
@@ -205,13 +205,13 @@ class TestAccepted:
     DESIRED = instances(3)
     PLANS = tuple(replace(item, digest=f"digest-{number}") for number, item in enumerate(saved(3, 2)))
 
-    def test_the_digest_of_the_whole_stands_for_those_of_all_its_instances(self) -> None:
+    def test_the_whole_digest_accepts_all_of_its_instances(self) -> None:
         whole = whole_digest(self.PLANS, self.DESIRED)
         assert whole is not None
         accepted = accepted_digests(self.PLANS, self.DESIRED, frozenset({whole}))
         assert accepted == {whole, "digest-0", "digest-1"}
 
-    def test_that_of_one_instance_is_its_own_alone(self) -> None:
+    def test_one_instances_digest_accepts_only_that_instance(self) -> None:
         only = frozenset({"digest-1"})
         assert accepted_digests(self.PLANS, self.DESIRED, only) == only
 
@@ -228,5 +228,5 @@ class TestAccepted:
             accepted_digests(self.PLANS, self.DESIRED, other)
         assert accepted_digests(self.PLANS[:2], self.DESIRED, other) == other
 
-    def test_what_is_in_sync_has_none(self) -> None:
+    def test_a_plan_in_sync_has_no_digest(self) -> None:
         assert whole_digest(saved(3, 0), self.DESIRED) is None

@@ -55,7 +55,7 @@ def test_nothing_of_the_url_is_in_the_names() -> None:
 
 
 @pytest.mark.parametrize("kind", ["admin", "config"])
-def test_what_is_made_anew_at_each_run_is_no_secret_that_changed(kind: str) -> None:
+def test_secrets_generated_at_each_run_do_not_count_as_changed(kind: str) -> None:
     """Such as a password that is not stored yet, or a key that the embedded Connect has yet to issue."""
 
     def of(word: str, *, new: bool) -> Desired:

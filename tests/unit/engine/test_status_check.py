@@ -76,16 +76,14 @@ def told(run: Run, said: ConnectView, found: Snapshot, desired: Desired = DESIRE
 
 
 class TestRecorded:
-    def test_a_run_by_hand_checks_whatever_was_heard_just_now(self) -> None:
+    def test_a_manual_run_checks_even_right_after_another_check(self) -> None:
         assert is_recorded(run_of(), view(), seen(last_check=OTHER))
 
-    def test_without_connect_there_is_none(self) -> None:
+    def test_without_connect_no_check_is_recorded(self) -> None:
         assert not is_recorded(run_of(), ConnectView(), seen(), bare())
 
     @pytest.mark.parametrize(("said", "recorded"), [(view(), False), (view("suspended"), True), (DOWN, False)])
-    def test_what_another_watch_heard_just_now_is_recorded_if_it_is_news(
-        self, said: ConnectView, recorded: bool
-    ) -> None:
+    def test_another_watchs_recent_check_is_repeated_only_for_news(self, said: ConnectView, recorded: bool) -> None:
         assert is_recorded(turn(), said, seen(last_check=OTHER)) is recorded
 
     @pytest.mark.parametrize(
@@ -110,7 +108,7 @@ class TestRecorded:
 
 
 class TestTold:
-    def test_what_the_row_had_is_known(self) -> None:
+    def test_a_status_already_in_the_row_is_not_alerted(self) -> None:
         assert told(run_of(), view("suspended"), seen()) == ["suspended"]
         assert told(run_of(), view("suspended"), seen("suspended", locked=True)) == []
 
@@ -128,13 +126,11 @@ class TestTold:
         assert told(turn(), view(), seen("suspended", locked=True), made=False) == []
 
     @pytest.mark.parametrize(("untold", "alerts"), [(True, ["suspended"]), (False, [])])
-    def test_what_the_app_heard_first_is_told_unless_another_watch_told_it(
-        self, untold: bool, alerts: list[str]
-    ) -> None:
+    def test_news_found_by_the_app_is_alerted_once(self, untold: bool, alerts: list[str]) -> None:
         assert told(turn(), view("suspended"), seen("suspended", locked=True, untold=untold)) == alerts
 
     @pytest.mark.parametrize("desired", [SUSPENDED, IGNORING])
-    def test_what_is_not_written_is_known_by_what_was_heard(self, desired: Desired) -> None:
+    def test_a_status_not_written_is_known_from_the_last_cycle(self, desired: Desired) -> None:
         heard = KnownStatus("suspended", "paid")
         found = seen(last_check=OWN, last_heard="active")
         assert told(turn(heard), view("suspended"), found, desired) == []
@@ -153,13 +149,13 @@ class TestTold:
         assert told(run_of(), view(), found, SUSPENDED) == ["recovered"]
 
     @pytest.mark.parametrize(("said", "alerts"), [(view(), ["recovered"]), (DOWN, ["connect_unreachable"])])
-    def test_a_trouble_is_over_when_all_of_connect_was_heard(self, said: ConnectView, alerts: list[str]) -> None:
+    def test_a_trouble_ends_with_a_complete_answer_of_connect(self, said: ConnectView, alerts: list[str]) -> None:
         assert told(turn(recorded="guard"), said, seen()) == alerts
         half = replace(view(), plans_error=ErrorInfo("connect_nonsense", "half a list"))
         assert told(turn(recorded="guard"), half, seen()) == []
 
     @pytest.mark.parametrize(("desired", "words"), [(SUSPENDED, "(suspend: true)"), (IGNORING, "(ignored)")])
-    def test_a_lock_that_is_not_followed_is_said(self, desired: Desired, words: str) -> None:
+    def test_a_lock_that_is_not_followed_is_reported(self, desired: Desired, words: str) -> None:
         said, found = view("suspended"), seen()
         (alert,) = find_alerts(desired, run_of(), said, found, plan_of(desired, said, found), checked=True, made=False)
         assert alert.message == f"⚠️ instance suspended at Fi.V Connect; access is not locked {words}"
@@ -173,11 +169,11 @@ class TestNextTurn:
             desired, run, view("suspended"), found, plan, writes=Writes(run_id="1", check=check), alerts=()
         )
 
-    def test_a_run_by_hand_has_none(self) -> None:
+    def test_a_manual_run_has_no_result_for_a_next_cycle(self) -> None:
         assert self.result(run_of(), seen(), own=True) is None
 
     @pytest.mark.parametrize(("desired", "locked"), [(DESIRED, True), (SUSPENDED, False), (IGNORING, False)])
-    def test_it_knows_what_was_heard_and_whether_that_locked(self, desired: Desired, locked: bool) -> None:
+    def test_the_result_has_the_status_and_whether_it_locked(self, desired: Desired, locked: bool) -> None:
         found = self.result(turn(), seen(), desired, own=True)
         assert found.standing == KnownStatus("suspended", "paid", locked=locked)
 
@@ -186,7 +182,7 @@ class TestNextTurn:
         assert self.result(turn(), seen(last_check=OWN)).checked_ago_s is None
 
     @pytest.mark.parametrize("desired", [SUSPENDED, IGNORING])
-    def test_an_outage_makes_nobody_forget_what_was_heard_and_not_written(self, desired: Desired) -> None:
+    def test_an_outage_keeps_the_last_status_that_was_not_written(self, desired: Desired) -> None:
         found, heard = seen(last_check=OWN, last_heard="suspended"), KnownStatus("suspended", "overdue")
         plan = plan_of(desired, DOWN, found)
         result = build_cycle_result(desired, turn(heard), DOWN, found, plan, writes=Writes(run_id="1"), alerts=())
@@ -211,9 +207,7 @@ class TestNextTurn:
         (turn(None, due=False), DOWN, True),
     ],
 )
-def test_a_run_that_fails_leaves_its_failed_check_once_a_slot_and_when_it_is_news(
-    run: Run, said: ConnectView, recorded: bool
-) -> None:
+def test_a_failed_run_records_its_check_once_per_slot_or_if_news(run: Run, said: ConnectView, recorded: bool) -> None:
     assert (failed_check(DESIRED, run, said) is not None) is recorded
 
 

@@ -30,7 +30,7 @@ def commit_of(folder: Path) -> str | None:
 
 
 def test_the_commit_is_the_one_checked_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a branch, detached, by a ref to a ref, packed, in a work tree of its own, in a hook of another repository."""
+    """On a branch, detached, by a ref to a ref, packed, in a separate work tree, in a hook of another repository."""
     top, other = tmp_path / "top", tmp_path / "other"
     for folder in (other, top):
         git(tmp_path, "init", "-q", "-b", "main", str(folder))
@@ -55,7 +55,7 @@ def test_the_commit_is_the_one_checked_out(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize("content", ["a-key-of-43-characters-in-base64-or-the-like", "ab" * 32])
 @pytest.mark.parametrize("how", ["ref", "absolute", "link", "head"])
 def test_no_other_file_is_recorded_as_a_commit(content: str, how: str, tmp_path: Path) -> None:
-    """A folder above may be writable for others, as /tmp is: whoever makes a .git there chooses what it says."""
+    """A parent folder may be writable for others, as /tmp is: anybody could create a .git there with any content."""
     secret, made = tmp_path / "key", tmp_path / "shared/.git"
     secret.write_text(content)
     (made / "refs/heads").mkdir(parents=True)

@@ -13,7 +13,7 @@ def test_a_command_is_read_to_its_end() -> None:
     assert run_command(["sh", "-c", "printf one; sleep 0.1; printf two"], 100) == b"onetwo"
 
 
-def test_what_a_command_leaves_behind_is_not_waited_for() -> None:
+def test_background_processes_of_a_command_are_not_awaited() -> None:
     began = time.monotonic()
     assert run_command(["sh", "-c", "setsid sleep 8 & printf one"], 100, 20.0) == b"one"
     assert time.monotonic() - began < 5

@@ -84,7 +84,7 @@ def test_keys_are_ordered_and_comments_stay_with_them() -> None:
     assert format_text("m.yaml", MESSY.encode()) == TIDY
 
 
-def test_what_is_formatted_stays_as_it_is() -> None:
+def test_formatted_text_stays_as_it_is() -> None:
     assert format_text("m.yaml", TIDY.encode()) == TIDY
 
 
@@ -113,7 +113,7 @@ def test_formatting_twice_is_formatting_once(text: str) -> None:
     "number", ["100000000000000000000000.0", "-12345678901234567890123.5", "1.10", "+.5", "5.", "&x -0.0"]
 )
 def test_a_number_keeps_its_digits(number: str) -> None:
-    """The same float has other digits: 099999999999999991611392.0."""
+    """The same float has different digits: 099999999999999991611392.0."""
     text = f"version: 1\ninstance: a\nvars:\n  x: {number}\n"
     assert format_text("m.yaml", text.encode()) == text
 
@@ -129,7 +129,7 @@ def test_any_line_end_becomes_a_line_feed(end: str) -> None:
 
 
 @pytest.mark.parametrize("mark", ["\x85", "\u2028", "\u2029"])
-def test_a_line_that_ends_by_another_mark_is_said_with_its_place(mark: str) -> None:
+def test_an_unusual_line_break_is_reported_with_its_place(mark: str) -> None:
     text = f"# a\n# b{mark}# c\nversion: 1\nqueues:\n  - name: x\ninstance: a\n"
     with pytest.raises(Unformattable) as caught:
         format_text("a.yaml", text.encode())
@@ -144,7 +144,7 @@ def test_aliases_are_not_moved_before_their_anchors() -> None:
     assert format_text("m.yaml", text.encode()) == text
 
 
-def test_what_cannot_be_read_is_65() -> None:
+def test_unreadable_manifests_exit_with_65() -> None:
     with pytest.raises(ManifestError) as caught:
         format_text("m.yaml", b"a: [\n")
     assert [problem.line for problem in caught.value.problems] == [2]
@@ -163,7 +163,7 @@ UNFORMATTABLE = {
 
 
 @pytest.mark.parametrize("text", UNFORMATTABLE)
-def test_what_can_not_be_formatted_is_said_with_its_place(text: str) -> None:
+def test_unformattable_text_is_reported_with_its_place(text: str) -> None:
     with pytest.raises(Unformattable) as caught:
         format_text("m.yaml", text.encode())
     assert (caught.value.message, caught.value.exit_code) == (UNFORMATTABLE[text], 1)

@@ -678,7 +678,7 @@ def test_a_quote_that_is_not_closed_is_named_where_it_begins(load: Load) -> None
         ("name,company\na,x\n", "its first line names the columns"),
     ],
 )
-def test_what_a_spreadsheet_made_of_the_columns_is_named(content: str, hint: str, load: Load) -> None:
+def test_columns_mangled_by_a_spreadsheet_are_named(content: str, hint: str, load: Load) -> None:
     (problem,) = problems(lambda: load({"m.yaml": CSV_FLEET, "clients.csv": content}, "m.yaml"))
     assert (problem.message, problem.hint) == ('the CSV file has no column "instance"', hint)
 
@@ -732,9 +732,7 @@ SOUND = {
 
 
 @pytest.mark.parametrize("name", SOUND)
-def test_what_is_wrong_keeps_out_no_more_than_itself(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_problem_excludes_only_its_own_instances(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     more, left = SOUND[name]
     files = {"m.yaml": CSV_FLEET, "clients.csv": HEADER + "a,x,y,1\nb,x,y,1\n", **more}
@@ -913,7 +911,7 @@ def test_an_empty_path_is_not_the_working_directory(load: Load) -> None:
     assert (problem.path, problem.message) == ('""', "an empty path names nothing")
 
 
-def test_a_line_break_at_an_end_is_told_at_its_place(load: Load) -> None:
+def test_a_line_break_at_an_end_is_reported_at_its_place(load: Load) -> None:
     (problem,) = problems(lambda: load('version: 1\ninstance: "abc\\n"\n'))
     assert (problem.line, problem.column, problem.message) == (2, 11, "is not a valid instance name")
 

@@ -216,7 +216,7 @@ overrides:
 """
 
 
-def test_what_an_alias_stands_for_is_changed_where_it_is_used(tmp_path: Path) -> None:
+def test_an_aliased_value_is_changed_where_it_is_used(tmp_path: Path) -> None:
     (tmp_path / "one.yaml").write_text(SHARED)
     described = change("queue/Sales", ("queues", "items", 0, "description"), "y", field="description")
     one = change("setting/one", ("config", "settings", "one"), 5)

@@ -172,7 +172,7 @@ def test_what_many_instances_lack_is_one_paragraph(run: Run) -> None:
     ]
 
 
-def test_what_is_not_needed_is_not_resolved(run: Run) -> None:
+def test_unneeded_references_are_not_resolved(run: Run) -> None:
     (desired,) = run(ADMIN, {"DATABASE_URL": "postgresql:///d"}, frozenset({"database"}))
     assert (desired.database.url, desired.connect, desired.generated) == (Secret("postgresql:///d"), None, None)
     (config,) = desired.managed["config"].resources
@@ -585,7 +585,7 @@ def folder_with(name: str, text: str) -> Path:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_an_environment_by_default_of_a_file_is_for_embedded_databases(run: Run, form: str) -> None:
+def test_a_files_default_environment_is_for_embedded_databases(run: Run, form: str) -> None:
     text = EMBEDDED.replace("environment: development", form % ", default: development")
     assert run(text, {})[0].environment == EnvironmentSpec("development")
     with pytest.raises(MissingSetting) as caught:
@@ -705,7 +705,7 @@ OUT_OF_BOUNDS = {
 
 
 @pytest.mark.parametrize("name", OUT_OF_BOUNDS)
-def test_what_is_out_of_bounds_is_65(name: str, run: Run) -> None:
+def test_references_out_of_bounds_exit_with_65(name: str, run: Run) -> None:
     text, bounds, words = OUT_OF_BOUNDS[name]
     Path("d/url").write_text("postgresql://u:hunter2@evil/d")
     found = problems(lambda: run(f"{HEAD}{text}\n", bounds=Bounds(**bounds)))
@@ -714,7 +714,7 @@ def test_what_is_out_of_bounds_is_65(name: str, run: Run) -> None:
     assert run(f"{HEAD}{text}\n", {**ENVIRON, "AWS_KEY": "k", "SECRET": "production", "UNSET": "https://c.example"})
 
 
-def test_what_is_within_bounds_is_taken(run: Run) -> None:
+def test_references_within_bounds_are_accepted(run: Run) -> None:
     bounds = Bounds(("FIV_*", "DATABASE_UR?"), ("Connect.Example.",), ("H", "127.0.0.1"))
     (desired,) = run(ADMIN, bounds=bounds)
     assert desired.connect == ConnectTarget("https://connect.example", Secret("hunter2-key"))

@@ -51,7 +51,7 @@ def test_what_no_database_takes_is_refused(what: str) -> None:
 
 
 @pytest.mark.parametrize("word", ["NaN", "-Infinity"])
-def test_what_is_no_json_is_refused(word: str) -> None:
+def test_invalid_json_is_refused(word: str) -> None:
     with pytest.raises(UsageError, match="is not a JSON object"):
         parse_extra_vars((f'{{"a": {word}}}',))
 

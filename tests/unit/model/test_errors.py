@@ -18,7 +18,7 @@ from reconciler.model.errors import as_error
         (errno.ENOMEM, "no memory is left"),
     ],
 )
-def test_what_the_system_lacks_is_named_and_no_fault(number: int, words: str) -> None:
+def test_exhausted_system_resources_are_named(number: int, words: str) -> None:
     found = as_error(OSError(number, "secret", "/secret"))
     assert (found.code, found.message) == ("internal", f"{words} (OSError)")
 

@@ -24,7 +24,7 @@ INVISIBLE = {
 
 
 @pytest.mark.parametrize("text", INVISIBLE)
-def test_what_is_not_seen_is_named(text: str) -> None:
+def test_invisible_characters_are_named(text: str) -> None:
     assert invisible_characters(text) == INVISIBLE[text]
 
 

@@ -58,7 +58,7 @@ def test_the_library_s_functions_take_them(options: dict[str, bool]) -> None:
     assert hasattr(one(1), "__dict__") is not options.get("slots", False)
 
 
-def test_what_a_class_says_itself_stays() -> None:
+def test_a_class_keeps_its_own_methods() -> None:
     @ours(frozen=True, slots=True)
     class Masked:
         secret: str
@@ -158,7 +158,7 @@ def test_the_fortieth_instance_is_made_as_the_first(options: dict[str, bool]) ->
             one(*wrong)
 
 
-def test_what_is_no_field_and_what_is_done_last_are_kept() -> None:
+def test_class_variables_and_post_init_are_kept() -> None:
     @ours(frozen=True, slots=True)
     class Counted:
         kind: ClassVar[str] = "counted"
@@ -185,7 +185,7 @@ def test_a_class_that_inherits_is_the_standard_librarys(options: dict[str, bool]
 
 
 @pytest.mark.parametrize("wrong", [{"a": []}, {"a": 1, "b": ...}], ids=["mutable", "order"])
-def test_what_the_library_refuses_is_refused(wrong: dict[str, Any]) -> None:
+def test_classes_refused_by_the_library_are_refused(wrong: dict[str, Any]) -> None:
     said = dict.fromkeys(wrong, "int")
     body = {name: value for name, value in wrong.items() if value is not ...}
     with pytest.raises((ValueError, TypeError)):

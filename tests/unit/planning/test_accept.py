@@ -95,7 +95,7 @@ def test_nobody_can_accept_a_missing_schema() -> None:
 STATUS = Key("status", INSTANCE)
 
 
-def test_what_connect_says_otherwise_is_a_conflict() -> None:
+def test_an_unexpected_answer_of_connect_is_a_conflict() -> None:
     expect = {"status": "active", "billing_status": "paid", "enabled_features": {"chat": True, "ai_agent": True}}
     said = status("suspended", "paid", chat=False, chatbot=True)
     assert conflicts(expect, said, INSTANCE) == (
@@ -105,7 +105,7 @@ def test_what_connect_says_otherwise_is_a_conflict() -> None:
     )
 
 
-def test_what_is_not_expected_is_no_conflict() -> None:
+def test_without_expectations_there_is_no_conflict() -> None:
     assert conflicts({}, status("suspended", "overdue", chat=False), INSTANCE) == ()
 
 

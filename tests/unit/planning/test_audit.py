@@ -130,7 +130,7 @@ def test_every_column_but_the_chains_own_is_tried() -> None:
     assert set(EDITS) | {"seq", "prev_hash", "signature"} == set(AuditEntry.__dataclass_fields__)
 
 
-def test_an_edit_with_its_hash_made_anew_shows_at_the_next_entry() -> None:
+def test_an_edit_with_a_recomputed_hash_shows_at_the_next_entry() -> None:
     log = entries("a", "b", "c")
     edited = replace(log[1], name="other")
     log[1] = replace(edited, hash=entry_hash(edited))
@@ -215,7 +215,7 @@ def test_of_several_retentions_the_one_that_fits_the_beginning_counts() -> None:
     assert verify([*whole[3:], *chain((whole[-1].seq, whole[-1].hash), CONTEXT, said)]) is None
 
 
-def test_a_resource_that_looks_like_a_retention_is_none() -> None:
+def test_a_resource_entry_is_not_taken_for_a_retention() -> None:
     (entry,) = chain(EMPTY, CONTEXT, [prune_event((3, "abc"))])
     assert pruned_until(entry) == (3, "abc")
     assert pruned_until(replace(entry, kind="queue")) is None
@@ -330,7 +330,7 @@ def test_an_unsigned_entry_of_a_time_with_keys_is_no_old_one(
     assert found.finding == finding
 
 
-def test_what_setup_made_without_keys_is_signed_by_whoever_has_a_manifest() -> None:
+def test_after_setup_without_keys_later_entries_must_be_signed() -> None:
     first = chain(EMPTY, replace(CONTEXT, manifest_digest=""), [SCHEMA])
     log = [*first, *chain((1, first[0].hash), CONTEXT, SALE)]
     assert judged(log, replace(SIGNED, since=None)).finding == Finding(2, f"entry 2 {BY_THEN}")

@@ -27,7 +27,7 @@ def cause(kind: str, declared: Resource, row: Resource, applied: Mapping[Key, Ap
     return change.cause
 
 
-def test_what_is_declared_again_is_intent_whatever_became_of_it_meanwhile() -> None:
+def test_a_resource_declared_again_is_always_intent() -> None:
     assert cause("queue", queue("Sales"), queue("Sales", "by hand"), {SALES: record("Sales", "former")}) == "intent"
 
 

@@ -49,5 +49,5 @@ LAST = "Connect says that the last backup of the database fivapp_a was"
         ),
     ],
 )
-def test_what_connect_lists_is_compared(listed: tuple[Entry, ...], found: dict[str, str]) -> None:
+def test_connects_list_of_databases_is_compared(listed: tuple[Entry, ...], found: dict[str, str]) -> None:
     assert find_problems("fivapp_a", listed, NOW) == found

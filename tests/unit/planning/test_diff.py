@@ -66,7 +66,7 @@ def test_two_spellings_of_one_address_are_no_difference() -> None:
         ("we sold", "other", "intent"),
     ],
 )
-def test_an_updates_cause_is_told_by_what_was_last_applied(last: str | None, live: str, cause: str) -> None:
+def test_an_updates_cause_depends_on_what_was_last_applied(last: str | None, live: str, cause: str) -> None:
     remembered = applied(queue("Sales", last)) if last else {}
     (change,) = diff_kind(queues.KIND, Managed((SALES,)), state(queue("Sales", live)), remembered)
     assert change.cause == cause
@@ -78,12 +78,12 @@ def test_one_drifted_field_among_intended_ones_makes_it_drift() -> None:
     assert change.cause == "drift"
 
 
-def test_what_was_applied_and_is_gone_has_drifted() -> None:
+def test_an_applied_row_that_is_gone_is_drift() -> None:
     (change,) = diff_kind(queues.KIND, Managed((SALES,)), {}, applied(SALES))
     assert (change.action, change.cause) == ("create", "drift")
 
 
-def test_a_plan_that_was_applied_to_the_row_of_another_lost_none() -> None:
+def test_a_plan_applied_to_another_plans_row_has_lost_no_row() -> None:
     """Connect gave a plan another id, and lists the old one again beside it: nobody touched the database."""
     old, new = (Resource(Key("plan", name), {"name": "Pro", "price": 2900}) for name in ("pro", "pro-2"))
     one = {old.key: Applied(new.fields, "run-2", NOON), new.key: Applied(new.fields, "run-2", NOON)}
@@ -124,7 +124,7 @@ class TestRename:
         (change,) = diff_kind(admin.KIND, Managed((new,)), state(old), {})
         assert change.fields == (FieldChange("email", "old@e.com", "new@e.com"),)
 
-    def test_an_admin_who_comes_along_changes_the_environment(self) -> None:
+    def test_an_admin_who_moves_along_changes_the_environment(self) -> None:
         there = Resource(Key("admin", "a@e.com"), {"name": "A", "role": "admin"}, moves_from="development")
         (change,) = diff_kind(admin.KIND, Managed((replace(there, moves_from=None),)), state(there), {})
         assert change.fields == (FieldChange("environment", "development", "production"),)
@@ -132,11 +132,11 @@ class TestRename:
     def test_after_the_rename_the_old_name_says_nothing(self) -> None:
         assert diff_kind(queues.KIND, Managed((self.RENAMED,)), state(queue("Vendas", "we sell")), {}) == ()
 
-    def test_where_both_names_are_there_the_old_row_is_left_alone(self) -> None:
+    def test_if_both_names_exist_the_old_row_is_left_alone(self) -> None:
         both = state(queue("Vendas", "we sell"), SALES)
         assert diff_kind(queues.KIND, Managed((self.RENAMED,)), both, {}) == ()
 
-    def test_where_neither_is_there_the_new_one_is_created(self) -> None:
+    def test_if_neither_name_exists_the_new_one_is_created(self) -> None:
         (change,) = diff_kind(queues.KIND, Managed((self.RENAMED,)), {}, {})
         assert (change.action, change.key.name) == ("create", "Vendas")
 
@@ -257,7 +257,7 @@ class TestSensitive:
     def test_on_create_an_existing_password_is_never_compared(self) -> None:
         assert diff_kind(admin.KIND, self.declared("hunter2", "on_create"), state(self.row("other")), {}) == ()
 
-    def test_on_create_the_password_of_an_account_that_fivrec_locked_is_set(self) -> None:
+    def test_on_create_sets_the_password_of_an_account_fivrec_locked(self) -> None:
         """An account that somebody else made unusable is left alone."""
         locked, declared = self.row("!"), self.declared("hunter2", "on_create")
         last = Applied({"name": "A", "role": "admin"}, "run-1", NOON)

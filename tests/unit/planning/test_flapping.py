@@ -36,7 +36,7 @@ def test_three_in_10_minutes_are_none_however_often_that_comes() -> None:
     assert fights.held == ()
 
 
-def test_what_the_manifest_or_connect_changed_is_no_fight() -> None:
+def test_changes_by_manifest_or_connect_are_not_flapping() -> None:
     fights = Flapping()
     assert not any(fights.corrected(corrected("status", cause="intent"), at) for at in range(10))
 

@@ -107,7 +107,7 @@ def removed(rows: list[Resource], named: list[Resource], own: int) -> tuple[str,
     return refusals(build_plan(wanted, ConnectView(), seen, schema_version=1, today=TODAY), seen.state)
 
 
-def test_a_few_rows_of_fivrecs_own_are_removed_unasked_but_not_the_last_one() -> None:
+def test_a_few_own_rows_are_removed_unasked_but_not_the_last_one() -> None:
     every = queues(10)
     assert removed(every, every[1:], own=1) == ()
     assert removed(every[:1], [queue("other")], own=1) == (
@@ -124,17 +124,17 @@ def test_one_row_of_others_among_them_makes_it_a_removal_of_all() -> None:
     assert removed(every, every[2:], own=1) == ("2 queue rows would be removed: q000, q001",)
 
 
-def test_what_is_refused_as_removed_is_not_counted_again_as_deactivated() -> None:
+def test_refused_removals_do_not_count_as_deactivations_too() -> None:
     every = queues(3)
     assert removed(every, every[2:], own=3) == ("2 queue rows would be removed: q000, q001",)
 
 
-def test_what_was_off_and_is_declared_off_does_not_go() -> None:
+def test_inactive_rows_declared_inactive_are_not_counted() -> None:
     off = queues(3, is_active=False, description="by hand")
     assert judged([*off, queue("on")], [*queues(3, is_active=False), queue("on")], "keep") == ()
 
 
-def test_what_is_switched_off_by_name_counts_as_what_is_left_out() -> None:
+def test_explicit_deactivations_count_like_omitted_rows() -> None:
     assert judged(queues(3), queues(3, is_active=False), "keep") == (
         "all queue rows that are active would go; 3 of 3 active queue rows would be deactivated: q000, q001, q002",
     )
@@ -142,7 +142,7 @@ def test_what_is_switched_off_by_name_counts_as_what_is_left_out() -> None:
     assert len(judged(queues(20), [*queues(5, is_active=False), *queues(20)[5:]], "keep")) == 1
 
 
-def test_what_was_off_by_name_and_was_switched_on_is_counted() -> None:
+def test_rows_reactivated_by_others_are_counted() -> None:
     off = queues(3, is_active=False)
     assert judged(queues(3), off, "keep", applied=off) == (
         "all queue rows that are active would go; 3 of 3 active queue rows would be deactivated: q000, q001, q002",

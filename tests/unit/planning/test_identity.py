@@ -41,7 +41,7 @@ def test_a_former_name_is_found_in_the_same_way() -> None:
     assert matched("admin", "new@empresa.com", "OLD@empresa.com", renamed_from="old@empresa.com") == "OLD@empresa.com"
 
 
-def test_a_former_name_counts_less_than_the_own_and_its_spelling_more_than_another() -> None:
+def test_own_names_count_before_former_ones_then_exact_spelling() -> None:
     assert matched("queue", COMPOSED, DECOMPOSED, "Old", renamed_from="Old") == DECOMPOSED
     old = "old@empresa.com"
     assert matched("admin", "new@empresa.com", "OLD@empresa.com", old, renamed_from=old) == old

@@ -40,7 +40,7 @@ def test_without_the_database_everything_is_created_in_order() -> None:
     assert {change.action for change in plan.changes} == {"create"}
 
 
-def test_what_connect_did_not_say_stays_as_it_is() -> None:
+def test_values_missing_from_connect_stay_as_they_are() -> None:
     wanted = desired(queue("a"), plans_from_connect=True, expect={"status": "active"})
     seen = snapshot(queue("a"), Resource(Key("plan", "p1"), {"name": "x", "is_active": True}))
     failed = ConnectView(status_error=ErrorInfo("x", "x"), plans_error=ErrorInfo("x", "x"))
@@ -161,7 +161,7 @@ def test_a_change_is_shown_as_reports_and_saved_plans_hold_it() -> None:
     }
 
 
-def test_what_is_found_as_declared_is_remembered_as_applied_too() -> None:
+def test_rows_found_as_declared_are_remembered_as_applied() -> None:
     plan = plan_of(desired(queue("a"), queue("b")), ConnectView(), snapshot(queue("a")))
     assert applied_after(plan) == {Key("queue", "a"): queue("a"), Key("queue", "b"): queue("b")}
 
@@ -191,7 +191,7 @@ def test_of_a_check_connects_word_alone_is_kept() -> None:
     assert ([str(change.key) for change in status.changes], [*status.managed]) == ([f"status/{INSTANCE}"], ["status"])
 
 
-def test_the_word_for_undeclared_rows_is_remembered_of_connects_plans_too() -> None:
+def test_the_policy_for_undeclared_plans_is_remembered_too() -> None:
     wanted = replace(desired(queue("a"), setting("b", 1), plans_from_connect=True), plans_unmanaged="deactivate")
     wanted = replace(wanted, managed={**wanted.managed, "queue": replace(wanted.managed["queue"], unmanaged="remove")})
     assert build_policies(wanted) == {"plan": "deactivate", "queue": "remove"}

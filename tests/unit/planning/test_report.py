@@ -154,7 +154,7 @@ def test_documents_are_as_the_schema_says(what: str) -> None:
     assert jsonschema_rs.is_valid(SCHEMA, parsed)
 
 
-def test_what_a_run_lacks_is_listed_beside_its_error() -> None:
+def test_missing_settings_are_listed_beside_the_error() -> None:
     problem = ManifestProblem("a.yaml", 3, 1, "the variable FIV_APP_API_KEY is not set")
     run = Report("apply", "run-1", NOON, 0, error=ErrorInfo("missing_setting", "it is not set"), lacking=(problem,))
     assert as_json(run)["error"]["problems"] == [asdict(problem)]
@@ -310,7 +310,7 @@ def test_a_strict_conflict_among_others_that_are_done_is_partly() -> None:
     assert exit_code([ended("changed", plan=PLAN), DONE], strict=True) == 5
 
 
-def test_what_is_former_fails_under_strict_alone() -> None:
+def test_former_rows_fail_only_under_strict() -> None:
     only = ended("in_sync", plan=Plan(INSTANCE, "production", (), former=(FORMER,)))
     assert [exit_code([only], diff=diff, strict=strict) for diff in (True, False) for strict in (True, False)] == [
         1, 0, 1, 0,

@@ -49,12 +49,12 @@ def test_an_amount_is_a_number_or_a_share(text: str, right: bool) -> None:
     ("failures", "total", "limit", "goes_on"),
     [(0, 30, None, True), (1, 30, None, False), (1, 30, "5%", True), (2, 30, "5%", False), (2, 30, "2", True)],
 )
-def test_it_stops_where_more_than_allowed_failed(failures: int, total: int, limit: str | None, goes_on: bool) -> None:
+def test_it_stops_if_more_than_allowed_failed(failures: int, total: int, limit: str | None, goes_on: bool) -> None:
     reason = stop_reason(failures, total, Rollout(serial="1", max_fail=limit), canary=False)
     assert (reason is None) is goes_on
 
 
-def test_what_is_not_staged_never_stops() -> None:
+def test_an_unstaged_rollout_never_stops() -> None:
     assert stop_reason(29, 30, Rollout(), canary=False) is None
 
 
@@ -95,5 +95,5 @@ SKIPPED = ended("skipped", attempted=False)
         ([SKIPPED], 0),
     ],
 )
-def test_what_was_not_attempted_is_neither_done_nor_failed(reports: list[InstanceReport], code: int) -> None:
+def test_instances_not_attempted_are_neither_done_nor_failed(reports: list[InstanceReport], code: int) -> None:
     assert exit_code(reports) == code

@@ -59,7 +59,7 @@ def test_an_empty_plan_is_not_stale_while_it_is_empty() -> None:
     assert stale(saved(), plan(UPDATED)) == ("queue/Sales: update is needed now and was not planned",)
 
 
-def test_what_is_done_already_is_named() -> None:
+def test_changes_already_made_are_named() -> None:
     assert stale(saved(UPDATED), plan()) == ("queue/Sales: update was planned, there is nothing to do now",)
 
 

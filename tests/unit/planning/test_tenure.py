@@ -89,7 +89,7 @@ def test_a_part_of_a_manifest_makes_nothing_former() -> None:
     assert (plan.changes, plan.former) == ((), ())
 
 
-def test_plans_are_not_former_while_connect_is_not_heard() -> None:
+def test_plans_are_not_former_while_connect_is_unreachable() -> None:
     row = Resource(Key("plan", "p1"), {"name": "One", "is_active": True})
     unheard = replace(desired(whole=True, plans_from_connect=True), managed={})
     assert planned(unheard, seen([row], p1=record(row, "adopted"))).former == ()
@@ -190,11 +190,11 @@ class TestRecords:
         plan = planned(wanted, found)
         assert (plan.changes, plan.former, records_after(plan, wanted, found)) == ((), (NIGHT_FORMER,), {})
 
-    def test_what_is_declared_and_changes_is_none_of_them(self) -> None:
+    def test_changed_declared_rows_need_no_new_record(self) -> None:
         found, wanted = seen([queue("Sales", "by hand")], Sales=record(SALES)), whole(SALES)
         assert records_after(planned(wanted, found), wanted, found) == {}
 
-    def test_what_is_removed_is_not_fivrecs_any_more(self) -> None:
+    def test_removed_rows_no_longer_belong_to_fivrec(self) -> None:
         row, wanted = setting("beta", 1), whole(former="remove", kind="setting")
         found = seen([row], beta=record(row))
         assert records_after(planned(wanted, found), wanted, found) == {row.key: record(row, "adopted", "retired")}
@@ -205,7 +205,7 @@ class TestRecords:
         (last,) = records_after(planned(wanted, found), wanted, found).values()
         assert (last.tenure, last.fields) == ("retired", {"name": "A", "role": "agent"})
 
-    def test_what_an_entry_of_ignore_leaves_on_stays_what_it_was(self) -> None:
+    def test_rows_kept_active_by_ignore_keep_their_record(self) -> None:
         found = seen([SALES, NIGHT], Sales=record(SALES), Night=record(NIGHT))
         wanted = replace(whole(SALES), ignore=(Ignore("queue/Night", "until spring"),))
         assert records_after(planned(wanted, found), wanted, found) == {}
@@ -218,7 +218,7 @@ class TestRecords:
         found = seen([row], p1=record(row))
         assert records_after(planned(wanted, found), wanted, found) == {}
 
-    def test_one_that_others_made_in_place_of_one_that_was_taken_back_is_theirs(self) -> None:
+    def test_a_row_made_by_others_after_a_removal_is_theirs(self) -> None:
         wanted, off = whole(SALES), queue("Night", "after ten", is_active=False)
         gone = seen([SALES], Sales=record(SALES), Night=record(off, tenure="retired"))
         after = records_after(planned(wanted, gone), wanted, gone)
@@ -226,7 +226,7 @@ class TestRecords:
         remade = replace(gone, state=state(SALES, NIGHT), applied={**gone.applied, **after})
         assert planned(wanted, remade).former == ()
 
-    def test_an_administrator_who_was_demoted_is_not_read_and_stays_fivrecs(self) -> None:
+    def test_a_demoted_administrator_is_not_read_and_stays_fivrecs(self) -> None:
         old, wanted = TestAdmin.OLD, whole(TestAdmin.NEW, former="demote", kind="admin")
         found = seen([TestAdmin.NEW], **{old.key.name: record(old, tenure="retired")})
         assert records_after(planned(wanted, found), wanted, found) == {}
@@ -305,7 +305,7 @@ class TestCauses:
         )
         assert {change.cause for change in planned(wanted, found).changes if change.key != back.key} == {"intent"}
 
-    def test_in_an_environment_that_comes_back_a_locked_account_is_opened_again(self) -> None:
+    def test_a_locked_account_opens_when_its_environment_returns(self) -> None:
         there = Resource(Key("environment", INSTANCE), {"name": "development", "isolation": "constraints"})
         ana = Resource(Key("admin", "a@e.com"), {"name": "A", "role": "admin"})
         locked = replace(ana, fields={**ana.fields, "role": "agent", "password": Unusable()})
@@ -315,7 +315,7 @@ class TestCauses:
         (change,) = (one for one in planned(wanted, found).changes if one.key.kind == "admin")
         assert [field.field for field in change.fields] == ["password", "role"]
 
-    def test_an_administrator_who_comes_along_and_was_changed_is_drift(self) -> None:
+    def test_a_changed_administrator_who_moves_along_is_drift(self) -> None:
         there = Resource(Key("environment", INSTANCE), {"name": "development", "isolation": "constraints"})
         ana = Resource(Key("admin", "a@e.com"), {"name": "A", "role": "admin"})
         wanted = desired(ana, replace(there, fields={**there.fields, "name": "production"}))

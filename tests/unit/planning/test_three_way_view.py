@@ -65,13 +65,13 @@ def test_accepted_drift_names_its_reason() -> None:
     assert values(found)["description"][3] is True
 
 
-def test_what_is_unmanaged_has_no_declaration() -> None:
+def test_unmanaged_rows_have_no_declaration() -> None:
     found = explained(Key("queue", "Own"), desired(SALES), snapshot(SALES, queue("Own", "o")))
     assert (found.declared_by, found.live, found.action) == (None, True, None)
     assert values(found)["description"] == (None, None, "o", False)
 
 
-def test_what_connect_declares_says_so() -> None:
+def test_values_declared_by_connect_say_so() -> None:
     view = ConnectView(plans=(connect_plan("p1", price=2900),))
     found = explained(Key("plan", "p1"), desired(plans_from_connect=True), snapshot(), view)
     assert (found.declared_by, found.action) == ("connect", "create")
@@ -160,7 +160,7 @@ ADOPTED = "adopted: it was there before fivrec, or somebody made it again; so it
         ("adopted", "former", "n", "deactivate", ADOPTED),
     ],
 )
-def test_what_is_former_says_why_it_stays(provenance: Any, tenure: Any, live: str, former: Any, said: str) -> None:
+def test_former_rows_say_why_they_stay(provenance: Any, tenure: Any, live: str, former: Any, said: str) -> None:
     wanted = desired(whole=True)
     wanted = replace(wanted, managed={"queue": Managed((SALES,), former=former)} if former else {})
     last = Applied(NIGHT.fields, "run-1", NOON, provenance, tenure)

@@ -21,7 +21,7 @@ def test_a_taken_port_is_named_once() -> None:
     )
 
 
-def test_a_host_that_is_not_found_is_said_to_be() -> None:
+def test_a_host_that_is_not_found_is_reported_as_such() -> None:
     with pytest.raises(FivrecError) as caught, bound_socket(Listen("nowhere.invalid", 0)):
         pass
     assert caught.value.message == "can't listen on nowhere.invalid:0: the host's name can't be resolved"

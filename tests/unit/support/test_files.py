@@ -1,4 +1,4 @@
-"""Files that fivrec makes: what it keeps in `.fivrec` is nothing to commit."""
+"""Files that fivrec creates: those in `.fivrec` must not be committed."""
 
 from __future__ import annotations
 

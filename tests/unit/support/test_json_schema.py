@@ -100,7 +100,7 @@ def test_no_mapping_takes_unknown_keys_but_those_that_are_free() -> None:
             assert (schema["additionalProperties"] is False) is (path.rpartition("/")[2] not in free)
 
 
-def test_a_fleet_merges_references_where_the_schema_has_them() -> None:
+def test_a_fleet_merges_references_if_the_schema_has_them() -> None:
     places = {path[1 : -len("/file")] for path in KEYS if path.endswith("/file")}
     own = {path for path in places if path.partition("/")[0] not in ("defaults", "instances", "overrides")}
     assert {"database/url", "config/connect_api_url", "config/instance_key", "admin/password"} <= own
@@ -211,7 +211,7 @@ WRONG: list[tuple[dict[str, Any], Violation]] = [
 
 
 @pytest.mark.parametrize(("document", "violation"), WRONG, ids=[wrong.path or "root" for _, wrong in WRONG])
-def test_a_violation_is_told_in_words(document: dict[str, Any], violation: Violation) -> None:
+def test_a_violation_is_explained_in_words(document: dict[str, Any], violation: Violation) -> None:
     assert problems("manifest#instance", document) == [violation]
     assert problems("manifest", document) == [violation]
 
@@ -243,7 +243,7 @@ def test_the_first_problem_masks_unknown_keys() -> None:
         ({"features": [""]}, "0/features/0: must not be empty"),
     ],
 )
-def test_what_is_no_text_for_a_column_is_said_in_words(plan: dict[str, Any], said: str) -> None:
+def test_text_that_no_column_can_hold_is_explained(plan: dict[str, Any], said: str) -> None:
     (good, *_) = load_schema("connect/plans")["examples"][0]
     assert first_problem("connect/plans", [{**good, **plan}]) == said
 

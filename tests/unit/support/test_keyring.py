@@ -26,7 +26,7 @@ def ring(*keys: str) -> KeyRing:
 
 
 @given(st.text())
-def test_what_is_encrypted_comes_back(text: str) -> None:
+def test_decryption_returns_the_encrypted_secret(text: str) -> None:
     keys = ring()
     envelope = keys.encrypt(Secret(text), *PLACE)
     assert keys.decrypt(envelope, *PLACE) == Secret(text)
@@ -150,7 +150,7 @@ def test_a_key_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         KeyRing.from_environ({"FIVREC_ENCRYPTION_KEY_FILE": str(tmp_path / "nowhere")})
 
 
-def test_a_key_file_that_others_may_read_is_told_apart(tmp_path: Path) -> None:
+def test_a_key_file_that_others_may_read_has_its_own_error(tmp_path: Path) -> None:
     modes = {"own": 0o600, "group": 0o640, "all": 0o604}
     for name, mode in modes.items():
         (tmp_path / name).write_text(generate_key())
@@ -180,14 +180,14 @@ def test_nothing_prints_a_key() -> None:
         assert repr(material) not in text
 
 
-def test_a_secret_found_in_the_open_equals_none() -> None:
+def test_an_unencrypted_value_equals_no_secret() -> None:
     found = Unencrypted("key")
     assert found != Secret("key")
     assert Secret("key") != found
     assert repr(found) == "(sensitive)"
 
 
-def test_a_lost_key_beside_a_database_is_said_with_its_place(tmp_path: Path) -> None:
+def test_a_lost_key_beside_a_database_is_reported_with_its_place(tmp_path: Path) -> None:
     made = KeyRing.from_environ({}, tmp_path)
     envelope = made.encrypt(Secret("x"), *PLACE)
     path = tmp_path / FILE_NAME

@@ -30,7 +30,7 @@ def test_heavy_modules_are_left_out() -> None:
     assert found == {"there": []}
 
 
-def test_psycopg_is_not_imported_by_those_who_need_none() -> None:
+def test_psycopg_is_not_imported_without_need() -> None:
     code = "import json, sys\nimport reconciler.database.embedded.server\n"
     assert found_by(code + "print(json.dumps({'there': 'psycopg' in sys.modules}))") == {"there": False}
 
@@ -53,7 +53,7 @@ def test_without_its_folder_the_version_is_psycopgs_own_to_find() -> None:
     assert "importlib.metadata" in found["there"]  # type: ignore[operator]
 
 
-def test_ctypes_util_is_whole_for_those_who_ask() -> None:
+def test_ctypes_util_is_complete_once_imported() -> None:
     code = IMPORTED + (
         "import ctypes.util\n"
         "print(json.dumps({'found': ctypes.util.find_library('c'), 'attribute': ctypes.util.find_library.__name__}))"

@@ -14,6 +14,6 @@ def test_schemas_and_sql_are_found() -> None:
     assert resource_path("sql/kinds").is_dir()
 
 
-def test_what_is_missing_says_so() -> None:
+def test_a_missing_package_file_is_named() -> None:
     with pytest.raises(FileNotFoundError, match=r"schemas/none\.json is missing"):
         resource_path("schemas/none.json")

@@ -91,7 +91,7 @@ async def applied(wanted: Desired, *, check_only: bool = False, fought: int = 0)
     return seen[0]
 
 
-async def test_what_is_fought_over_is_ignored_beside_what_the_manifest_ignores() -> None:
+async def test_flapping_fields_are_added_to_the_ignore_entries() -> None:
     mine = Ignore("queue/Night", "a campaign")
     wanted = replace(desired(QUEUE), ignore=(mine,))
     assert (await applied(wanted)).ignore == (mine,)
@@ -100,7 +100,7 @@ async def test_what_is_fought_over_is_ignored_beside_what_the_manifest_ignores()
 
 
 @pytest.mark.parametrize(("connect", "lacks"), [(None, True), (ConnectTarget("embedded:", Secret("k")), False)])
-async def test_a_check_lacks_nothing_where_it_has_a_key(connect: ConnectTarget | None, lacks: bool) -> None:
+async def test_a_check_lacks_nothing_if_it_has_a_key(connect: ConnectTarget | None, lacks: bool) -> None:
     missing = MissingSetting("FIV_ADMIN_PASSWORD is not set")
     wanted = replace(desired(QUEUE), connect=connect, lacks=missing)
     checked = await applied(wanted, check_only=True)
@@ -126,7 +126,7 @@ def test_connects_own_recovery_hides_no_end_of_a_trouble(plans_error: ErrorInfo 
 
 
 async def test_a_list_of_databases_that_cannot_be_read_says_what_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Connect answered about the status all the same: its words alone would be taken for a failed check."""
+    """Connect did answer about the status: the message alone would look like a failed check."""
 
     async def resolve(_: Manifest) -> Desired:
         return desired(QUEUE)

@@ -116,7 +116,7 @@ UNFINISHED = ErrorInfo("adoption_unfinished", "committed, but indexes are not al
         ("skipped", DOWN, ConnectView(status_error=DOWN), []),
     ],
 )
-def test_what_keeps_a_turn_from_being_whole_is_said(
+def test_errors_that_leave_a_cycle_incomplete_are_logged(
     outcome: Outcome, error: ErrorInfo, view: ConnectView | None, said: list[str]
 ) -> None:
     log, one = io.StringIO(), fresh()
@@ -124,7 +124,7 @@ def test_what_keeps_a_turn_from_being_whole_is_said(
     assert [json.loads(line)["error"] for line in log.getvalue().splitlines()] == said
 
 
-def test_an_instance_that_stays_busy_is_said() -> None:
+def test_an_instance_that_stays_busy_is_reported() -> None:
     log, one = io.StringIO(), fresh(3600.0)
     held = replace(report("busy", turned=None), exit_code=4, error=ErrorInfo("busy", "another run holds a"))
     for _ in range(8):
@@ -159,7 +159,7 @@ def test_a_retry_after_shortens_no_wait() -> None:
     assert due > 1100.0
 
 
-def test_the_first_turn_is_its_slots_and_repeats_what_is_two_seconds_old_at_most() -> None:
+def test_the_first_cycle_belongs_to_its_slot() -> None:
     one = fresh()
     first = one.begin(1000.0)
     assert (first.due, first.fresh_s) == (True, 2.0)
@@ -171,7 +171,7 @@ def test_the_first_turn_is_its_slots_and_repeats_what_is_two_seconds_old_at_most
     ("interval", "slot"),
     [(600.0, 1060.0), (30.0, 1030.0)],
 )
-def test_another_interval_puts_no_check_off_beyond_the_slot_that_was_next(interval: float, slot: float) -> None:
+def test_a_new_interval_never_delays_the_next_slots_check(interval: float, slot: float) -> None:
     one = fresh()
     one.end(report(), 1000.0)
     one.adopt_interval(interval, 1000.0 + interval, 1001.0)
@@ -182,7 +182,7 @@ QUEUE = Resource(Key("queue", "Sales"), {"description": None})
 DRIFT = Update(QUEUE.key, (FieldChange("description", "by hand", None),), "manifest", "drift", QUEUE, QUEUE)
 
 
-def test_drift_that_is_left_counts_until_a_turn_that_looked_finds_none() -> None:
+def test_unrepaired_drift_counts_until_a_cycle_finds_none() -> None:
     """The kind that had drift stays, at 0: otherwise its gauge would keep the last figure."""
     one, clean = fresh(), Plan("a", "production", ())
     intent = replace(DRIFT, key=Key("queue", "Night"), cause="intent")
@@ -228,7 +228,7 @@ def test_connects_retry_after_is_honoured_up_to_5_minutes() -> None:
     assert one.end(report("degraded", retry_after_s=1e6), 1000.0) == 1300.0
 
 
-def test_a_retry_after_of_the_plans_alone_keeps_no_check_from_its_slot() -> None:
+def test_a_retry_after_for_plans_alone_delays_no_check() -> None:
     one = fresh()
     heard = InstanceStatus("a", "active", "paid", {})
     assert one.end(report("degraded", status=heard, retry_after_s=30.0), 1000.0) == 1030.0
@@ -257,7 +257,7 @@ def test_a_slots_check_that_could_not_be_recorded_is_its_retrys() -> None:
     assert (asked, one.begin(1068.0).due) == ([True, True, True], False)
 
 
-def test_the_check_is_owed_while_the_lock_alone_is_followed_until_another_watch_made_it() -> None:
+def test_a_check_stays_owed_until_it_is_logged_by_any_watch() -> None:
     """The lock follows Connect even if the log of checks accepts no row."""
     one = fresh()
     one.end(report(), 1000.0)

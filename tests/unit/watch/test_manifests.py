@@ -254,7 +254,7 @@ def test_variables_that_no_longer_fit_keep_all_as_it_was(source: ManifestSource,
     assert isinstance(source.trouble, UsageError)
 
 
-def test_a_limit_that_fits_none_any_more_leaves_none(source: ManifestSource) -> None:
+def test_a_limit_that_no_longer_matches_leaves_no_instance(source: ManifestSource) -> None:
     source.load = lambda paths: select(load(paths), ["z*"])
     assert (source.reload(), source.trouble) == ((), None)
 

@@ -39,7 +39,7 @@ def alerts(said: io.StringIO) -> list[tuple[str, str]]:
         (fail(DatabaseError("the queue is away")), "the queue is away"),
     ],
 )
-def test_a_part_that_ends_is_started_again_and_said_once(end: Callable[[], None], why: str) -> None:
+def test_a_part_that_ends_is_restarted_and_reported_once(end: Callable[[], None], why: str) -> None:
     said, starts, beats = io.StringIO(), list[float](), list[float]()
 
     async def failing() -> None:

@@ -69,7 +69,7 @@ def test_an_address_counts_only_if_it_is_verified() -> None:
 
 
 @pytest.mark.parametrize("pair", ["viewer", "viewer=", "admin=x", "=x", "viewer= "])
-def test_a_role_that_is_none_is_refused(pair: str) -> None:
+def test_an_unknown_role_is_refused(pair: str) -> None:
     with pytest.raises(UsageError):
         rule_from_text((pair,), "groups")
 

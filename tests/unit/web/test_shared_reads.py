@@ -10,7 +10,7 @@ from reconciler.model.errors import DatabaseError
 from reconciler.web.shared_reads import SharedReads
 
 
-async def test_those_who_come_while_one_is_read_share_the_next() -> None:
+async def test_callers_during_a_read_share_the_next_one() -> None:
     reads: SharedReads[int] = SharedReads()
     begun: list[int] = []
     gate = asyncio.Event()
@@ -51,7 +51,7 @@ async def test_an_error_is_shared_by_all_waiting_and_none_later() -> None:
     assert await reads.read("a", read) == 1
 
 
-async def test_one_who_goes_away_takes_nobody_along() -> None:
+async def test_a_cancelled_caller_does_not_cancel_the_others() -> None:
     reads: SharedReads[int] = SharedReads()
 
     gate = asyncio.Event()

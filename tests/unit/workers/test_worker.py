@@ -89,7 +89,7 @@ def test_a_slots_usage_report_has_one_id_for_all_its_turns() -> None:
     )
 
 
-def test_what_was_said_goes_along_to_the_next_worker() -> None:
+def test_reported_troubles_pass_to_the_next_worker() -> None:
     one = _watched(ROW, MANIFEST)
     one.begin(6000.0)
     report = InstanceReport("a", "production", "skipped", 5, turned=CycleResult(STANDING, check_id="other"))
@@ -103,7 +103,7 @@ def test_what_was_said_goes_along_to_the_next_worker() -> None:
     assert (row["slot"], row["due"], again.standing) == (6060.0, 6060.0, STANDING)
 
 
-def test_what_a_newer_worker_adds_to_a_row_is_left_out() -> None:
+def test_fields_added_by_a_newer_worker_are_left_out() -> None:
     known = asdict(STANDING)
     row = {**ROW, "standing": json.dumps({**known, "since": 1}), "drift": json.dumps({"left": {"queue": 1}, "by": "x"})}
     one = _watched({**row, "fights": json.dumps({"corrected": {}, "held": {}, "by": "x"})}, MANIFEST)
@@ -165,11 +165,11 @@ def test_a_worker_that_lost_its_turn_tells_nothing_of_it(took_s: float, mine: bo
     assert turned_by(ListQueue(mine=mine), took_s) == ((["end_turn"], ["failing"], 1) if told else ([], [], 1))
 
 
-def test_a_job_that_was_lost_before_its_turn_gets_none() -> None:
+def test_a_job_lost_before_its_cycle_is_not_run() -> None:
     assert turned_by(ListQueue(mine=True, given=False), 1.0) == ([], [], 0)
 
 
-def test_a_row_that_cannot_be_read_is_said_and_ends_no_other() -> None:
+def test_an_unreadable_row_is_reported_and_ends_no_other() -> None:
     log = io.StringIO()
     assert turned_by(ListQueue(mine=True, standing="{"), 1.0, log) == ([], [], 0)
     assert [(one["instance"], one["error"]) for one in map(json.loads, log.getvalue().splitlines())] == [
@@ -177,7 +177,7 @@ def test_a_row_that_cannot_be_read_is_said_and_ends_no_other() -> None:
     ]
 
 
-def test_that_the_queue_answers_again_is_said_once() -> None:
+def test_a_worker_logs_once_that_the_queue_answers_again() -> None:
     log, answers = io.StringIO(), iter([True, False, False, True, True])
 
     class Flapping(ListQueue):
@@ -204,7 +204,7 @@ def test_that_the_queue_answers_again_is_said_once() -> None:
     ]
 
 
-def test_what_the_queues_client_logs_quotes_no_exception() -> None:
+def test_logs_of_the_queues_client_quote_no_exception() -> None:
     said: list[str] = []
     forward_logs(said.append)
     raised = ValueError("\n    Database error: a row\n")
