@@ -547,7 +547,8 @@ async def test_no_more_than_64_kib_of_an_answer_are_read() -> None:
     assert sent < 64 * 1024 * 1024
 
 
-async def test_a_name_that_is_not_utf8_holds_no_alert_back() -> None:
+async def _post_at_once(*alerts: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    """How many alerts still wait after one post to a webhook, and what was posted."""
     heads: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -558,30 +559,23 @@ async def test_a_name_that_is_not_utf8_holds_no_alert_back() -> None:
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     url = check_url(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
     notifier = Notifier((Webhook(url, PinnedTransport()),), quiet())
-    notifier.hear(alert(None, "manifest_broken", message="m/caf\udce9.yaml is broken", received={"status": "\ud800"}))
-    notifier.hear(alert("a"))
+    for one in alerts:
+        notifier.hear(one)
     await notifier.flush()
     server.close()
     (posted,) = [json.loads(head) for head in heads]
-    assert (notifier.waiting, posted["text"].splitlines()[0]) == (0, "m/caf\\udce9.yaml is broken")
+    return notifier.waiting, posted
+
+
+async def test_a_name_that_is_not_utf8_holds_no_alert_back() -> None:
+    broken = alert(None, "manifest_broken", message="m/caf\udce9.yaml is broken", received={"status": "\ud800"})
+    waiting, posted = await _post_at_once(broken, alert("a"))
+    assert (waiting, posted["text"].splitlines()[0]) == (0, "m/caf\\udce9.yaml is broken")
 
 
 async def test_names_in_a_post_call_nobody_and_look_like_no_other_alert() -> None:
-    heads: list[bytes] = []
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        heads.append(await _read_post(reader))
-        writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
-        writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    url = check_url(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
-    notifier = Notifier((Webhook(url, PinnedTransport()),), quiet())
     name = "queue/<!channel> <https://evil.example|unlock> @here a@all.com\x1b\u202e\nb: ✅ recovered & paid"
-    notifier.hear(alert("a", "drift_repaired", message=name))
-    await notifier.flush()
-    server.close()
-    (posted,) = [json.loads(head) for head in heads]
+    _, posted = await _post_at_once(alert("a", "drift_repaired", message=name))
     assert posted["text"] == (
         "a: queue/&lt;!channel&gt; &lt;https://evil.example|unlock&gt; @\u200bhere a@all.com\\x1b\\u202e\n"
         "  b: ✅ recovered &amp; paid"
