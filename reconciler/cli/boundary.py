@@ -133,7 +133,7 @@ def say(message: str, hint: str, code: str, traceback: str = "") -> None:
 
 
 def _color(argv: Sequence[str]) -> bool | None:
-    """Of an error that ends a command: click has not read the options yet, or has left them behind."""
+    """Whether an error that ends a command is coloured: click has not read the options yet, or no longer has them."""
     given = [word for word in argv if word in ("--color", "--no-color")]
     if given:
         return given[-1] == "--color"

@@ -42,7 +42,7 @@ def command(paths: tuple[str, ...], *, check: bool, verbose: int, quiet: bool, l
             invalid.extend(exc.problems)
             continue
         if name == "<stdin>" and not check:
-            click.echo(formatted.encode(), nl=False)  # as it is: an escape would be another value
+            click.echo(formatted.encode(), nl=False)  # unchanged: an escape would be another value
         elif formatted.encode() != text:
             changed.append(name)
             if not check:

@@ -203,11 +203,12 @@ def write_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, markd
 
 
 _LONGEST = 1000
-"""Lines are padded to the longest: a text of a megabyte in one row of the database would make them all as long."""
+"""Characters. Columns are padded to their longest cell: a text of a megabyte in one row would make every line as
+long."""
 
 
 def show_cell(text: str) -> str:
-    """Returns what a cell holds, in one line."""
+    """Returns the cell's text, in one line."""
     return printable(cut(text, _LONGEST))
 
 

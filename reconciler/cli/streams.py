@@ -45,7 +45,7 @@ def prepare() -> None:
 
 
 def is_plain() -> bool:
-    """Whether no colours are wanted (no-color.org), or the terminal says that it takes none: an editor's, say."""
+    """Whether colours are unwanted (no-color.org), or not supported by the terminal, such as an editor's."""
     return bool(os.environ.get("NO_COLOR")) or _is_dumb()
 
 

@@ -21,7 +21,7 @@ from reconciler.model.kinds.base import YES_NO
 from reconciler.model.types import Value
 
 MOST_DIGITS: Final = 300
-"""A longer number is kept as text: Python won't write one of thousands of digits, and no column of ours needs it."""
+"""Longer numbers are kept as text: Python won't write thousands of digits, and no column of fivrec's needs them."""
 
 
 _FIRST: Final = datetime(1, 1, 2)  # noqa: DTZ001 (as columns without a time zone are read)
@@ -30,7 +30,7 @@ _LAST: Final = datetime(9999, 12, 30)  # noqa: DTZ001
 
 class _BoundedTime(Loader):
     """Reads infinity, and years after 9999 or before Christ, as the last or first day that Python can handle: one such
-    row, whoever wrote it, must not keep all others from being read."""
+    row, no matter who wrote it, must not keep all others from being read."""
 
     def __init__(self, oid: int, context: AdaptContext | None = None) -> None:
         super().__init__(oid, context)

@@ -45,7 +45,7 @@ _MAY_BE_KEYS = frozenset({"database_auth", "database_error"})
 """The codes that a login with stale keys may fail with: the server may say it in any language."""
 
 _OLDEST: Final = 140_000
-"""An older server refuses what the migrations say. PostgreSQL 14 takes all of it, though 15 is what is promised."""
+"""Older servers reject the migrations' SQL. PostgreSQL 14 accepts all of it, although the docs promise 15."""
 
 _CREATE_TRIES = 5
 _ROLLBACK_S = 5.0

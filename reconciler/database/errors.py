@@ -208,7 +208,7 @@ def translated(exc: psycopg.Error, where: str, secrets: Sequence[str] = ()) -> F
         )
     if _function(exc):
         return _refused_by_function(exc, where, said)
-    # Where its words can be shown, so can its own advice: to set REPLICA IDENTITY, say.
+    # If its message can be shown, so can its advice, such as to set REPLICA IDENTITY.
     advice = masked(exc.diag.message_hint or "", secrets) if said.startswith(":") else ""
     hint = printable(advice) or "the server's log has the details"
     return DatabaseError(f"{where}: PostgreSQL refused{_object(exc)}{said}", hint=hint)
@@ -231,7 +231,7 @@ def _special(exc: psycopg.Error, where: str, said: str) -> FivrecError | None:  
         )
     if exc.diag.source_function == _HIDING:
         return DatabaseError(f"{where}: row-level security hides rows{said}", code="rows_hidden", hint=_UNHIDE)
-    if exc.sqlstate in (_NOT_ISOLATED, _COLUMN_TYPE) and _function(exc):  # words and hint are the app's
+    if exc.sqlstate in (_NOT_ISOLATED, _COLUMN_TYPE) and _function(exc):  # message and hint are the app's
         return _refused_by_function(exc, where, said)
     if exc.sqlstate == _NOT_ISOLATED:
         words = exc.diag.message_primary or "isolation: enforced is not possible here"

@@ -86,7 +86,8 @@ async def record_success(conn: Connection, scope: Scope, attempt: int, *, limits
 
 
 def _place(address: str) -> str:
-    """What counts as one address: of IPv6 a /64, which is what one customer of a provider has at the least."""
+    """The network that counts as one address: for IPv6 a /64, because every customer of a provider has at least
+    that."""
     found = parse_address(address)
     if not isinstance(found, IPv6Address):
         return address

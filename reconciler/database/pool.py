@@ -26,7 +26,7 @@ PREPARE_AFTER = 3
 
 _ROOM_TRIES = 3
 _ROOM_S = 0.1
-"""A server counts a connection for a moment after it was closed; somebody else may be there first."""
+"""A server counts a connection for a moment after it is closed, and another client may take its place first."""
 
 NAMES_S = 10.0
 """How long the addresses of a name are reused."""
@@ -110,7 +110,7 @@ class ConnectionPool:
         return conn
 
     async def _opened(self, url: Secret, limits: Limits, application_name: str) -> Connection:
-        """If the server takes no more, one of ours that is idle there makes room."""
+        """If the server accepts no more connections, close an idle one of this pool to that server, then try again."""
         for _ in range(_ROOM_TRIES):
             try:
                 return await connect(url, limits=limits, application_name=application_name)

@@ -64,15 +64,15 @@ async def refuse_elsewhere(conn: Connection, schema: str) -> None:
 
 
 async def read_unfit_references(conn: Connection, schema: str) -> tuple[str, ...]:
-    """Columns between which the foreign key that they need can't be made. What was open is rolled back."""
+    """Returns pairs of columns for which a required foreign key can't be created. Rolls back an open transaction."""
     async with with_deadline(conn, _ASK_S):
         (rows,) = await _ask(conn, schema, "unfit_references")
     return tuple(row["found"] for row in rows)
 
 
 async def read_twins(conn: Connection, schema: str) -> tuple[str, ...]:
-    """The other schemas that have tables of the app's, each with them, where the declared one has all that it needs.
-    What was open is rolled back."""
+    """Returns the other schemas that have tables of the app, each with these tables, if the declared schema has all
+    that it needs. Rolls back an open transaction."""
     async with with_deadline(conn, _ASK_S):
         (rows,) = await _ask(conn, schema, "elsewhere")
     return tuple(_named(_by_schema(rows)))

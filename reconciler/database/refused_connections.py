@@ -23,7 +23,7 @@ _SETTING = re.compile(r"invalid (\w+) value|invalid (SCRAM \w+ key)|weak sslmode
 """libpq's words before it tries to connect; what follows may quote the value."""
 
 _NAMELESS = "local user"
-"""What libpq says if it is given no user, and the uid of the process has no name: that of a container may be random."""
+"""libpq's message if the URL has no user and the uid of the process has no name, as in containers with a random uid."""
 
 _DEMANDS = (
     ("GSSAPI", "gssencmode", "PGGSSENCMODE"),

@@ -326,8 +326,8 @@ def _leave_to_move(state: dict[Key, Resource]) -> None:
 
 
 def renamed_admin(rows: Rows, scope: Scope) -> str | None:
-    """The address that the declared administrator was given by a rename, if neither was read: who is an administrator
-    no more is not, and a revert of the manifest reverts the rename."""
+    """Returns the address that a later rename gave to the declared administrator, if neither address was read: a user
+    who is no longer an administrator is not read, and reverting the manifest reverts the rename."""
     if scope.admin_email is None or "admin" not in rows:
         return None
     read = {folded(str(row["key"])) for row in rows["admin"]}

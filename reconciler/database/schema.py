@@ -38,7 +38,7 @@ _FOOTER = "\nRESET plpgsql.extra_errors;\nRESET search_path;\nRESET client_min_m
 _IDENTIFIER, _LITERAL = ':"schema"', ":'schema'"
 _AT_ONCE = (
     "SELECT set_config('search_path', 'pg_catalog, pg_temp', true), set_config('fivrec.defer', '', true),"
-    # A server, database or login may set it for the app's functions; fivrec's have a variable `found`.
+    # A server, database or login may set it for the app's functions; fivrec's have a variable named `found`.
     " set_config('plpgsql.extra_errors', 'none', true);"
 )
 # Building on new tables blocks nobody: in a database without the app's tables, everything is done at once.
@@ -59,8 +59,8 @@ DO $$ BEGIN
   PERFORM fivrec.validate();
 END $$;
 """,
-    # The app's own constraint of another name: one that is not validated is no reason to validate ours, which is not
-    # there, and one that is says that no environment is missing as ours would.
+    # The app's own constraint under another name: if it is not validated, fivrec's, which does not exist, must not be
+    # validated either; if it is, no row lacks an environment.
     "WHERE c.conrelid = w.rel AND CASE w.kind": """\
 WHERE c.conrelid = w.rel AND (c.convalidated OR c.conname = w.name) AND CASE w.kind""",
     "SELECT c.conrelid, c.contype,": "SELECT c.conrelid, c.conname, c.contype,",
@@ -69,8 +69,8 @@ ON c.conrelid = fivrec.app_table(w.tbl) AND c.contype = 'c' AND c.convalidated A
     c.conname = w.name
     OR replace(pg_get_expr(c.conbin, c.conrelid), '"', '') LIKE '((environment IS NOT NULL) AND %')""",
 }
-"""What runs in place of released text: fivrec 0.2 compares the texts of the files. Migrations 4 and 5 look four times
-for what the tables lack, a quarter of PostgreSQL's time for the whole script; looking twice finds the same."""
+"""Text that runs in place of released text: fivrec 0.2 compares the files. Migrations 4 and 5 look four times for what
+the tables lack, which is a quarter of PostgreSQL's time for the whole script; looking twice finds the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,15 +204,15 @@ async def read_catalogue(conn: AsyncConnection[Any], schema: str = "public") -> 
         named: list[str] = []
         for part in ("rules", "own", "fit"):
             if part == "fit" and not _functions(expected_catalogue()).issubset(named):
-                break  # it calls them
+                break  # that statement calls them
             await cursor.execute(query("catalogue", part), {"schema": schema})
             named += [f"{_table(row)}: {row['name']}" for row in await cursor.fetchall()]
     return frozenset((*columns, *named))
 
 
 async def read_missing(conn: AsyncConnection[Any], schema: str) -> tuple[str, ...]:
-    """Returns what a migrated database has and this one lacks, sorted. If functions are missing, only these: they tell
-    what else is."""
+    """Returns what a migrated database has and this one lacks, sorted. If functions are missing, returns only these:
+    they find the rest."""
     missing = expected_catalogue() - await read_catalogue(conn, schema)
     return tuple(sorted(_functions(missing) or missing))
 

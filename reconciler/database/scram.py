@@ -31,8 +31,8 @@ _CHALLENGE = re.compile(rb"AuthenticationSASLContinue\t '[^'\n]*,s=([A-Za-z0-9+/
 """The server's first message as PQtrace writes it: RFC 5802, 5.1."""
 
 _MOST_ROUNDS: Final = 600_000
-"""What OWASP advises for passwords that people choose: half a second. A server that asks for more goes on getting the
-password, whose rounds libpq does, however many."""
+"""OWASP's recommendation for passwords that people choose: half a second. A server that asks for more still gets the
+password, and libpq computes its rounds, however many."""
 
 _MOST_OBSERVED: Final = 10
 """How many connections of a login may go by until it is no longer observed, let in or not."""

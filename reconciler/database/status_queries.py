@@ -81,7 +81,7 @@ class LastRun:
 
 @dataclass(frozen=True, slots=True)
 class Unsent:
-    """How many usage reports Connect did not take, when the oldest was counted, and what was said of it."""
+    """How many usage reports Connect did not accept, when the oldest was counted, and Connect's last error."""
 
     count: int
     since: datetime

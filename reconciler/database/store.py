@@ -465,8 +465,8 @@ def _reads(
 async def _choose(
     conn: Connection, rows: Mapping[str, list[transaction.Row]], scope: Scope
 ) -> dict[str, list[transaction.Row]]:
-    """Read which rows count, for kinds in which several rows may be the same resource, and the administrator by a newer
-    address: one more round trip if any."""
+    """Choose among rows of kinds in which several rows may be the same resource, and look for the administrator under a
+    newer address: at most one more round trip."""
     asked = {
         kind: statement(kind, "chosen", scope.schema) for kind in _WITH_CHOICE if several(kind, rows.get(kind, ()))
     }

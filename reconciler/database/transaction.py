@@ -265,8 +265,8 @@ async def _begin_and_read(
 
 
 def _opening(conn: Connection, begin: LiteralString, scope: Scope) -> tuple[LiteralString, ...]:
-    """Return what comes before the settings. A superuser holds the tables, or what the guard saw could be another when
-    it is read or written; PostgreSQL tells every client whether it is one."""
+    """Returns the statements before the settings. A superuser locks the tables first, because they could be replaced
+    between the guard's look and their use; PostgreSQL tells every client whether it is a superuser."""
     names = begin, query("transaction", "read_path"), query("transaction", "own_time")
     if scope.trusted or conn.info.parameter_status("is_superuser") != "on":
         return names

@@ -45,7 +45,7 @@ def _unfinished(why: str) -> ErrorInfo:
 
 
 async def describe_found(conn: AsyncConnection, desired: Desired, run: Run, plan: Plan) -> tuple[str, ...]:
-    """Returns notes about what was found and left as it is.
+    """Returns notes about findings that were left as they are.
 
     The run was already committed, so neither an error nor a signal here changes its outcome.
     """

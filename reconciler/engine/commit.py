@@ -52,7 +52,7 @@ async def write_and_compare(
             kinds=kinds,
         )
         rest = {change.key for change in plan_again(found).changes} | _other_hashes(writes, found)
-    except MissingSetting:  # the keys opened what was read before
+    except MissingSetting:  # the keys could open what was read before
         rest = {Key("config", desired.instance)}
     if not rest:
         return

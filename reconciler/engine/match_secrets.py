@@ -95,7 +95,7 @@ def match_secrets(
                         hashes[resource.key, field] = row.fields[field].reveal()
                         state[row.key] = row = known
                 if last is not None and field in last.fields:
-                    # A hash of ours whose cost is now too low is not drift: the declaration asks for more.
+                    # fivrec's own hash with too low a cost is not drift: the declaration asks for more.
                     last = _recognised(last, resource.key, field, UNKNOWN if outdated else secret, prints)
                     applied[resource.key] = last
     _match_settings(state, applied, managed.get("setting"), prints)

@@ -152,7 +152,8 @@ async def connect_client(desired: Desired, run: Run) -> AsyncIterator[ConnectCli
 
 
 async def fetch_view(desired: Desired, run: Run, if_late: Callable[[ConnectView], None]) -> ConnectView:
-    """Ask Connect for status and plans, side by side; errors become part of the view. `if_late`: see the client's."""
+    """Ask Connect for status and plans, side by side; errors become part of the view. For `if_late` see
+    ConnectClient."""
     async with connect_client(desired, run) as client:
         if client is None:
             return NOT_ASKED

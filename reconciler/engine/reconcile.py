@@ -60,9 +60,8 @@ SILENT_S = 2.0
 
 @dataclass(slots=True)
 class _Attempt:
-    """What is known so far, for the report and record of a failure. `version`: the schema version that was found;
-    `unmade`: there was no schema. `unfinished`: the last reading found an unfinished adoption. `beside`: the check of a
-    run whose outcome is already recorded."""
+    """What is known so far, for the report and record of a failure. `version`: of the schema found; `unmade`: there was
+    none. `unfinished`: an adoption is. `beside`: the check of a run whose outcome is already recorded."""
 
     started: float
     view: ConnectView | None = None

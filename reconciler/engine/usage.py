@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from reconciler.connect.client import ConnectClient
 
 LAST_REFUSED_S = 86_400.0
-"""Seconds that a report whose content Connect refuses waits at most. `usage --send` sends all that wait at once."""
+"""The longest wait, in seconds, of a report whose content Connect refuses. `usage --send` sends all waiting reports at
+once."""
 COUNT_MS = 10_000
 """Milliseconds that counting one instance may take."""
 
@@ -168,7 +169,7 @@ async def _send(
         await client.send_usage(report.payload, report.id)
     except ConnectError as exc:
         own = retry_delay(report.attempts + 1, random.random())  # noqa: S311 (spreads retries)
-        if of_its_content(exc):  # the same report gets the same answer, until somebody changes something there
+        if of_its_content(exc):  # the same report gets the same answer until somebody changes something at Connect
             own = min(LAST_REFUSED_S, LAST_RETRY_S * 2 ** min(report.attempts, 16))
         wait = max(own, min(asked_to_wait(exc), LAST_RETRY_S))
         await mark_usage_failed(conn, scope, report.id, exc.message, retry_s=wait, limits=run.limits)

@@ -38,7 +38,7 @@ def find_commit(paths: Sequence[str]) -> str | None:
 
 
 def _head(git: Path, top: Path) -> str | None:
-    """HEAD from its ref's file; asks git itself if that holds no commit (packed refs, worktrees, a ref to a ref)."""
+    """HEAD from its ref's file; asks git itself if that contains no commit (packed refs, worktrees, a ref to a ref)."""
     try:
         head = _line(git, "HEAD")
         if head.startswith("ref: "):
@@ -49,8 +49,8 @@ def _head(git: Path, top: Path) -> str | None:
 
 
 def _line(git: Path, name: str) -> str:
-    """Raises OSError or ValueError if it can't be read or is elsewhere: a .git above may be another user's, who must
-    not choose a file that is recorded."""
+    """Raises OSError or ValueError if the file can't be read or is elsewhere: a .git folder above may belong to another
+    user, who must not choose a file that is recorded."""
     path = (git / name).resolve()
     path.relative_to(git.resolve())
     return path.read_text(encoding="ascii").strip() if path.is_file() else ""

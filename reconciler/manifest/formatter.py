@@ -177,9 +177,9 @@ def _round_trip() -> Any:
 
 
 def _construct_float(constructor: Any, node: Any) -> Any:
-    """One that knows how it was written: ruamel.yaml would write other digits of the same float."""
+    """A float that keeps its text: ruamel.yaml would write other digits for the same value."""
     number = constructor.construct_yaml_float(node)
-    if hasattr(number, "yaml_anchor"):  # neither infinite nor no number
+    if hasattr(number, "yaml_anchor"):  # neither infinity nor NaN
         number.text = node.value
     return number
 

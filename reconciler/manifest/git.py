@@ -115,7 +115,7 @@ def _list(commit: Commit, folder: str) -> Iterator[_Blob]:
         if entry:
             facts, _, path = entry.partition(b"\t")
             mode, _, found = facts.decode("ascii").split(" ")
-            # A commit is the word of whoever made it: a clone takes one whose names lead out of its tree.
+            # A commit can't be trusted: a clone accepts one whose names lead out of its tree.
             if mode in _FILES and b"\n" not in path and _NO_NAMES.isdisjoint(path.split(b"/")):
                 yield _Blob(str(PurePosixPath(folder, os.fsdecode(path))), mode, found)
 

@@ -18,14 +18,14 @@ from reconciler.model.types import Ignore, Key
 from reconciler.planning.diff import is_accepted
 
 _OF_THE_INSTANCE: Final = frozenset({"config", "environment", "status"})
-"""Kinds with one resource, which has the instance's name."""
+"""Kinds with a single resource, which has the instance's name."""
 _OF_FORMER_ADMINS: Final = ("role", "password")
 
 
 def lint(manifests: Sequence[Manifest], today: date) -> tuple[ManifestProblem, ...]:
-    """Variables that no template reads, accepted drift that expired, has no end, fits nothing or takes the lock along,
-    settings that look like secrets and are none, names that differ only in case, and names in which not all is what it
-    looks like."""
+    """Variables that no template reads; accepted drift that expired, has no end, matches nothing or includes the lock;
+    settings that look like secrets but are in plain text; names that differ only in case; and names with characters
+    that mislead."""
     found = [*_unused_variables(manifests), *_same_instances(manifests), *_idle_ignores(manifests)]
     for manifest in manifests:
         found += _accepted_drift(manifest, today)
@@ -61,7 +61,7 @@ def _accepted_drift(manifest: Manifest, today: date) -> Iterator[ManifestProblem
 
 
 def _idle_ignores(manifests: Sequence[Manifest]) -> Iterator[ManifestProblem]:
-    """An entry of a fleet's defaults counts as fitting where it fits any of its instances."""
+    """An entry of a fleet's defaults counts as matching if it matches any of its instances."""
     entries: dict[tuple[str, str], list[tuple[Manifest, int]]] = {}
     for manifest in manifests:
         for index, entry in enumerate(manifest.document.get("ignore") or ()):
@@ -69,7 +69,7 @@ def _idle_ignores(manifests: Sequence[Manifest]) -> Iterator[ManifestProblem]:
     for (_, pattern), owners in sorted(entries.items()):
         kind = BY_NAME.get(pattern.partition("/")[0])
         if kind is None or not (kind.remembered or kind.name in _OF_THE_INSTANCE):
-            continue  # wildcards in the kind's name, or what needs no name
+            continue  # wildcards in the kind's name, or a kind that needs no name
         if not any(_may_fit(pattern, kind, manifest) for manifest, _ in owners):
             manifest, index = owners[0]
             message = f"the accepted drift of {pattern} fits nothing that can differ"
@@ -78,8 +78,8 @@ def _idle_ignores(manifests: Sequence[Manifest]) -> Iterator[ManifestProblem]:
 
 
 def _may_fit(pattern: str, kind: Kind, manifest: Manifest) -> bool:
-    """Whether it fits a declared resource, or one of its fields; or a row that is not declared, which can go as a
-    whole, be switched off, or lose a role. Plans from Connect have any name."""
+    """Whether it can match a declared resource or one of its fields, or an undeclared row, which can be removed,
+    switched off, or lose a role. Plans from Connect may have any name."""
     _, _, rest = pattern.partition("/")
     names = [manifest.instance]
     if kind.name not in _OF_THE_INSTANCE:

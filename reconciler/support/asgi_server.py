@@ -38,8 +38,9 @@ _SETTINGS: dict[str, Any] = {
     "timeout_graceful_shutdown": 1,
 }
 _PROXY_IDLE_S: Final = 620
-"""Longer than proxies keep a connection that waits (nginx and AWS 60 s, Traefik 90, Google 600): a request that crosses
-the end of one is a 502 of theirs. uvicorn's 5 s do for anybody else, and who waits longest makes room."""
+"""Seconds; longer than proxies keep an idle connection (nginx and AWS 60 s, Traefik 90, Google 600): if a request
+crosses the closing of one, the proxy answers 502. uvicorn's 5 s are enough for other clients, and the longest idle
+connection makes room for new ones."""
 
 
 @dataclass(frozen=True, slots=True)

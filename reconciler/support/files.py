@@ -26,8 +26,8 @@ def make_parent_folder(path: str) -> None:
 
 
 def keep_out_of_git(folder: Path) -> None:
-    """`git add -A` leaves out all that is in `.fivrec`: keys, passwords, an embedded database. No other folder gets a
-    .gitignore, nor one that has its own."""
+    """Make `git add -A` skip everything in `.fivrec`: keys, passwords, an embedded database. Adds no .gitignore to
+    other folders, or where one exists."""
     if folder.name == WORK_FOLDER:
         with suppress(OSError), Path(folder, ".gitignore").open("x", encoding="ascii") as file:
             file.write("*\n")
@@ -51,7 +51,7 @@ def replace_bytes(path: str, content: bytes, *, exclusive: bool = False) -> None
         try:
             with draft.open("xb") as file:
                 if before is not None:
-                    for owner in ((-1, before.st_gid), (before.st_uid, -1)):  # as root, in a folder that is a user's
+                    for owner in ((-1, before.st_gid), (before.st_uid, -1)):  # as root, in a user's folder
                         with suppress(OSError):
                             os.fchown(file.fileno(), *owner)
                     os.fchmod(file.fileno(), stat.S_IMODE(before.st_mode))

@@ -163,7 +163,7 @@ class Cycle:
         try:
             async with asyncio.timeout(run.timeout_s):
                 found = await find_database_problems(desired, run)
-        except FivrecError as exc:  # no reason to keep old rows for
+        except FivrecError as exc:  # not a reason to keep old rows
             run.log.warning("watch", f"⚠️ {unread(exc)}", instance=desired.instance, error=exc.code)
             return
         one.database_problems = None if found is None else frozenset(found)

@@ -18,8 +18,8 @@ from reconciler.support.log import EventLog, Level, counted
 from reconciler.watch.instance_state import InstanceState, find_trouble
 
 STUCK = 6
-"""After so many failures in a row, some half a minute, whoever holds the instance is no run that ends soon: anything
-in the database can hold its lock, for ever."""
+"""After so many failures in a row, some half a minute, the holder of the lock is hardly another run: any session in the
+database can hold it for ever."""
 
 
 def say_end(log: EventLog, one: InstanceState, report: InstanceReport, *, report_only: bool = False) -> None:

@@ -311,7 +311,7 @@ def _names(group: Sequence[Record]) -> list[str]:
 
 
 def _line(group: Sequence[Record]) -> str:
-    """Further lines of a message stand behind white space, so that none looks like an alert of its own."""
+    """Indents further lines of a message, so that none looks like another alert."""
     message = "\n  ".join(map(printable, str(group[-1]["message"]).split("\n")))
     names, message = _names(group), cut(message, MOST_CHARACTERS)
     if not names:

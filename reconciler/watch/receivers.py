@@ -88,8 +88,8 @@ class Webhook:
 
 
 def for_slack(document: dict[str, Value]) -> dict[str, Value]:
-    """Names in the `text` may be those of any role of a database: they call nobody (`<!channel>`, `@here`) and link to
-    nothing (`<https://…|…>`)."""
+    """Escape names in the `text`, which any role of a database may choose: they must not notify anybody (`<!channel>`,
+    `@here`) or become links (`<https://…|…>`)."""
     text = str(document["text"]).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return {**document, "text": _MENTION.sub("@\u200b", text)}
 

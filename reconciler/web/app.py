@@ -110,7 +110,7 @@ def _document(service: Service) -> Handler:
 
 
 def _http_error(pages: Pages) -> Callable[[Request, Exception], Awaitable[Response]]:
-    """For what no route answers: a page for a browser that follows a link, else a problem."""
+    """The answer to an unknown route: a page for a browser that follows a link, otherwise a problem document."""
 
     async def answer(request: Request, exc: Exception) -> Response:
         assert isinstance(exc, HTTPException)  # noqa: S101 (registered for it)

@@ -76,7 +76,7 @@ class Live:
         """The answer to a browser that requests `events`, for the first time or again."""
         again = "last-event-id" in request.headers
         events = self.events(instances, again=again, session=session, counts=counts)
-        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # nginx would collect 4 KiB
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # nginx would buffer 4 KiB
         return StreamingResponse(events, media_type="text/event-stream", headers=headers)
 
     async def events(
@@ -122,7 +122,8 @@ class Live:
                 yield b": still here\n\n"
 
     def _make_room(self) -> None:
-        """If there are too many streams, end the oldest of the instances that have the most: none keeps others out."""
+        """If there are too many streams, end the oldest one of the instances that have the most, so that none excludes
+        others."""
         going_on = [watcher for watcher in self._watchers if not watcher.ended]
         if len(going_on) > self.most:
             ((crowd, _),) = Counter(watcher.instances for watcher in going_on).most_common(1)

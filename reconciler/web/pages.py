@@ -135,7 +135,7 @@ class Pages:
         return RedirectResponse(f"/instances/{desired.instance}", 303)
 
     async def checked(self, request: Request) -> Response:
-        """Where a failed check was shown, opened again."""
+        """Redirects a browser that opens the address of a failed check again."""
         return RedirectResponse(page.link_to(self.find(request.path_params["instance"]).instance), 303)
 
     async def login(self, request: Request) -> Response:

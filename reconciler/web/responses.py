@@ -18,7 +18,7 @@ from reconciler.model.types import ConnectPlan, Desired, InstanceStatus, rfc3339
 UNKNOWN = "unknown"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST, _LAST = -62_135_596_800_000_000, 253_402_300_799_999_999
-"""Microseconds from there to the first and the last time that a `datetime` holds."""
+"""Microseconds to the first and the last moment that a `datetime` can represent."""
 _HUMP = re.compile("_([a-z])")
 
 

@@ -151,7 +151,7 @@ class Scheduler(QueueContact):
                     self._facts = loop_time(), await self._standing()
                     care = now + CARE_S
                 await self._read_rows()
-                if now >= declared or failures:  # while it was away it may have been put back to a backup
+                if now >= declared or failures:  # it may have been restored from a backup while it was away
                     await self.refresh()
                     declared = now + DECLARE_S
                 if now >= tidy:

@@ -20,7 +20,7 @@ Place = tuple[str, int]
 
 DONE = ("changed", "degraded")
 _ROOTS = ("GITHUB_WORKSPACE", "CI_PROJECT_DIR")
-"""Where pipelines say that the repository is."""
+"""The variables in which pipelines name the repository's folder."""
 
 
 def render(report: Report) -> str:

@@ -143,7 +143,7 @@ def _depth_problem(exc: yaml.YAMLError, file: YamlFile, builder: Builder) -> Man
 
 
 def _conflict(file: YamlFile) -> ManifestProblem | None:
-    """libyaml would complain of some line behind git's mark."""
+    """An unresolved merge conflict, at git's mark: libyaml would report a line after it."""
     mark = _CONFLICT.search(file.text)
     if mark is None:
         return None

@@ -1,4 +1,4 @@
-"""The name of whoever runs fivrec, as it goes into the audit log."""
+"""The name of the person who runs fivrec, for the audit log."""
 
 from __future__ import annotations
 
