@@ -22,7 +22,8 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import JWKRegistry, Key, KeySet
 
-from reconciler.connect.trust import load_context
+from reconciler.connect.errors import ConnectFault
+from reconciler.connect.trust import Trust, WiderTrust
 from reconciler.model.errors import FivrecError, MissingSetting, UsageError
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
@@ -84,6 +85,7 @@ class Provider:
     _found_at: float = 0.0
     _keys: KeySet | None = None
     _keys_at: float = 0.0
+    _trust: Trust | WiderTrust | None = None
     _places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
 
     async def authorization_url(self, begun: SignIn) -> str:
@@ -236,7 +238,7 @@ class Provider:
             async with self._places, asyncio.timeout(_TIMEOUT_S), self._http() as http:
                 status, body = await _read(http.stream(method, url, headers={"Accept": "application/json"}, **more))
             document = json.loads(body)
-        except (httpx.HTTPError, TimeoutError, OSError, MissingSetting) as exc:
+        except (httpx.HTTPError, TimeoutError, OSError, MissingSetting, ConnectFault) as exc:
             raise ProviderUnavailable(
                 f"the identity provider does not answer: {type(exc).__name__}", hint="try again in a moment"
             ) from exc
@@ -245,12 +247,11 @@ class Provider:
         return status, document if isinstance(document, dict) else {}
 
     def _http(self) -> httpx.AsyncClient:
-        # Built for each question: a CA file that changes counts at the next one. The file is for Connect, and may know
-        # nothing of the provider's CA: the system's count too.
-        context = load_context(None)
-        if self.client.ca_file is not None:
-            context.load_verify_locations(cafile=self.client.ca_file)
-        return httpx.AsyncClient(verify=context, timeout=_TIMEOUT_S, follow_redirects=False)
+        # The CA file is for Connect, and may not contain the provider's CA: the system's count too.
+        if self._trust is None:
+            own = Trust(self.client.ca_file)
+            self._trust = own if self.client.ca_file is None else WiderTrust(own, lambda: None)
+        return httpx.AsyncClient(verify=self._trust.context(), timeout=_TIMEOUT_S, follow_redirects=False)
 
 
 def _known_keys(given: Iterable[Any]) -> list[Key]:
