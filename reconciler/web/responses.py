@@ -86,11 +86,14 @@ def build_cursor(row: CheckLog) -> str:
     return f"{(row.at - _EPOCH) // timedelta(microseconds=1)}.{row.id.encode().hex()}"
 
 
-def row_at(cursor: str) -> CheckLog:
-    """The position in a cursor (the document has its pattern)."""
+def row_at(cursor: str) -> CheckLog | None:
+    """The position in a cursor (the document has its pattern); None if it is after the calendar's end, so after every
+    row."""
     at, _, row = cursor.partition(".")
     known = bytes.fromhex(row).decode("utf-8", "replace").replace("\0", "")
-    since = _EPOCH + timedelta(microseconds=min(max(int(at), _FIRST), _LAST))
+    if int(at) > _LAST:
+        return None
+    since = _EPOCH + timedelta(microseconds=max(int(at), _FIRST))
     return CheckLog(known, since, "", success=False, status_received=None, error_message=None, response_time_ms=None)
 
 

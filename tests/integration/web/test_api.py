@@ -601,8 +601,9 @@ async def test_pages_go_on_at_any_time_of_the_calendar(api: Served) -> None:
     api.sql("DELETE FROM status_check_logs")
     for at in times:
         api.sql(
-            "INSERT INTO status_check_logs (instance_config_id, check_type, success, created_at) "
-            "SELECT id, 'manual', true, %s::timestamp FROM instance_config",
+            "INSERT INTO status_check_logs (id, instance_config_id, check_type, success, created_at) "
+            "SELECT 'ff' || %s, id, 'manual', true, %s::timestamp FROM instance_config",
+            at,
             at,
         )
     found, target = [], "/api/instance/status-logs?limit=1"
