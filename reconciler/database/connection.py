@@ -16,8 +16,8 @@ from psycopg import AsyncConnection, errors, sql
 from psycopg.adapt import AdaptersMap
 from psycopg.conninfo import conninfo_attempts_async, make_conninfo
 from psycopg.pq import TransactionStatus
-from psycopg.types.json import set_json_loads
 
+from reconciler.database.bounds import json_loader
 from reconciler.database.column_values import register_loaders
 from reconciler.database.errors import masked, not_text, translated
 from reconciler.database.pipeline import PipelinedConnection
@@ -143,7 +143,8 @@ class _Adapting:
 def _adapting() -> _Adapting:
     """The loaders of JSON and times. Each connection copies them, which is cheaper than registering them again."""
     context = _Adapting()
-    set_json_loads(loads, context)
+    for name in ("json", "jsonb"):
+        context.adapters.register_loader(name, json_loader(loads))
     register_loaders(context)
     return context
 

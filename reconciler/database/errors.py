@@ -12,6 +12,7 @@ from typing import Final
 import psycopg
 from psycopg import errors
 
+from reconciler.database.bounds import MOST_BYTES, MOST_PARTS, MOST_ROWS, TooMuchDataError
 from reconciler.model.errors import DatabaseError, FivrecError, Refused
 from reconciler.model.names import printable
 from reconciler.model.secret import MASK
@@ -94,10 +95,24 @@ _LOCK = (
     "SELECT pid, usename, application_name, state, xact_start FROM pg_stat_activity ORDER BY xact_start; "
     "those that were prepared have no session: SELECT gid, owner, prepared FROM pg_prepared_xacts"
 )
+_TOO_MUCH = (
+    f"a reading was broken off, because it takes more than {MOST_BYTES // 1024**2} MiB, {MOST_ROWS:,} rows of a table, "
+    f"or {MOST_PARTS:,} items of JSON"
+)
+_LARGE = (
+    "find the large rows: SELECT relid::regclass, pg_size_pretty(pg_total_relation_size(relid)) "
+    "FROM pg_stat_user_tables ORDER BY pg_total_relation_size(relid) DESC LIMIT 5"
+)
 _GRANT = "GRANT the login what it needs, or use the owner"
 _OWNER = "run as the owner of what is named, or GRANT the owner's role to this login"
 
 _KNOWN: tuple[tuple[type[psycopg.Error] | tuple[type[psycopg.Error], ...], str, str, str], ...] = (
+    (
+        TooMuchDataError,
+        "too_much_data",
+        _TOO_MUCH,
+        _LARGE,
+    ),
     (errors.LockNotAvailable, "lock_timeout", "another session holds a lock that is needed", _LOCK),
     (errors.QueryCanceled, "statement_timeout", "a statement took too long and was stopped", "run again later"),
     (

@@ -3,6 +3,8 @@
 psycopg's own pipelines send each statement by itself and wait for the socket twice before the next, which took a fifth
 of a check's CPU time. Here statements stay in psycopg's queue until the pipeline ends, or a result is fetched; then all
 go into libpq's buffer. Order, errors and results are psycopg's.
+
+A pipeline that receives too much data is broken off: libpq takes any amount into memory.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ from typing import Any
 
 from psycopg import AsyncConnection, AsyncPipeline
 from psycopg.generators import send
+
+from reconciler.database.bounds import MOST_BYTES, TooMuchDataError, received
 
 __all__ = ["PipelinedConnection"]
 
@@ -28,7 +32,19 @@ class _AtOnce(AsyncPipeline):
             self.command_queue.popleft()()
         if not flush:  # a Sync is on its way, and nothing else sends it
             yield from send(self.pgconn)
-        yield from super()._fetch_gen(flush=flush)
+        yield from self._bounded(super()._fetch_gen(flush=flush))
+
+    def _bounded(self, fetching: Generator[Any, Any, None]) -> Generator[Any, Any, None]:
+        at_first, ready = received(self.pgconn.socket), None
+        while True:
+            try:
+                wanted = fetching.send(ready)
+            except StopIteration:
+                return
+            ready = yield wanted
+            if received(self.pgconn.socket) - at_first > MOST_BYTES:
+                self.pgconn.finish()
+                raise TooMuchDataError
 
 
 _FITS = hasattr(AsyncPipeline, "_communicate_gen") and hasattr(AsyncPipeline, "_fetch_gen")

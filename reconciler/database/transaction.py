@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, LiteralString, TypeAlias
 from psycopg import AsyncCursor, errors, sql
 from psycopg.rows import dict_row
 
+from reconciler.database.bounds import fetch_all
 from reconciler.database.connection import Connection, Limits, rollback, with_deadline, with_last_words
 from reconciler.database.errors import SCHEMA_MISSING
 from reconciler.database.preconditions import (
@@ -152,7 +153,7 @@ async def write_and_read(
             await cursor.execute(statements[name], params)
     if counts is not None:
         counts.extend(cursor.rowcount for cursor in written)
-    return {name: await cursor.fetchall() for name, cursor in cursors}
+    return {name: await fetch_all(cursor) for name, cursor in cursors}
 
 
 async def read_once(
@@ -259,7 +260,7 @@ async def _begin_and_read(
             await cursor.execute(statements[name], params)
         if whole:
             await conn.execute("COMMIT")
-    rows = {name: await cursor.fetchall() for name, cursor in cursors}
+    rows = {name: await fetch_all(cursor) for name, cursor in cursors}
     answer = await begun.fetchone()
     return bool(answer and answer[-1]), rows
 

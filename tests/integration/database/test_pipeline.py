@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import LiteralString
 
 import psycopg
 import pytest
 
+from reconciler.database.bounds import MOST_BYTES
 from reconciler.database.connection import Connection, with_deadline
+from reconciler.database.transaction import read_more
 from reconciler.model.errors import DatabaseError
 from reconciler.model.secret import Secret
 from tests.support.connections import Connect
@@ -90,3 +93,47 @@ async def test_a_connection_lost_within_is_an_error(database: Secret, open_conne
         with pytest.raises(DatabaseError) as caught:
             await in_a_pipeline(conn, "BEGIN", "SELECT 1", then=proxy.drop_all)
         assert (caught.value.code, conn.closed) == ("database_unreachable", True)
+
+
+@pytest.mark.usefixtures("direct")
+async def test_more_data_than_a_reading_may_take_is_broken_off(database: Secret, open_connection: Connect) -> None:
+    conn = await open_connection(database)
+    half = f"SELECT repeat('x', {MOST_BYTES // 2})"
+    await in_a_pipeline(conn, half)
+    await in_a_pipeline(conn, half)  # each has the whole bound
+    with pytest.raises(DatabaseError, match="more than 128 MiB") as raised:
+        await in_a_pipeline(conn, half, half, half)
+    assert (raised.value.code, conn.closed) == ("too_much_data", True)
+
+
+@pytest.mark.usefixtures("direct")
+async def test_the_bound_counts_many_small_rows(
+    database: Secret, open_connection: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reconciler.database.pipeline.MOST_BYTES", 1_000_000)
+    conn = await open_connection(database)
+    await in_a_pipeline(conn, "SELECT repeat('x', 100) FROM generate_series(1, 5000)")
+    with pytest.raises(DatabaseError) as raised:
+        await in_a_pipeline(conn, "SELECT repeat('x', 100) FROM generate_series(1, 500000)")
+    assert raised.value.code == "too_much_data"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["SELECT generate_series(1, 11)", """SELECT '[[], {}, {"a": 1, "b": [1, 2]}]'::jsonb FROM generate_series(1, 2)"""],
+    ids=["rows", "items of JSON"],
+)
+async def test_rows_and_items_of_json_have_bounds_of_their_own(
+    text: LiteralString, database: Secret, open_connection: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reconciler.database.bounds.MOST_ROWS", 10)
+    monkeypatch.setattr("reconciler.database.bounds.MOST_PARTS", 10)
+    conn = await open_connection(database)
+    fitting = await read_more(
+        conn, {"rows": "SELECT generate_series(1, 10)", "json": "SELECT '[[], {}, 1]'::jsonb"}, {}
+    )
+    assert [len(rows) for rows in fitting.values()] == [10, 1]
+    with pytest.raises(DatabaseError, match="items of JSON") as raised:
+        async with with_deadline(conn, 5):
+            await read_more(conn, {"rows": text}, {})
+    assert raised.value.code == "too_much_data"
