@@ -12,7 +12,7 @@ from statistics import median
 import psycopg
 
 from reconciler.model.secret import Secret
-from tests.support.harness import INSTANCE, Fivrec, fingerprint, manifest, rows, run_sql
+from tests.support.harness import INSTANCE, Fivrec, assert_once_each, fingerprint, manifest, rows, run_sql
 from tests.support.watching import another, until, watching
 
 CHECKS = "SELECT check_type, success FROM status_check_logs ORDER BY created_at"
@@ -67,8 +67,7 @@ def test_a_stopped_process_makes_one_check_up_for_all_it_missed(fivrec: Fivrec, 
         watch.process.send_signal(signal.SIGCONT)
         until(lambda: len(rows(url, CHECKS)) >= before + 5)
     times = [at for (at,) in rows(url, "SELECT created_at FROM status_check_logs ORDER BY created_at")][before:]
-    gaps = [(after - first).total_seconds() for first, after in pairwise(times)]
-    assert sum(gap < 0.5 for gap in gaps) <= 1, gaps  # the check made up may come shortly before the next
+    assert_once_each(times, 1.0)
 
 
 def test_a_field_that_keeps_changing_is_left_alone(fivrec: Fivrec, url: str) -> None:
@@ -130,11 +129,12 @@ def test_manifests_are_taken_up_kept_when_broken_and_let_go(
         assert [event.get("instance") for event in watch.alerts("recovered")] == [None]
         (folder / other).unlink()
         until(lambda: "no longer watched" in str([event["message"] for event in watch.of("watch")]))
-        time.sleep(0.3)
-        left = rows(second, checks)
-        seen = len(watch.of("status_check", instance=INSTANCE))
-        until(lambda: len(watch.of("status_check", instance=INSTANCE)) >= seen + 2)
-        assert rows(second, checks) == left
+        found = []
+        for _ in range(2):  # a turn that was in progress may record its check before the first one
+            seen = len(watch.of("status_check", instance=INSTANCE))
+            until(lambda seen=seen: len(watch.of("status_check", instance=INSTANCE)) >= seen + 2)
+            found.append(rows(second, checks))
+        assert found[0] == found[1]
         assert rows(second, "SELECT count(*) FROM queues") == [(2,)]
 
 
@@ -159,9 +159,9 @@ def test_two_watches_of_one_fleet_record_each_check_once(fivrec: Fivrec, url: st
             seen = len(rows(url, query))
             until(lambda: len(rows(url, query)) >= seen + 6)
             assert not two.alerts("failing")
-        stamps = rows(url, query)
-        gaps = [(after - before).total_seconds() for (before,), (after,) in pairwise(stamps)]
-        assert min(gaps) > 0.5, gaps
+        times = [at for (at,) in rows(url, query)][seen:]
+        span = (times[-1] - times[0]).total_seconds()
+        assert len(times) - 2 <= 1.5 * span, times  # 2 s per second if each watch recorded its own
     assert rows(url, STARTUPS) == [(2,)]
 
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +169,13 @@ def connect_over_tls(fivrec: Fivrec, *, instances: Sequence[str] = (INSTANCE,)) 
 def rows(url: str, query: str, *params: Any) -> list[tuple[Any, ...]]:
     with psycopg.connect(url, autocommit=True) as conn:
         return conn.execute(query, params).fetchall()
+
+
+def assert_once_each(times: list[datetime], seconds: float) -> None:
+    """Check that there was one check per interval, however late each of them came: it begins after its slot, and the
+    next slot is after its end. The first one may come shortly before a slot."""
+    for number, at in enumerate(times):
+        assert number < 1 + (at - times[0]).total_seconds() / seconds, times
 
 
 def run_sql(url: str, *statements: str) -> None:

@@ -121,9 +121,10 @@ class _Hook(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         receiver: Receiver = self.server.receiver  # type: ignore[attr-defined]
         body = self.rfile.read(int(self.headers["Content-Length"]))
+        answer, delay_s = receiver.answer, receiver.delay_s  # of now: a test may set others for the posts to come
         receiver.posts.append(json.loads(body))
-        time.sleep(receiver.delay_s)
-        self.send_response(receiver.answer)
+        time.sleep(delay_s)
+        self.send_response(answer)
         self.end_headers()
 
     def log_message(self, *words: Any) -> None:
