@@ -174,7 +174,7 @@ def test_history_of_one_run_and_of_what_follows(fivrec: Fivrec, url: str, head: 
 
 
 KEEP = "CREATE TABLE kept AS SELECT * FROM fivrec.audit_log"
-PUT_BACK = "DELETE FROM fivrec.audit_log", "INSERT INTO fivrec.audit_log SELECT * FROM kept"
+PUT_BACK = "DELETE FROM fivrec.audit_log; INSERT INTO fivrec.audit_log SELECT * FROM kept"  # one transaction
 
 
 @pytest.mark.parametrize("back_to", ["an older state", "nothing"])
@@ -192,8 +192,7 @@ def test_entries_after_the_database_went_back_are_followed(fivrec: Fivrec, url: 
     lines = [json.loads(following.stdout.readline())]
     while lines[-1]["run_id"] != before[-1]:
         lines.append(json.loads(following.stdout.readline()))
-    for text in PUT_BACK:
-        run_sql(url, text)
+    run_sql(url, PUT_BACK)
     warning = following.stderr.readline()
     after = describe("four")
     lines.append(json.loads(following.stdout.readline()))

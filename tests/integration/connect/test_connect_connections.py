@@ -140,16 +140,17 @@ async def test_instances_at_once_share_as_many_connections_as_forks(tls: TlsFile
 
 
 async def test_the_wait_for_a_place_is_no_response_time(settings) -> None:
-    own = settings(forks=1, total_s=0.5)
+    """The last one waits for longer than a request may take, on a busy machine too."""
+    own = settings(forks=1, total_s=2)
 
     async def slowly(writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.5)
         await answering(body(STATUS))(writer)
 
     async with misbehaving(slowly) as server, open_pool(own) as pool:
-        views = await asyncio.gather(*(ask(server.url, own, pool) for _ in range(4)))
-    assert [view.status_error for view in views] == [None] * 4
-    assert max(view.response_time_ms or 0 for view in views) < 400
+        views = await asyncio.gather(*(ask(server.url, own, pool) for _ in range(5)))
+    assert [view.status_error for view in views] == [None] * 5
+    assert max(view.response_time_ms or 0 for view in views) < 2000
 
 
 async def test_a_request_that_hangs_gives_its_place_away(settings, monkeypatch: pytest.MonkeyPatch) -> None:
