@@ -27,6 +27,7 @@ from reconciler.web.tokens import Tokens
 from tests.support.browsing import CHROMIUM, findings, shot, visit
 from tests.support.engine import desired_of, document, run_of
 from tests.support.fleet import STATES, Fleet, fleet, serving
+from tests.support.postgres_server import free_port
 from tests.support.serving import now, token_keys
 from tests.support.signed_in import fleet_access
 
@@ -227,8 +228,7 @@ async def test_a_provider_that_goes_and_comes_back_with_new_keys(
     browser: Any, make_database: Callable[[], Secret], tmp_path: Path
 ) -> None:
     keys = KeyRing.from_environ({"FIVREC_ENCRYPTION_KEY": generate_key()})
-    with provider_at() as server:
-        port = server.server_port
+    port = free_port()
 
     def access(tokens: Tokens) -> Any:
         return fleet_access(f"http://localhost:{port}", tokens, secret=SECRET)

@@ -1,13 +1,22 @@
-"""Serves any ASGI application on a socket of this process."""
+"""Serves any ASGI application on a socket of this process, or holds a port on which nobody listens."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from reconciler.support.asgi_server import AppServer, Listen, bound_socket
+
+
+@contextmanager
+def closed_port() -> Iterator[int]:
+    """Yields a port that refuses connections; it is held, so that no other process gets it meanwhile."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
 
 
 @asynccontextmanager

@@ -7,6 +7,7 @@ on a container.
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import os
 import secrets
 import shutil
@@ -16,7 +17,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -194,7 +195,14 @@ def _start(binaries: Path, folder: Path, port: int, identity: dict) -> subproces
     raise RuntimeError(f"PostgreSQL did not start: {(folder / 'log').read_text()}")
 
 
+_PORTS = itertools.count(os.getpid() * 37)
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Returns a port for a server that is yet to start. It is below those that Linux gives to connections and to
+    sockets that ask for any port, so nothing takes it meanwhile."""
+    while True:
+        port = 10_000 + next(_PORTS) % 20_000
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port

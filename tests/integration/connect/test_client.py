@@ -40,6 +40,7 @@ from tests.support.connect_server import (
     raw,
     then_closing,
 )
+from tests.support.listening import closed_port
 
 pytest_plugins = ("tests.support.connect_fixture",)
 
@@ -527,10 +528,9 @@ async def test_the_loop_waits_longer_than_its_other_deadlines(settings) -> None:
 
 
 async def test_a_refused_connection_is_unreachable_soon(settings) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
     started = time.monotonic()
-    view = await view_of(f"http://127.0.0.1:{port}", settings(backoff_s=0.3), plans=True)
+    with closed_port() as port:
+        view = await view_of(f"http://127.0.0.1:{port}", settings(backoff_s=0.3), plans=True)
     assert view.status_error == view.plans_error
     assert view.status_error is not None
     assert view.status_error.code == "connect_unreachable"

@@ -23,6 +23,7 @@ from reconciler.database.connection import (
 from reconciler.model.errors import DatabaseError
 from reconciler.model.secret import Secret
 from tests.support.connections import Connect
+from tests.support.listening import closed_port
 
 QUICK = Limits(connect_s=2, total_s=5)
 
@@ -71,10 +72,8 @@ async def test_a_server_that_is_too_old_is_named(database: Secret, monkeypatch: 
 
 
 async def test_a_server_that_does_not_answer_is_unreachable(database: Secret) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        closed = str(probe.getsockname()[1])
-    error = await refusal(changed(database, port=closed, password="canary"))
+    with closed_port() as port:
+        error = await refusal(changed(database, port=str(port), password="canary"))
     assert (error.code, "connection refused" in error.message) == ("database_unreachable", True)
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))

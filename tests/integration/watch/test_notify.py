@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -24,6 +23,7 @@ from reconciler.support.network import Endpoint
 from reconciler.watch.notify import HOLD_S, MOST_KEPT, SOON, WINDOW_S, Notifier, document
 from reconciler.watch.receivers import Answer, AppriseReceiver, Webhook, check_url
 from tests.support.connect_running import TlsFiles, make_tls
+from tests.support.listening import closed_port
 
 Respond = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
@@ -526,10 +526,8 @@ async def test_each_post_has_a_connection_of_its_own() -> None:
 
 
 async def test_a_receiver_that_is_not_there_is_named_without_its_path() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    assert await posted(port) == Answer(False, True, f"127.0.0.1:{port} refused the connection")
+    with closed_port() as port:
+        assert await posted(port) == Answer(False, True, f"127.0.0.1:{port} refused the connection")
 
 
 async def test_no_more_than_64_kib_of_an_answer_are_read() -> None:

@@ -286,9 +286,7 @@ async def test_ten_failures_close_the_login_for_an_account(api: Served, monkeypa
     assert (right.status_code, right.headers["retry-after"]) == (429, "900")
 
 
-async def test_a_failed_login_takes_as_long_whatever_was_compared(
-    api: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_failed_login_takes_as_long_whatever_was_compared(api: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     api.account("agent@empresa.com", role="agent")
     api.account("plain@empresa.com")
     api.sql("UPDATE users SET password = 'senha-123' WHERE email = 'plain@empresa.com'")
