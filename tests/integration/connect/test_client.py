@@ -13,6 +13,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -453,7 +454,7 @@ async def test_a_slow_drip_ends_at_the_total_deadline(settings) -> None:
     started = time.monotonic()
     problem, asked = await problem_with(dripping(b" " * 1000, 0.02), settings=settings(total_s=0.4))
     assert (problem.code, asked) == ("connect_timeout", 1)
-    assert 0.4 <= time.monotonic() - started < 3
+    assert 0.4 <= time.monotonic() - started < 15  # all bytes take 20 s
 
 
 async def test_silence_ends_at_the_total_deadline(settings) -> None:
@@ -465,7 +466,7 @@ async def test_a_try_that_hangs_after_a_500_ends_with_the_500_in_time(settings) 
     started = time.monotonic()
     problem, _ = await problem_with(answering(b"{}", 500), hanging, settings=settings(retry_s=0.4))
     assert problem.message == "Fi.V Connect API returned 500"
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 15  # total_s is 30
 
 
 async def test_retry_after_is_honoured_within_the_bound(settings) -> None:
@@ -518,12 +519,12 @@ async def test_retry_after_beyond_the_bound_is_a_failure_at_once(settings) -> No
     started = time.monotonic()
     problem, asked = await problem_with(answering(b"{}", 503, {"Retry-After": "60"}), settings=settings())
     assert (problem.code, asked) == ("connect_http_error", 1)
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 30
 
 
 async def test_the_loop_waits_longer_than_its_other_deadlines(settings) -> None:
-    loop = settings(total_s=0.8, retry_s=0.5, retry_after_s=300)
-    async with misbehaving(answering(b"{}", 503, {"Retry-After": "1"}), answering(body(STATUS))) as server:
+    loop = settings(total_s=1.5, retry_s=1, retry_after_s=300)
+    async with misbehaving(answering(b"{}", 503, {"Retry-After": "2"}), answering(body(STATUS))) as server:
         assert (await view_of(server.url, loop)).status == PAID
 
 
@@ -781,8 +782,9 @@ async def test_the_emulators_drills_are_seen_as_what_they_are(
 ) -> None:
     target = connect_server.target(INSTANCE)
     connect_server.set(INSTANCE, **drill)
-    own = settings(ca_file=connect_server.ca_file, total_s=0.5 if "delay_s" in drill else 30)
-    view = await view_of(connect_server.url, own, plans=True, key=target.instance_key or KEY)
+    own = settings(ca_file=connect_server.ca_file)
+    hurried = replace(own, total_s=0.5) if "delay_s" in drill else own
+    view = await view_of(connect_server.url, hurried, plans=True, key=target.instance_key or KEY)
     assert view.status_error is not None
     assert view.status_error.code == code
     connect_server.set(INSTANCE, reset=True)

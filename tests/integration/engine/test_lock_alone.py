@@ -259,9 +259,9 @@ async def test_what_takes_too_long_is_locked_and_on_record(database: Secret, key
         await run_sql(database, "ALTER TABLE queues DISABLE TRIGGER t; UPDATE queues SET description = 'by hand'")
         await run_sql(database, "ALTER TABLE queues ENABLE TRIGGER t")
         connect_says(tmp_path, status)
-        late = replace(run, id=f"run-{number}", timeout_s=1)
+        late = replace(run, id=f"run-{number}", timeout_s=2)
         report = await run_within(reconcile, desired, late, time.monotonic())
-        said = "not done within 1 s, waiting for the database; what was not committed was rolled back"
+        said = "not done within 2 s, waiting for the database; what was not committed was rolled back"
         assert (report.outcome, report.exit_code, report.error and report.error.message) == ("failed", 1, said)
         assert report.connect is not None
         assert await run_sql(database, "SELECT status, is_locked FROM instance_config") == [(status, locked)]
