@@ -9,6 +9,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -77,8 +78,9 @@ def remove_data_of(folder: Path) -> None:
     """Remove the data of embedded servers that root's tests started below `folder`: it lives elsewhere, as `nobody`
     can't reach that folder."""
     for origin in SHARED.glob("*/origin"):
-        if Path(origin.read_text(encoding="utf-8").strip()).is_relative_to(folder):
-            shutil.rmtree(origin.parent, ignore_errors=True)
+        with suppress(FileNotFoundError):  # another run's, which ended meanwhile
+            if Path(origin.read_text(encoding="utf-8").strip()).is_relative_to(folder):
+                shutil.rmtree(origin.parent, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Callable
@@ -192,7 +193,7 @@ def test_killed_anywhere_rows_are_readable_and_the_next_goes_on(
 ) -> None:
     """kill -9 at random moments of a slowed rotation: all rows decrypt with the ring [new, old]."""
     names, urls = fleet
-    seed = random.randrange(1 << 32)
+    seed = int(os.environ.get("FIVREC_TEST_SEED", "20261123"))
     rng = random.Random(seed)
     split = 0
     with running_proxy(*server_of(urls[0])) as proxy:
