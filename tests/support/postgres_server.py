@@ -173,6 +173,7 @@ def _start(binaries: Path, folder: Path, port: int, identity: dict) -> subproces
         "fsync": "off",
         "max_connections": 200,
         "max_locks_per_transaction": 256,
+        "timezone": "UTC",  # initdb takes this machine's
     }
     options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
     log = (folder / "log").open("wb")
