@@ -31,7 +31,7 @@ from reconciler.web.pages import Handler, Pages, language_of
 from reconciler.web.problems import build_response
 from reconciler.web.roles import NoRole, Role, person_from
 from reconciler.web.service import Service
-from reconciler.web.sessions import cross_site, drop_cookie, read_form, read_session
+from reconciler.web.sessions import cross_site, drop_cookie, page_after_login, read_form, read_session
 from reconciler.web.translations import load_translations
 
 _ANSWER = ("state", "code", "iss", "error")
@@ -72,7 +72,9 @@ class FleetPages:
             return self._unavailable(request, exc)
 
     async def _begun(self, request: Request) -> Response:
-        begun, cookie = self.access.sessions.begin(_callback(request))
+        begun, cookie = self.access.sessions.begin(
+            _callback(request), page_after_login(request.query_params.get("next", ""))
+        )
         response = RedirectResponse(await self.access.provider.authorization_url(begun), 303)
         response.headers["Cache-Control"] = "no-store"
         self.access.sessions.put_sign_in(response, cookie)
@@ -110,7 +112,7 @@ class FleetPages:
         if before is not None:
             sessions.end(before)
         # A page that continues by itself: a redirect would still be the provider's navigation, without strict cookies.
-        response = self.pages.show(request, "onward.html", 200, place="/", said="signed_in")
+        response = self.pages.show(request, "onward.html", 200, place=begun.place, said="signed_in")
         sessions.put(response, sessions.open(person, sid if isinstance(sid, str) else None))
         return response
 

@@ -3,6 +3,7 @@ session that ended stays ended (docs/decisions/0040-fleet-sessions-in-memory.md)
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import secrets
@@ -48,12 +49,13 @@ class FleetSessions:
     _open: dict[str, FleetSession] = field(default_factory=dict)
     _redeemed: dict[str, datetime] = field(default_factory=dict)
 
-    def begin(self, redirect_uri: str) -> tuple[SignIn, str]:
-        """Begin a sign-in. Returns also the cookie's value, which the browser has to send with the provider's
-        answer."""
+    def begin(self, redirect_uri: str, place: str = "/") -> tuple[SignIn, str]:
+        """Begin a sign-in that leads to `place`. Returns also the cookie's value, which the browser has to send with
+        the provider's answer."""
         state, nonce, verifier = (secrets.token_urlsafe(32) for _ in range(3))
-        content = f"{int(self.now().timestamp())}.{state}.{nonce}.{verifier}"
-        begun = SignIn(state, nonce, Secret(verifier), redirect_uri)
+        kept = base64.urlsafe_b64encode(place.encode()).decode()
+        content = f"{int(self.now().timestamp())}.{state}.{nonce}.{verifier}.{kept}"
+        begun = SignIn(state, nonce, Secret(verifier), redirect_uri, place)
         return begun, f"{content}.{self.digest('sign-in', content)}"
 
     def redeem(self, cookie: str, state: str, redirect_uri: str) -> SignIn:
@@ -62,7 +64,7 @@ class FleetSessions:
         content, _, seal = cookie.rpartition(".")
         if not content or not hmac.compare_digest(seal.encode(), self.digest("sign-in", content).encode()):
             raise SignInRefused("this browser began no sign-in")
-        at, expected, nonce, verifier = content.split(".")
+        at, expected, nonce, verifier, place = content.split(".")
         age = self.now().timestamp() - int(at)
         if not 0 <= age <= SIGN_IN_S:
             raise SignInRefused("the sign-in is too old")
@@ -72,7 +74,7 @@ class FleetSessions:
         if expected in self._redeemed:
             raise SignInRefused("the state was used")
         self._redeemed[expected] = self.now()
-        return SignIn(expected, nonce, Secret(verifier), redirect_uri)
+        return SignIn(expected, nonce, Secret(verifier), redirect_uri, base64.urlsafe_b64decode(place).decode())
 
     def open(self, person: Person, provider_session: str | None) -> str:
         """Begin a session; returns its cookie's value. The oldest one ends if there are too many."""

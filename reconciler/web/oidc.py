@@ -67,12 +67,13 @@ class Client:
 
 @dataclass(frozen=True, slots=True)
 class SignIn:
-    """What identifies a sign-in that began here when it comes back."""
+    """What identifies a sign-in that began here when it comes back. `place` is the page that it then leads to."""
 
     state: str
     nonce: str
     verifier: Secret
     redirect_uri: str
+    place: str = "/"
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
+from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -33,6 +34,8 @@ from reconciler.web.sessions import (
     drop_cookie,
     form_token,
     granted,
+    login_page,
+    page_after_login,
     put_cookie,
     read_session,
     renew,
@@ -92,7 +95,7 @@ class Pages:
         session = read_session(self.service, request)
         seen = await self._seen(session)
         if session is None or not seen:
-            return RedirectResponse("/login", 303)
+            return RedirectResponse(login_page(_filtered(request)), 303)
         overviews = await ask_each(seen, partial(read_overview, run=self.service.run), _AT_ONCE)
         query, language = request.query_params, language_of(request)
         context = page.fleet(
@@ -103,11 +106,11 @@ class Pages:
     async def instance(self, request: Request, said: str = "") -> Response:
         session = read_session(self.service, request)
         if session is None:
-            return RedirectResponse("/login", 303)
+            return RedirectResponse(login_page(_instance_page(request)), 303)
         desired = self.find(request.path_params["instance"])
         standing = await standing_in(self.service, session, desired)
         if standing is None:
-            return RedirectResponse(f"/login?instance={desired.instance}", 303)
+            return RedirectResponse(login_page(_instance_page(request), instance=desired.instance), 303)
         events = f"/events?instance={desired.instance}"
         if standing.locked:
             overview = await read_overview(desired, self.service.run)
@@ -120,12 +123,12 @@ class Pages:
         """A manual status check by the button, also while the instance is locked."""
         session = read_session(self.service, request)
         if session is None:
-            return RedirectResponse("/login", 303)
+            return RedirectResponse(login_page(_instance_page(request)), 303)
         await checked_form(self.service, request, session)
         desired = self.find(request.path_params["instance"])
         standing = await standing_in(self.service, session, desired)
         if standing is None:
-            return RedirectResponse("/login", 303)
+            return RedirectResponse(login_page(_instance_page(request), instance=desired.instance), 303)
         address = address_of(request)
         run = self.service.run_for(address, standing.account)
         await record_call(desired, run, "POST /instances/check", "checkStatus", address)
@@ -141,13 +144,14 @@ class Pages:
     async def login(self, request: Request) -> Response:
         session = read_session(self.service, request)
         if not ({"add", "instance"} & set(request.query_params)) and await self._seen(session):
-            return RedirectResponse("/", 303)
-        return self._door(request, 200, instance=request.query_params.get("instance", ""))
+            return RedirectResponse(page_after_login(request.query_params.get("next", "")), 303)
+        typed = {name: request.query_params.get(name, "") for name in ("instance", "next")}
+        return self._door(request, 200, **typed)
 
     async def enter(self, request: Request) -> Response:
         form = await checked_form(self.service, request, None)
         email, password, name = (form.get(field, "") for field in ("email", "password", "instance"))
-        typed, facts = {"email": email, "instance": name}, facts_of(request)
+        typed, facts = {"email": email, "instance": name, "next": form.get("next", "")}, facts_of(request)
         try:
             desired = self.find(name) if not self.service.single else next(iter(self.service.instances.values()))
             given = Credentials(_plain(email), Secret(password), address_of(request))
@@ -160,12 +164,19 @@ class Pages:
             said = words.get(exc.code, words["unavailable"])
             return self._door(request, http_status(exc), error=said, **typed)
         facts.actor = account.email
-        response = RedirectResponse("/" if not self.service.single else page.link_to(desired.instance), 303)
+        response = RedirectResponse(self._place(typed["next"], desired), 303)
         session = read_session(self.service, request)
         if session is not None and (await self.service.standing(desired, account.id, session.jti)).revoked:
             session = None  # signed out here before: a new one begins
         put_cookie(self.service, request, response, with_grant(self.service, session, desired, account))
         return response
+
+    def _place(self, wanted: str, desired: Desired) -> str:
+        """Where the login leads: never to an instance for which it was not."""
+        own, place = page.link_to(desired.instance), page_after_login(wanted)
+        if place == "/" and self.service.single:
+            return own
+        return place if place == own or place.startswith("/?") else "/"
 
     async def leave(self, request: Request) -> Response:
         session = read_session(self.service, request)
@@ -248,7 +259,8 @@ class Pages:
 
     def _door(self, request: Request, code: int, **typed: Any) -> Response:
         provider = self.service.fleet.provider_name if self.service.fleet else ""
-        context = {"error": "", "email": "", "instance": "", "provider": provider, **typed}
+        context = {"error": "", "email": "", "instance": "", "next": "", "provider": provider, **typed}
+        context["next"] = page_after_login(context["next"])
         return self.show(request, "login.html", code, several=not self.service.single, **context)
 
     def _inside(
@@ -276,6 +288,14 @@ class Pages:
 
 def language_of(request: Request) -> str:
     return choose_language(request.headers.get("accept-language", ""))
+
+
+def _filtered(request: Request) -> str:
+    return f"/?{request.url.query}" if request.url.query else "/"
+
+
+def _instance_page(request: Request) -> str:
+    return page.link_to(quote(request.path_params["instance"], safe=""))
 
 
 def _plain(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -23,6 +23,7 @@ _PIECE = 3800
 _PIECES = 6
 
 _FORM = "application/x-www-form-urlencoded"
+_MAX_PLACE = 1000
 
 
 def cookie_name(service: Service) -> str:
@@ -116,6 +117,18 @@ def drop_cookie(service: Service, request: Request, response: Response) -> None:
     for name in _cookie_names(service):
         if name == cookie_name(service) or name in request.cookies:
             _drop(service, response, name)
+
+
+def login_page(place: str, **known: str) -> str:
+    """The address of the login that leads to this page."""
+    query = known if place == "/" else {**known, "next": place}
+    return f"/login?{urlencode(query)}" if query else "/login"
+
+
+def page_after_login(text: str) -> str:
+    """Returns the text if it is the address of a page of this server, otherwise "/": no login leads to another site."""
+    own = text.startswith(("/?", "/instances/")) and len(text) <= _MAX_PLACE
+    return text if own and text.isascii() and text.isprintable() else "/"
 
 
 def form_token(service: Service, session: Session) -> str:

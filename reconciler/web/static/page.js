@@ -55,7 +55,7 @@
     // All rows are asked for, and narrowed here: the address holds what the form was sent with last.
     const headers = { Accept: "text/html", "X-Fivrec-Refresh": "1" };
     const answer = await fetch(filter ? "/" : location.pathname, { headers, signal: AbortSignal.timeout(PATIENCE) });
-    if (answer.redirected && new URL(answer.url).pathname === "/login") return location.assign("/login");
+    if (answer.redirected && new URL(answer.url).pathname === "/login") return location.assign(location.pathname + location.search); // leads back here
     const text = await answer.text();
     if (text === shown) return;
     const from = new DOMParser().parseFromString(text, "text/html").getElementById("live");

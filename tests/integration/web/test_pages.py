@@ -7,15 +7,17 @@ import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
 
 from reconciler.engine.reconcile import reconcile
 from reconciler.model.secret import Secret
-from reconciler.model.types import ErrorInfo, Ignore
+from reconciler.model.types import Desired, ErrorInfo, Ignore
 from reconciler.support.crypto.keyring import KeyRing
 from reconciler.web import page
 from reconciler.web.live import Live
@@ -24,6 +26,7 @@ from reconciler.web.translations import choose_language, load_translations
 from tests.support.serving import EMAIL, INSTANCE, PASSWORD, Served, served
 
 HERE = "http://testserver"
+INSIDE = f"/instances/{INSTANCE}"
 
 
 @pytest.fixture
@@ -54,12 +57,45 @@ async def test_behind_https_the_cookie_is_bound_to_the_host(database: Secret, ke
 
 
 async def test_without_a_session_there_is_only_the_door(site: Served) -> None:
-    for path in ("/", f"/instances/{INSTANCE}"):
+    pages = {"/": "/login", "/?q=a": "/login?next=%2F%3Fq%3Da", INSIDE: f"/login?next={quote(INSIDE, safe='')}"}
+    for path, place in pages.items():
         answer = await site.client.get(path)
-        assert (answer.status_code, answer.headers["location"]) == (303, "/login")
+        assert (answer.status_code, answer.headers["location"]) == (303, place)
     assert (await site.client.get("/events")).status_code == 401
     assert (await site.client.get("/instances/x/../../etc/passwd")).status_code in (303, 404)
     assert (await site.client.get("/static/..%2fpages.py")).status_code == 404
+
+
+PLACES = {
+    INSIDE: INSIDE,
+    "/?status=active&q=a b": "/?status=active&q=a%20b",
+    "/instances/other": "/",
+    "https://evil.example/instances/": "/",
+    "//evil.example/": "/",
+    "/\\evil.example/": "/",
+    "javascript:alert(1)": "/",
+    "/?\r\nSet-Cookie: a=b": "/",
+    "/?" + "x" * 1000: "/",
+    "/logout": "/",
+}
+
+
+async def test_a_login_leads_to_the_page_that_was_asked_for(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+    """Only to a page of this server, and to no instance for which the login was not."""
+
+    def other(desired: Desired) -> tuple[Desired, ...]:
+        return (replace(desired, instance="other"),)
+
+    async with served(database, keys, tmp_path, more=other) as site:
+        found, kept = {}, []
+        for wanted in PLACES:
+            site.client.cookies.clear()
+            door = (await site.client.get("/login", params={"next": wanted})).text
+            kept.append(unescape(door.partition('name="next" value="')[2].partition('"')[0]))
+            form = {"email": EMAIL, "password": PASSWORD, "instance": INSTANCE, "next": wanted}
+            found[wanted] = (await site.client.post("/login", data=form)).headers["location"]
+    assert found == PLACES
+    assert kept == [*list(PLACES)[:3], *[""] * 7]
 
 
 async def test_a_bearer_token_is_no_session_and_a_session_no_bearer(site: Served) -> None:
@@ -107,7 +143,8 @@ async def test_a_signed_out_session_stays_out_after_another_login(
         assert [grant.instance for grant in renewed.grants] == ["other"]
         assert renewed.jti != tokens.read_session(copy).jti
         site.client.cookies = httpx.Cookies({"fivrec": answer.cookies["fivrec"]})
-        assert (await site.client.get(f"/instances/{INSTANCE}")).headers["location"] == f"/login?instance={INSTANCE}"
+        place = f"/login?instance={INSTANCE}&next={quote(INSIDE, safe='')}"
+        assert (await site.client.get(INSIDE)).headers["location"] == place
 
 
 async def test_signing_out_ends_the_session_of_the_first_login_too(

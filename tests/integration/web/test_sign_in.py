@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime, timedelta
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,18 @@ async def test_an_honest_sign_in_sees_the_fleet(site: Site) -> None:
     assert 'content="0;url=/"' in answer.text
     page = await site.client.get("/")
     assert (page.status_code, "Ana Souza" in page.text) == (200, True)
+
+
+async def test_a_sign_in_leads_to_the_page_that_was_asked_for(site: Site, provider: IdentityProvider) -> None:
+    provider.claims["groups"] = ["staff"]
+    for wanted, place in (("/instances/other", "/instances/other"), ("https://evil.example/", "/")):
+        door = await site.client.get("/login", params={"next": wanted})
+        begin = unescape(door.text.partition('class="go" href="')[2].partition('"')[0])
+        answer = await site.come_back(provider.authorize((await site.client.get(begin)).headers["location"]))
+        assert f'content="0;url={place}"' in answer.text
+        site.client.cookies.clear()
+    begun = await site.client.get("/sso/login?next=//evil.example/")
+    assert 'content="0;url=/"' in (await site.come_back(provider.authorize(begun.headers["location"]))).text
 
 
 async def test_answers_of_others_and_twice_are_refused(site: Site, provider: IdentityProvider) -> None:
