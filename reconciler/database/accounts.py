@@ -31,11 +31,13 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class TokenState:
-    """What decides whether a token may be used: the account as it is now, the lock, and whether it was revoked."""
+    """What decides whether a token may be used: the account as it is now, the lock, and whether it was revoked.
+    `status` is the instance's, as stored."""
 
     account: Account | None
     locked: bool
     revoked: bool
+    status: str | None = None
 
 
 async def read_account(conn: Connection, scope: Scope, email: str, *, limits: Limits = DEFAULTS) -> Account | None:
@@ -70,7 +72,7 @@ async def read_token_state(
             raise
         row = await _read_standing(conn, "standing_before_schema", params, scope, limits)
     account = _account(row) if row["id"] is not None else None
-    return TokenState(account, yes_no_value(row["is_locked"]), row["revoked"])
+    return TokenState(account, yes_no_value(row["is_locked"]), row["revoked"], row["status"])
 
 
 async def _read_standing(

@@ -10,7 +10,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from reconciler.database.accounts import SCHEMA_MISSING, Account
+from reconciler.database.accounts import SCHEMA_MISSING, Account, TokenState
 from reconciler.engine.run import Run
 from reconciler.model.errors import DatabaseError, FivrecError
 from reconciler.model.records import dataclass
@@ -137,7 +137,7 @@ async def _caller(service: Service, desired: Desired, request: Request, rules: R
     if account.role != ADMIN:
         raise admin_only()
     if standing.locked and not rules.open_when_locked:
-        raise locked(desired)
+        raise locked(desired, standing)
     return account, bearer
 
 
@@ -166,10 +166,14 @@ def unauthorized() -> Denied:
     )
 
 
-def locked(desired: Desired) -> Denied:
+def locked(desired: Desired, standing: TokenState) -> Denied:
+    """Says that it is suspended only if it is: somebody may have set the lock by hand, or it outlasts a suspension."""
+    said = f"access to {desired.instance} is locked until Fi.V Connect says that it is active"
+    if standing.status == "suspended":
+        said = f"{desired.instance} is suspended: access is locked"
     return Denied(
-        f"{desired.instance} is suspended: access is locked",
-        hint="settle it with Fi.V Connect, then POST /api/instance/check-status",
+        said,
+        hint="settle what is open with Fi.V Connect, then POST /api/instance/check-status",
         code="instance_locked",
     )
 

@@ -53,7 +53,7 @@ _TITLES = {
     412: "Changed meanwhile",
     413: "Body too large",
     415: "Body is not JSON",
-    423: "Instance suspended",
+    423: "Access is locked",
     428: "Confirmation required",
     429: "Too many failed logins",
     400: "Request does not fit",

@@ -16,22 +16,23 @@ ORDER BY email::text <> %(email)s::text, email::text, id::text;
 -- What decides whether a token may be used now: the account as it is, the lock, and whether the token was revoked.
 -- name: standing
 SELECT u.id::text, u.name::text, u.email::text, u.password, u.role::text,
-       c.is_locked,
+       c.is_locked, c.status,
        EXISTS (SELECT FROM fivrec.revoked_tokens WHERE jti = %(jti)s::text) AS revoked
 FROM (SELECT 1) AS one
 LEFT JOIN {app}.users u ON u.id::text = %(user_id)s::text AND u.environment::text = %(environment)s::text
 LEFT JOIN LATERAL (
-  SELECT is_locked FROM {app}.instance_config
+  SELECT is_locked, status::text FROM {app}.instance_config
   WHERE instance_id::text = %(instance)s::text ORDER BY created_at NULLS FIRST, id LIMIT 1
 ) c ON true;
 
 -- The same if fivrec's schema does not exist yet: no token was revoked.
 -- name: standing_before_schema
-SELECT u.id::text, u.name::text, u.email::text, u.password, u.role::text, c.is_locked, false AS revoked
+SELECT u.id::text, u.name::text, u.email::text, u.password, u.role::text, c.is_locked, c.status,
+       false AS revoked
 FROM (SELECT 1) AS one
 LEFT JOIN {app}.users u ON u.id::text = %(user_id)s::text AND u.environment::text = %(environment)s::text
 LEFT JOIN LATERAL (
-  SELECT is_locked FROM {app}.instance_config
+  SELECT is_locked, status::text FROM {app}.instance_config
   WHERE instance_id::text = %(instance)s::text ORDER BY created_at NULLS FIRST, id LIMIT 1
 ) c ON true;
 

@@ -226,6 +226,20 @@ async def test_check_status_answers_now_records_and_locks(api: Served) -> None:
     assert (await call(api, "plans")).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        ("suspended", f"{INSTANCE} is suspended: access is locked"),
+        ("pending_payment", f"access to {INSTANCE} is locked until Fi.V Connect says that it is active"),
+        ("active", f"access to {INSTANCE} is locked until Fi.V Connect says that it is active"),
+    ],
+)
+async def test_423_says_suspended_only_of_suspended_ones(api: Served, status: str, said: str) -> None:
+    api.sql("UPDATE instance_config SET is_locked = true, status = %s", status)
+    problem = (await call(api, "config")).json()
+    assert (problem["title"], problem["detail"], problem["code"]) == ("Access is locked", said, "instance_locked")
+
+
 async def test_a_failed_check_is_a_recorded_502_in_the_seeds_words(api: Served) -> None:
     api.drill(fail="500")
     answer = await call(api, "checkStatus")
