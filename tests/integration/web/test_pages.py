@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import quote
 
 import httpx
@@ -18,6 +18,7 @@ import pytest
 from reconciler.engine.reconcile import reconcile
 from reconciler.model.secret import Secret
 from reconciler.model.types import Desired, ErrorInfo, Ignore
+from reconciler.planning.report import Outcome
 from reconciler.support.crypto.keyring import KeyRing
 from reconciler.web import page
 from reconciler.web.live import Live
@@ -345,6 +346,27 @@ async def test_the_languages_are_the_browsers(site: Served) -> None:
     portuguese = await site.client.get("/login", headers={"Accept-Language": "pt-BR,pt;q=0.9,en;q=0.8"})
     assert ("Entrar" in portuguese.text, portuguese.headers["content-language"]) == (True, "pt")
     assert "Entrar" not in (await site.client.get("/login", headers={"Accept-Language": "de, en;q=0.5"})).text
+
+
+async def test_what_runs_and_checks_were_is_said_in_portuguese(site: Served) -> None:
+    await sign_in(site)
+    await reconcile(site.desired, replace(site.service.run, check_type="scheduled"))
+    shown = []
+    for outcome in (*get_args(Outcome), "new_word"):
+        site.sql("UPDATE fivrec.last_run SET outcome = %s", outcome)
+        shown.append((await site.client.get(INSIDE, headers={"Accept-Language": "pt-BR"})).text)
+    words = [
+        "em sincronia",
+        "alterada",
+        "parcial, sem o Fi.V Connect",
+        "falhou",
+        "recusada",
+        "ocupada",
+        "não executada",
+    ]
+    found = [re.search(r"apply, ([^<]+), mudanças:", text) for text in shown]
+    assert [one and one[1] for one in found] == [*words, "new_word"]
+    assert ("<td>agendada</td>" in shown[0], "<td>scheduled</td>" in shown[0]) == (True, False)
 
 
 @pytest.mark.parametrize(
