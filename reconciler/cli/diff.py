@@ -71,7 +71,7 @@ def run_diff(settings: Any, options: dict[str, Any], command: str = "diff") -> i
         if options.get("accept"):  # set by apply --check, which refuses what apply would refuse
             accepted_digests(saved, ready.desired, frozenset(options["accept"]))
         if options.get("out"):
-            save_plan(options["out"], ready, saved, stopped)
+            save_plan(options["out"], ready, saved, stopped, settings.paths)
         reports = ready.in_order(found)
         digest = whole_digest(saved, ready.desired) if command == "diff" else None
         report = ready.build_report(reports, digest=digest)

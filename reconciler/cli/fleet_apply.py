@@ -117,7 +117,7 @@ def _run(settings: Settings) -> Run:
     return Run(
         id=str(uuid.uuid4()),
         command="fleet apply",
-        actor=find_actor(settings.actor, settings.paths, os.environ),
+        actor=find_actor(settings.actor, settings.paths, os.environ, recorded=True),
         keys=KeyRing(()),
         log=open_log(settings),
         now=lambda: datetime.now(UTC),

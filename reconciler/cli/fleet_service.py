@@ -139,7 +139,8 @@ async def _work(
         metrics = _metrics(lambda: worker, source, pool, log, alerts=waiting) if listen is not None else None
         run = replace(ready.run, pool=pool, stored_alerts=notifier.take if notifier else None)
         resolve = watch_service.resolver(resolution, ready)
-        turning = Cycle(resolve, run, own.check_only, own.keep, metrics, clock)
+        commit = (lambda: source.commit) if source is not None else None
+        turning = Cycle(resolve, run, own.check_only, own.keep, metrics, clock, commit=commit)
         worker = FleetWorker(queue, manifests, turning, clock, settings.forks)
         if listen is not None and metrics is not None:
             await stack.enter_async_context(watch_service.serving(listen, worker, metrics.page, log))

@@ -13,17 +13,21 @@ if TYPE_CHECKING:
     from reconciler.planning.saved_plan import SavedInstance
 
 
-def save_plan(path: str, ready: RunSetup, saved: tuple[SavedInstance, ...], stopped: int) -> None:
+def save_plan(
+    path: str, ready: RunSetup, saved: tuple[SavedInstance, ...], stopped: int, paths: tuple[str, ...]
+) -> None:
     """--out: save the plan, if every instance could be compared."""
     from reconciler.engine.guards import saved_plan
     from reconciler.engine.saved_plan_file import write_plan
+    from reconciler.manifest.actor import find_commit
 
     incomplete = sum(item.outcome == "failed" for item in ready.others)
     count = len(ready.desired) - len(saved) + incomplete
     if stopped or count:
         ready.run.log.error("diff", f"❌ no plan was saved: {counted(count, 'instance')} could not be compared")
         return
-    write_plan(path, saved_plan(ready.run, saved))
+    actor = replace(ready.run.actor, git_commit=find_commit(paths))
+    write_plan(path, saved_plan(replace(ready.run, actor=actor), saved))
     ready.run.log.info("diff", f"📝 the plan is in {path}")
 
 

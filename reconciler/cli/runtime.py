@@ -303,7 +303,7 @@ def start_servers(
     embedded = folders if all_embedded else ()
     keys = _reread_keys(command, log) if service and _names_keys() else _keys(embedded, keyless=keyless, dry=dry)
     _say_keys(keys, command, log)
-    run_id, actor = str(uuid.uuid4()), find_actor(settings.actor, settings.paths, os.environ)
+    run_id, actor = str(uuid.uuid4()), find_actor(settings.actor, settings.paths, os.environ, recorded=not dry)
     run = Run(
         id=run_id,
         command=command,

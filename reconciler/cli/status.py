@@ -141,9 +141,14 @@ def _row(item: QueryResult[StatusView | None]) -> tuple[str, ...]:
 
 def _run(run: LastRun) -> str:
     changes = f" ({counted(run.changes, 'change')})" if run.changes else ""
-    commit = f" at {run.git_commit[:8]}" if run.git_commit else ""
+    commit = f" at {_short(run.git_commit)}" if run.git_commit else ""
     error = f" ({run.error})" if run.error else ""
     return f"{format_moment(run.at)} {run.command} by {run.actor}{commit}: {run.outcome}{error}{changes}"
+
+
+def _short(commit: str) -> str:
+    name, mark, rest = commit.partition("-")
+    return f"{name[:8]}{mark}{rest}"
 
 
 def _drift(run: LastRun) -> str:

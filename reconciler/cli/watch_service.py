@@ -134,6 +134,7 @@ async def shared_connect(run: Run) -> AsyncIterator[ConnectPool]:
 def manifest_source(settings: Settings, *, resolved_later: bool = False) -> ManifestSource:
     """The manifests of the command line, to be read again when they change. `resolved_later`: a missing environment
     variable is found when its instance is resolved."""
+    from reconciler.manifest.actor import find_commit
     from reconciler.manifest.reuse import Reuse
     from reconciler.watch.files import name_directory, scan_files
     from reconciler.watch.manifests import ManifestSource
@@ -165,6 +166,7 @@ def manifest_source(settings: Settings, *, resolved_later: bool = False) -> Mani
         trouble,
         whole=not settings.limit,
         directory=name_directory(),
+        commit=find_commit(settings.paths),
     )
 
 

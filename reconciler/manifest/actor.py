@@ -8,33 +8,34 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from reconciler.manifest.git import find_head
+from reconciler.manifest.git import find_head, is_dirty
 from reconciler.planning.audit import Actor
 
 _COMMIT: Final = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
+DIRTY: Final = "-dirty"
 CI_VARIABLES = ("GITHUB_ACTOR", "GITLAB_USER_LOGIN", "BUILD_REQUESTEDFOR", "CIRCLE_USERNAME", "BUILDKITE_BUILD_CREATOR")
 
 
-def find_actor(given: str | None, paths: Sequence[str], environ: Mapping[str, str]) -> Actor:
-    """Returns --actor, else the pipeline's user, else the system's user; and HEAD of the first manifest's
-    repository."""
+def find_actor(given: str | None, paths: Sequence[str], environ: Mapping[str, str], *, recorded: bool = False) -> Actor:
+    """Returns --actor, else the pipeline's user, else the system's user; and the commit. `recorded`: it is written
+    down, so it has to be marked if it is not what was read."""
     name = given or next((environ[variable] for variable in CI_VARIABLES if environ.get(variable)), None) or _user()
     # Invalid bytes, which no database accepts, must not prevent an apply.
-    return Actor(name.encode("utf-8", "backslashreplace").decode(), find_commit(paths))
+    return Actor(name.encode("utf-8", "backslashreplace").decode(), find_commit(paths, recorded=recorded))
 
 
-def find_commit(paths: Sequence[str]) -> str | None:
+def find_commit(paths: Sequence[str], *, recorded: bool = True) -> str | None:
     """The checked-out commit of the first manifest's repository; None outside of git. Read from .git: usually needs no
-    child process."""
-    first = next((path for path in paths if path != "-"), None)
-    if first is None:
+    child process, unless it is `recorded`: then "-dirty" is added if the manifests differ from it, as by git describe
+    --dirty."""
+    try:
+        found = [Path(path).resolve() for path in paths if path != "-"]
+        above = (found[0], *found[0].parents) if found else ()
+        top = next((folder for folder in above if (folder / ".git").exists()), None)
+    except (OSError, RuntimeError):  # no right to look; a link that leads to itself
         return None
-    folder = Path(first).resolve()
-    for parent in (folder, *folder.parents):
-        git = parent / ".git"
-        if git.exists():
-            return _head(git, parent)
-    return None
+    head = _head(top / ".git", top) if top else None
+    return f"{head}{DIRTY}" if head and top and recorded and is_dirty(top, found) else head
 
 
 def _head(git: Path, top: Path) -> str | None:

@@ -20,6 +20,7 @@ TIMEOUT_S: Final = 60
 HEAD_TIMEOUT_S: Final = 5
 _LINK: Final = "120000"
 _FILES: Final = ("100644", "100755", _LINK)
+_READ: Final = (b".yaml", b".yml", b".csv")
 _NO_NAMES: Final = frozenset({b"", b".", b".."})
 _OF_A_HOOK: Final = frozenset({"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX"})
 """Variables that git sets when it runs a hook; they would make git use another folder than the given one."""
@@ -55,6 +56,20 @@ def find_head(folder: Path) -> str | None:
     except FivrecError:
         return None
     return asked.out.decode("ascii").strip() or None
+
+
+def is_dirty(top: Path, paths: Sequence[Path]) -> bool:
+    """Whether tracked files at these paths differ from HEAD, or manifests and tables there are untracked. False if git
+    does not say."""
+    below = [str(path) for path in paths if path.is_relative_to(top)]
+    # core.fsmonitor may name a program; a submodule would be asked with its own configuration.
+    words = ["-c", "core.fsmonitor=false", "--literal-pathspecs", "status", "--porcelain", "-z", "--no-renames"]
+    words += ["--untracked-files=all", "--ignore-submodules=dirty", "--", *below]
+    try:
+        found = _git(top, *words, timeout_s=HEAD_TIMEOUT_S).out.split(b"\0") if below else []
+    except FivrecError:
+        return False
+    return any(line and (line[:2] != b"??" or line.endswith(_READ)) for line in found)
 
 
 def find_commit(folder: Path, revision: str) -> Commit:

@@ -48,7 +48,8 @@ class Observer(Protocol):
 @dataclass(frozen=True, slots=True)
 class Cycle:
     """`resolve` returns a manifest with its secrets and real URLs, at each turn; it may raise FivrecError. `clock` is
-    the clock of the instances' times. `apply` reconciles one instance; a simulation passes its own."""
+    the clock of the instances' times. `apply` reconciles one instance; a simulation passes its own. `commit` returns
+    the manifests' commit now; without it, the run's counts."""
 
     resolve: Callable[[Manifest], Awaitable[Desired]]
     run: Run
@@ -57,6 +58,7 @@ class Cycle:
     observer: Observer | None = None
     clock: Callable[[], float] = time.monotonic
     apply: One = reconcile
+    commit: Callable[[], str | None] | None = None
 
     async def turn(
         self,
@@ -68,9 +70,11 @@ class Cycle:
         """Run one turn. `ended` is called with the report before the follow-up work: usage reports, retention. Raises
         LostTurn if the turn is not `mine` any more, or nobody can say."""
         check_type, run_id = one.check_type, str(uuid.uuid4())
-        log = self.run.log.bind(run_id=run_id, commit=self.run.actor.git_commit)
+        actor = replace(self.run.actor, git_commit=self.commit()) if self.commit else self.run.actor
+        log = self.run.log.bind(run_id=run_id, commit=actor.git_commit)
         turn = replace(one.begin(self.clock()), mine=mine)
-        run = replace(self.run, id=run_id, day=self.run.now().date(), check_type=check_type, turn=turn, log=log)
+        day = self.run.now().date()
+        run = replace(self.run, id=run_id, actor=actor, day=day, check_type=check_type, turn=turn, log=log)
         first = not one.heard
         report, desired = await self._reconcile(one, run)
         if mine is not None and not await mine():

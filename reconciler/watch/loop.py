@@ -74,7 +74,8 @@ class Watch:
         self.stopping = False
         self._run = run
         self._settings = settings
-        self._turning = Cycle(resolve, run, settings.check_only, settings.keep, observer, loop_time, settings.apply)
+        own = (settings.check_only, settings.keep, observer, loop_time, settings.apply)
+        self._turning = Cycle(resolve, run, *own, commit=lambda: source.commit)
         self._slots = Limiter(settings.forks)
         self._wake = asyncio.Event()
         self._turns: set[asyncio.Task[None]] = set()

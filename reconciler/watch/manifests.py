@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from collections.abc import Set as AbstractSet
 
+from reconciler.manifest.actor import find_commit
 from reconciler.manifest.loader import Manifest
 from reconciler.manifest.selection import NoneChosen
 from reconciler.model.errors import FivrecError, ManifestError
@@ -22,7 +23,7 @@ Load = Callable[[Sequence[str]], tuple[Manifest, ...]]
 class ManifestSource:
     """`paths` as on the command line, `more` files whose changes count too; `held` are the last good manifests, `seen`
     is what the files looked like before these were read. `whole`: `held` is everything that the paths declare, not a
-    selection. `directory` is the base of relative paths."""
+    selection. `directory` is the base of relative paths, `commit` that of the manifests."""
 
     paths: tuple[str, ...]
     load: Load
@@ -32,6 +33,7 @@ class ManifestSource:
     trouble: FivrecError | None = None
     whole: bool = True
     directory: str = ""
+    commit: str | None = None
 
     def changed(self) -> bool:
         """Whether the files look different from the last time that this was called."""
@@ -82,6 +84,8 @@ class ManifestSource:
         """Returns the manifests to use now. Sets `trouble` to what is wrong, None if nothing is. Blocks while it
         reads."""
         try:
+            self._enter()
+            self.commit = find_commit(self.paths)
             self.held = self._load(self.paths)
             self.trouble = None
         except ManifestError as exc:

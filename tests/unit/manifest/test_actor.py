@@ -52,6 +52,33 @@ def test_the_commit_is_the_one_checked_out(tmp_path: Path, monkeypatch: pytest.M
     assert commit_of(top) == head
 
 
+def test_a_commit_that_differs_from_the_manifests_is_marked(tmp_path: Path) -> None:
+    """By what is at the paths alone: a report or a plan that a pipeline writes beside them is no manifest."""
+    git(tmp_path, "init", "-q", "-b", "main", ".")
+    manifests, other = tmp_path / "manifests", tmp_path / "README.md"
+    manifests.mkdir()
+    one = manifests / "a.yaml"
+    for file in (one, other):
+        file.write_text("a: 1\n")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-q", "-m", "One")
+    head, ran = git(tmp_path, "rev-parse", "HEAD"), tmp_path / "ran"
+
+    def found() -> str | None:
+        return find_actor("Zé", ("-", str(manifests), "/elsewhere"), {}, recorded=True).git_commit
+
+    assert found() == head
+    other.write_text("another\n")
+    (manifests / "plan.json").write_text("{}")
+    assert found() == head
+    for change in (lambda: one.write_text("a: 2\n"), one.unlink, lambda: (manifests / "b.yaml").write_text("b: 1\n")):
+        git(tmp_path, "checkout", "-q", "manifests")
+        change()
+        assert (found(), commit_of(manifests)) == (f"{head}-dirty", head)
+    git(tmp_path, "config", "core.fsmonitor", f"touch {ran}; true")
+    assert (found(), ran.exists()) == (f"{head}-dirty", False)
+
+
 @pytest.mark.parametrize("content", ["a-key-of-43-characters-in-base64-or-the-like", "ab" * 32])
 @pytest.mark.parametrize("how", ["ref", "absolute", "link", "head"])
 def test_no_other_file_is_recorded_as_a_commit(content: str, how: str, tmp_path: Path) -> None:

@@ -91,6 +91,24 @@ async def applied(wanted: Desired, *, check_only: bool = False, fought: int = 0)
     return seen[0]
 
 
+async def test_a_turn_records_the_commit_of_its_manifests() -> None:
+    seen: list[str | None] = []
+
+    async def resolve(_: Manifest) -> Desired:
+        return desired(QUEUE)
+
+    async def apply(_: Desired, run: Run) -> InstanceReport:
+        seen.append(run.actor.git_commit)
+        return InstanceReport(INSTANCE, "production", "in_sync", 5)
+
+    one = new_instance_state(Manifest(INSTANCE, {}, {}, Origin("a.yaml", 1, "1"), Path()), 1.0, 1.0, 0.0)
+    commits = iter(("c1", "c2-dirty"))
+    turning = Cycle(resolve, quiet_run(), clock=lambda: 0.0, apply=apply, commit=lambda: next(commits))
+    for _ in range(2):
+        await turning.turn(one, lambda _: None)
+    assert seen == ["c1", "c2-dirty"]
+
+
 async def test_flapping_fields_are_added_to_the_ignore_entries() -> None:
     mine = Ignore("queue/Night", "a campaign")
     wanted = replace(desired(QUEUE), ignore=(mine,))

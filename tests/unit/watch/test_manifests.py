@@ -17,6 +17,7 @@ from reconciler.manifest.selection import select
 from reconciler.model.errors import ManifestError, UsageError
 from reconciler.watch.files import name_directory, scan_files, watch_files
 from reconciler.watch.manifests import ManifestSource
+from tests.support.company import git
 from tests.unit.watch.test_cycle import quiet_run
 
 TEXT = """\
@@ -48,6 +49,22 @@ def source(tmp_path: Path) -> ManifestSource:
 def source_of(*paths: Path) -> ManifestSource:
     words = tuple(map(str, paths))
     return ManifestSource(words, load, load(words), seen=scan_files(words))
+
+
+async def test_the_commit_is_that_of_the_files_as_read(tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q", "-b", "main", ".")
+    write(tmp_path, "a")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-q", "-m", "One")
+    source = source_of(tmp_path)
+    write(tmp_path, "a", "Outro")
+    assert await source.take_up(None)
+    assert source.commit == f"{git(tmp_path, 'rev-parse', 'HEAD')}-dirty"
+    write(tmp_path, "b")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-q", "-m", "Two")
+    assert await source.take_up(None)
+    assert source.commit == git(tmp_path, "rev-parse", "HEAD")
 
 
 def deny(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
