@@ -21,7 +21,7 @@ from reconciler.web.calls import handler
 from reconciler.web.endpoints import ENDPOINTS
 from reconciler.web.live import Live
 from reconciler.web.login import prepare_logins
-from reconciler.web.middleware import BodyLimit, CutOff, SecurityHeaders
+from reconciler.web.middleware import BodyLimit, CutOff, SecurityHeaders, WholeSegments
 from reconciler.web.openapi import operations, served_document
 from reconciler.web.pages import Handler, Pages
 from reconciler.web.problems import build_response
@@ -60,6 +60,7 @@ def build_app(service: Service) -> Starlette:
             Middleware(SecurityHeaders, secure=service.secure),
             Middleware(CutOff),
             Middleware(BodyLimit),
+            Middleware(WholeSegments),
         ],
         exception_handlers={HTTPException: _http_error(pages), ClientDisconnect: _gone, Exception: _unforeseen},
         lifespan=lifespan,

@@ -292,6 +292,15 @@ async def test_repaired_drift_is_no_longer_drift(site: Served) -> None:
     assert found == [1, 0]
 
 
+async def test_an_escaped_slash_leads_to_no_other_route(site: Served) -> None:
+    """A proxy that keeps /instances/*/api/ from the internet sees one segment, and so does fivrec."""
+    await sign_in(site)
+    for path in (f"{INSIDE}%2Fapi%2finstance%2fconfig", f"{INSIDE}%2fcheck", INSIDE.replace("s/", "s%2f"), "/%2fdocs"):
+        assert (path, (await site.client.get(path)).status_code) == (path, 404)
+    for odd in ("%00", "%ff", "a%20b", "%5c", "ação"):
+        assert (await site.client.get(f"/instances/{odd}")).status_code == 404
+
+
 async def test_a_browser_gets_a_page_for_unknown_addresses(site: Served) -> None:
     for path, status in (("/nothing", 404), ("/logout", 405)):
         answer = await site.client.get(path, headers={"Accept": "text/html,*/*;q=0.8"})
