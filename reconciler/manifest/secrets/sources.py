@@ -144,37 +144,30 @@ class Sources:
 
 
 def describe(reference: Mapping[str, Any]) -> str:
-    """What a reference names, for messages: the name of a variable, file or program, never its content."""
-    match reference:
-        case {"env": name}:
-            return f"the variable {name} is not set"
-        case {"file": name}:
-            return f"the file {name} is not there, or empty"
-        case {"command": [program, *_]}:
-            return f"the command {program} prints nothing"
-        case {"vault": path}:
-            return f"{path} is not in Vault, or empty"
-        case {"plugin": [name, value]}:
-            return f"{name} has nothing for {value}"
-        case _:
-            return "there is no value"
+    """Why a reference has no value: the name of a variable, file or program, never its content."""
+    return _words(reference)[1]
 
 
 def name_source(reference: Mapping[str, Any]) -> str:
     """`the file env.txt`: what is asked, never what it says."""
+    return _words(reference)[0]
+
+
+def _words(reference: Mapping[str, Any]) -> tuple[str, str]:
+    """What a reference asks, and what is wrong if that has no value."""
     match reference:
         case {"env": name}:
-            return f"the variable {name}"
+            return f"the variable {name}", f"the variable {name} is not set"
         case {"file": name}:
-            return f"the file {name}"
+            return f"the file {name}", f"the file {name} is not there, or empty"
         case {"command": [program, *_]}:
-            return f"the command {program}"
+            return f"the command {program}", f"the command {program} prints nothing"
         case {"vault": path}:
-            return f"{path} in Vault"
+            return f"{path} in Vault", f"{path} is not in Vault, or empty"
         case {"plugin": [name, value]}:
-            return f"{value} of {name}"
+            return f"{value} of {name}", f"{name} has nothing for {value}"
         case _:
-            return "the reference"
+            return "the reference", "there is no value"
 
 
 def _text(content: bytes, what: str) -> str | None:
