@@ -13,7 +13,7 @@ from reconciler.model.json_pointer import unescape
 from reconciler.model.kinds import BY_NAME, KINDS
 from reconciler.model.kinds.base import literal
 from reconciler.model.records import dataclass
-from reconciler.model.types import Desired, Key, Resource, Snapshot, Value, same
+from reconciler.model.types import Desired, JsonText, Key, Resource, Snapshot, Value, same
 from reconciler.planning.plan import Plan
 
 Path: TypeAlias = tuple[str | int, ...]
@@ -21,6 +21,9 @@ Path: TypeAlias = tuple[str | int, ...]
 _ITEMS: Mapping[str, Path] = {
     kind.name: (kind.section.key, "items") for kind in KINDS if kind.section is not None and kind.export_item
 }
+_NOT_YAML = (
+    "it is JSON that no manifest can hold: 1e999, NUL, half a surrogate pair, a repeated key, or too many levels"
+)
 _UNSET = frozenset({"description", "stripe_product_id", "stripe_price_id"})
 """Fields that have no value if their key is left out."""
 
@@ -102,6 +105,8 @@ def _changed(desired: Desired, change: Update, snapshot: Snapshot) -> list[Edit 
             found.append(Left(change.key, name, "no key of the manifest declares it"))
         elif not (name in applied and same(declared, applied[name])):
             found.append(Left(change.key, name, "its declaration changed too: apply, or write it by hand"))
+        elif isinstance(change.observed.fields.get(name), JsonText):
+            found.append(Left(change.key, name, _NOT_YAML))
         else:
             found.append(_set(change.key, name, steps(places[name]), change.observed.fields.get(name)))
     return found

@@ -186,6 +186,17 @@ def test_a_secret_is_never_pulled(fivrec: Fivrec, url: str) -> None:
     )
 
 
+@pytest.mark.parametrize("value", ["[" * 120 + "]" * 120, '{"a": 1, "a": 2}', "1e999"])
+def test_json_that_no_manifest_can_hold_is_left(fivrec: Fivrec, url: str, value: str) -> None:
+    """Written as text it would be another value: the next apply would replace the app's."""
+    path = fivrec.write(manifest())
+    assert fivrec.apply().code == 0
+    run_sql(url, f"UPDATE settings SET value = '{value}' WHERE key = 'locale'")
+    pulled = fivrec.run("pull", "client.yaml", "--write")
+    assert (pulled.code, path.read_text()) == (0, manifest())
+    assert f"! {INSTANCE}: setting/locale/value is left: it is JSON that no manifest can hold: " in pulled.stdout
+
+
 def test_an_unreadable_instance_is_reported(fivrec: Fivrec, url: str) -> None:
     fivrec.apply()
     failed = fivrec.run("pull", "client.yaml", DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
