@@ -19,7 +19,12 @@ from reconciler.model.records import dataclass
 TIMEOUT_S: Final = 60
 HEAD_TIMEOUT_S: Final = 5
 _LINK: Final = "120000"
+_SUBMODULE: Final = "160000"
 _FILES: Final = ("100644", "100755", _LINK)
+_AT_ONCE: Final = 16 * 1024 * 1024
+"""Bytes of files that are in memory at once; a single larger file is alone there."""
+_MOST: Final = 64 * 1024 * 1024
+"""The size of the largest file that the loader reads."""
 _READ: Final = (b".yaml", b".yml", b".csv")
 _NO_NAMES: Final = frozenset({b"", b".", b".."})
 _OF_A_HOOK: Final = frozenset({"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX"})
@@ -104,19 +109,57 @@ def _unreadable(folder: Path, complaint: str) -> UsageError:
 def extract(commit: Commit, folder: str, wanted: Callable[[str], bool], target: Path) -> None:
     """Write the `wanted` files below `folder` (relative to the top, "" for all), or the single file of that name, into
     `target`, by their paths from the top. A link is replaced by the file that it leads to within the commit; one that
-    leads elsewhere is left out, and so are names that git itself would not check out. Raises FivrecError if one can't
-    be written."""
-    blobs = [blob for blob in _list(commit, folder) if wanted(blob.path)]
-    for blob, content in zip(blobs, _contents(commit, blobs), strict=True):
-        if content is not None:
-            path = target / blob.path
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(content)
-            except OSError as exc:
-                raise FivrecError(
-                    f"{blob.path[:200]} of {commit.id[:12]} could not be written to a temporary folder: {exc.strerror}"
-                ) from exc
+    leads elsewhere is left out, and so are names that git itself would not check out. A submodule's files are those of
+    the commit that it was at; without that commit it is left out. Raises FivrecError if a file can't be written."""
+    entries = list(_list(commit, folder))
+    blobs = [entry for entry in entries if entry.mode in _FILES and wanted(entry.path)]
+    for some, size in _groups(commit, blobs):
+        contents = _contents(commit, some) if size <= _MOST else [None]
+        for blob, content in zip(some, contents, strict=True):
+            if content is not None or size > _MOST:
+                _write(target / blob.path, content, size, f"{blob.path[:200]} of {commit.id[:12]}")
+    for entry in entries:
+        inner = Commit(commit.top / entry.path, entry.id)
+        if entry.mode == _SUBMODULE and inner.top.resolve().is_relative_to(commit.top) and _has(inner):
+            extract(inner, "", wanted, target / entry.path)
+
+
+def _has(commit: Commit) -> bool:
+    """Whether the folder is a repository of its own that has the commit."""
+    return (commit.top / ".git").exists() and not _git(commit.top, "cat-file", "-e", f"{commit.id}^{{tree}}").complaint
+
+
+def _write(path: Path, content: bytes | None, size: int, what: str) -> None:
+    """Without a content the file only has that size, by which the loader refuses it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            file.write(content or b"")
+            file.truncate(size if content is None else None)
+    except OSError as exc:
+        raise FivrecError(f"{what} could not be written to a temporary folder: {exc.strerror}") from exc
+
+
+def _groups(commit: Commit, blobs: Sequence[_Blob]) -> Iterator[tuple[list[_Blob], int]]:
+    """The files in order, in groups of at most _AT_ONCE bytes or of one file, each with its size. A link is a group,
+    because the size of what it leads to is not known."""
+    named = [blob.id for blob in blobs if blob.mode != _LINK]
+    asked = "".join(f"{name}\n" for name in named).encode("ascii")
+    answer = _must(commit.top, "cat-file", "--batch-check", given=asked) if named else b""
+    # "<id> blob <size>", or "<id> missing"
+    words = (line.split(b" ") for line in answer.splitlines())
+    sizes = dict(zip(named, (int(line[-1]) if len(line) > 2 else 0 for line in words), strict=True))  # noqa: PLR2004
+    group: list[_Blob] = []
+    total = 0
+    for blob in blobs:
+        size = sizes.get(blob.id, _AT_ONCE) if blob.mode != _LINK else _AT_ONCE
+        if group and total + size > _AT_ONCE:
+            yield group, total
+            group, total = [], 0
+        group.append(blob)
+        total += size
+    if group:
+        yield group, total
 
 
 def _list(commit: Commit, folder: str) -> Iterator[_Blob]:
@@ -131,7 +174,7 @@ def _list(commit: Commit, folder: str) -> Iterator[_Blob]:
             facts, _, path = entry.partition(b"\t")
             mode, _, found = facts.decode("ascii").split(" ")
             # A commit can't be trusted: a clone accepts one whose names lead out of its tree.
-            if mode in _FILES and b"\n" not in path and _NO_NAMES.isdisjoint(path.split(b"/")):
+            if mode in (*_FILES, _SUBMODULE) and b"\n" not in path and _NO_NAMES.isdisjoint(path.split(b"/")):
                 yield _Blob(str(PurePosixPath(folder, os.fsdecode(path))), mode, found)
 
 
@@ -146,7 +189,7 @@ def _follow(commit: Commit, path: str) -> tuple[str, str]:
 
 
 def _contents(commit: Commit, blobs: Sequence[_Blob]) -> Iterator[bytes | None]:
-    """Each blob's bytes, in order, from one git process; None for a link that leads to no file of the commit."""
+    """Each file's bytes, in order, from one git process; None for a link that leads to no file of the commit."""
     names = (f"{commit.id}:{blob.path}" if blob.mode == _LINK else blob.id for blob in blobs)
     asked = b"".join(os.fsencode(name) + b"\n" for name in names)
     answer = _must(commit.top, "cat-file", "--batch", "--follow-symlinks", given=asked) if blobs else b""

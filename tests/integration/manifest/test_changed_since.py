@@ -6,6 +6,7 @@ import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -275,6 +276,55 @@ def test_many_files_by_name_are_read_at_once(repository: Repository, monkeypatch
     names = [str(path.relative_to(repository.folder)) for path in paths]
     assert repository.changed(first, *names)[1:] == ([], [])
     assert len(started) <= 5 + 1
+
+
+def test_files_are_read_a_bounded_part_at_a_time(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that no loader would read is not read at all."""
+    for number in range(9):
+        repository.write(f"manifests/m{number}.yaml", manifest(f"m{number}"))
+    (repository.folder / "manifests/link.yaml").symlink_to("other.txt")
+    repository.write("manifests/other.txt", manifest("linked"))
+    first = repository.commit()
+    repository.write("manifests/m8.yaml", manifest("m8", "Outra"))
+    each = (repository.folder / "manifests/m0.yaml").stat().st_size
+    monkeypatch.setattr("reconciler.manifest.git._AT_ONCE", 2 * each)
+    read: list[int] = []
+    run = subprocess.run
+
+    def noted(words: Sequence[str], **more: Any) -> Any:
+        answer = run(words, **more)
+        if "--batch" in words:
+            read.append(len(answer.stdout))
+        return answer
+
+    monkeypatch.setattr(subprocess, "run", noted)
+    assert repository.changed(first)[1:] == (["m8"], [])
+    assert max(read) < 2 * (each + 60)
+
+    with (repository.folder / "manifests/huge.csv").open("wb") as file:
+        file.truncate(64 * 1024 * 1024 + 1)
+    second = repository.commit()
+    (repository.folder / "manifests/huge.csv").unlink()
+    read.clear()
+    assert repository.changed(second)[1:] == ([], [])
+    assert max(read) < 2 * (each + 60)
+
+
+def test_a_submodule_is_compared_with_its_commit_at_that_time(repository: Repository, tmp_path: Path) -> None:
+    three(repository)
+    shared = Repository(tmp_path / "shared")
+    for name in ("x", "y"):
+        shared.write(f"{name}.yaml", manifest(name))
+    shared.commit()
+    repository.git("-c", "protocol.file.allow=always", "submodule", "add", "-q", str(shared.folder), "manifests/shared")
+    first = repository.commit()
+    assert repository.changed(first)[1:] == ([], [])
+    inner = Repository(repository.folder / "manifests/shared")
+    inner.write("x.yaml", manifest("x", "Outra"))
+    inner.commit()
+    repository.commit()
+    assert repository.changed(first)[1:] == (["x"], [])
+    assert repository.changed("HEAD")[1:] == ([], [])
 
 
 def test_a_named_file_may_have_any_ending(repository: Repository) -> None:
