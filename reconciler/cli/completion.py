@@ -18,6 +18,39 @@ PROGRAM = "fivrec"
 VARIABLE = "_FIVREC_COMPLETE"
 DECLARED = {"queue": "queues", "plan": "plans"}
 
+_AFTER_GIVEN = "string replace -r -- '^' \"$given\";"
+AFTER_EQUALS = {
+    # readline ends words at "=", ":" and "@": click gets the whole line, and readline what follows the last of them.
+    "bash": {
+        '    response=$(env COMP_WORDS="${COMP_WORDS[*]}" COMP_CWORD=$COMP_CWORD ': """\
+    local line="${COMP_LINE:0:COMP_POINT}" last="${COMP_WORDS[COMP_CWORD]}" cut
+    line="$1${line#*"$1"}"
+    cut="${line##*[[:space:]]}"
+    [[ $cut == -*=* ]] && cut="${cut#*=}"
+    [[ $last == *[!=:@]* ]] && cut="${cut%"$last"}"
+    [[ $line == *[[:space:]] ]] && line+="''"
+
+    response=$(env COMP_WORDS="$line" COMP_CWORD=-1 """,
+        "COMPREPLY+=($value)": 'COMPREPLY+=("${value#"$cut"}")',
+    },
+    "zsh": {
+        "    for type key descr": """\
+    local given="${(M)words[CURRENT]#-*=}"
+    [[ -n $given ]] && compset -P 1 '*='
+    for type key descr""",
+        'completions+=("$key")': 'completions+=("$given$key")',
+    },
+    "fish": {
+        "    for completion in": """\
+    set -l given (string match -r -- '^-[^=]*=' (commandline -t));
+    for completion in""",
+        "__fish_complete_directories $metadata[2];": "__fish_complete_directories $metadata[2] | " + _AFTER_GIVEN,
+        "__fish_complete_path $metadata[2];": "__fish_complete_path $metadata[2] | " + _AFTER_GIVEN,
+        "echo $metadata[2];": 'echo "$given$metadata[2]";',
+    },
+}
+"""What is changed in click's scripts, so that values are completed after `--option=` and `key=` too."""
+
 
 @click.command("completion", short_help="Print a shell's completion script.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
@@ -34,7 +67,10 @@ def command(shell: str) -> None:
 
     chosen = get_completion_class(shell)
     assert chosen is not None  # noqa: S101  click brings all three
-    click.echo(chosen(click.get_current_context().find_root().command, {}, PROGRAM, VARIABLE).source())
+    script = chosen(click.get_current_context().find_root().command, {}, PROGRAM, VARIABLE).source()
+    for found, ours in AFTER_EQUALS[shell].items():
+        script = script.replace(found, ours)
+    click.echo(script)
 
 
 def complete_limit(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from reconciler.cli.completion import AFTER_EQUALS
 from reconciler.cli.main import cli
 
 ROOT = Path(__file__).parents[3]
@@ -20,6 +22,7 @@ def test_the_script_asks_fivrec_back(shell: str) -> None:
     printed = CliRunner().invoke(cli, ["completion", shell])
     assert printed.exit_code == 0
     assert f"_FIVREC_COMPLETE={shell}_complete" in printed.output
+    assert [ours for ours in AFTER_EQUALS[shell].values() if ours not in printed.output] == []  # click's as it was
 
 
 def test_a_command_is_completed() -> None:
@@ -74,3 +77,35 @@ def test_instances_labels_and_resources_are_completed(tmp_path: Path, line: str,
         check=False,
     )
     assert (asked.stdout.split(), asked.stderr) == ([f"plain,{word}" for word in words], "")
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("fivrec status --output=", ["text", "json", "markdown"]),
+        ("fivrec status --output=j", ["json"]),
+        ("fivrec status m.yaml --limit=region=so", ["south"]),
+        ("fivrec status m.yaml -l region=", ["north", "south"]),
+        ("fivrec status m.yaml -l cl", ["client-a", "client-b"]),
+        ("fivrec status m.yaml -l ", ["client-a", "client-b", "other", "region=north", "region=south"]),
+    ],
+)
+def test_bash_gets_what_follows_its_last_word_break(tmp_path: Path, line: str, found: list[str]) -> None:
+    (tmp_path / "m.yaml").write_text(FLEET, encoding="utf-8")
+    program = tmp_path / "fivrec"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m reconciler "$@"\n', encoding="utf-8")
+    program.chmod(0o755)
+    words = [*re.findall("[^ =]+|=+", line), *([""] if line.endswith(" ") else [])]
+    script = (
+        'eval "$(fivrec completion bash)"; COMP_LINE=$1; COMP_POINT=${#1}; shift; COMP_WORDS=("$@")\n'
+        'COMP_CWORD=$(($# - 1)); _fivrec_completion fivrec; printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    asked = subprocess.run(
+        ["bash", "-c", script, "-", line, *words],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert asked.stdout.split() == found, asked.stderr
