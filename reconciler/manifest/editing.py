@@ -7,6 +7,7 @@ with the wanted manifests, so an edit with any other effect is not made.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import field, replace
@@ -28,6 +29,8 @@ from reconciler.model.records import dataclass
 from reconciler.model.types import Key, Value, canonical, same
 from reconciler.planning.pull import Edit, Left, Path, expected
 
+_FORMULA: Final = re.compile(r"[=@]|[+-](?![\d .,()-]*$)")
+"""Text that a spreadsheet would carry out if it opened the CSV file: whoever writes the database chooses it."""
 _NOT_THERE: Final = object()
 _LISTS: Final = frozenset(section.key for section in SECTIONS.values() if section.item is not None)
 _OTHERS = "it can't be written without changing what else the manifests declare"
@@ -233,7 +236,7 @@ class _Drafts:
         if row is None or item.action != "set" or type(item.live) not in (str, int) or not isinstance(raw, str):
             return False
         column, said = _column(self.renderer, raw), str(item.live)
-        if column not in entry.literals or UNSTORABLE.search(said):
+        if column not in entry.literals or UNSTORABLE.search(said) or _FORMULA.match(said):
             return False
         known = self.cells.setdefault(row.path, {})
         if known.setdefault((row.line, column), said) != said:

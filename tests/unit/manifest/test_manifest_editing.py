@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from reconciler.manifest.editing import Edited, Editor
 from reconciler.manifest.files import read_manifest_files
@@ -144,6 +145,23 @@ def test_each_value_that_is_one_cell_is_written_there(tmp_path: Path) -> None:
         "+overrides:", "+  a:", "+    config:", "+      company_name: Uno",
         "-a,Um,07,30", "-b,Dois,08,45", "+a,Um,0800,60", "+b,Due,08,45",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", ['=HYPERLINK("https://evil.example")', "@SUM(A1)", "+A1", "-1+cmd|' /C calc'!A1"])
+def test_no_formula_is_written_into_a_cell(tmp_path: Path, value: str) -> None:
+    """Somebody opens the file in a spreadsheet, and the value is whatever is in the database."""
+    (tmp_path / "fleet.yaml").write_text(COLUMNS)
+    (tmp_path / "clients.csv").write_text("instance,company,code,minutes\na,Um,07,30\n")
+    edited = pulled(
+        tmp_path,
+        {"a": (change("setting/company_name", COMPANY, value), change("setting/code", CODE, "+55 (11) 9999-0000"))},
+    )
+    changed = {Path(file.path).name: file.after.decode() for file in edited.files}
+    assert (edited.left, changed["clients.csv"]) == (
+        {},
+        "instance,company,code,minutes\na,Um,+55 (11) 9999-0000,30\n",
+    )
+    assert yaml.safe_load(changed["fleet.yaml"])["overrides"] == {"a": {"config": {"company_name": value}}}
 
 
 def test_one_of_many_that_can_not_be_made_keeps_no_other(tmp_path: Path) -> None:
