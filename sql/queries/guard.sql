@@ -2,12 +2,14 @@
 -- the same in words. An owner is trusted if it is the login itself or a superuser. The login is the session's user: the
 -- role that it acts as may be the database owner's choice (ALTER DATABASE … SET role), and code may undo that.
 
--- Whether a policy of fivrec's is on the app's tables: on other tables anybody may have a policy of that name.
+-- Whether a policy of fivrec's is on the app's tables: on other tables anybody may have a policy of that name, and on
+-- these the app may have others that begin with fivrec_.
 -- name: own_policy
 SELECT 1 AS found
 FROM pg_policy p
 JOIN pg_class c ON c.oid = p.polrelid
-WHERE starts_with(p.polname::text, 'fivrec_') AND c.relnamespace = to_regnamespace(quote_ident({schema}))
+WHERE p.polname IN ('fivrec_environment', 'fivrec_production', 'fivrec_development', 'fivrec_owner')
+  AND c.relnamespace = to_regnamespace(quote_ident({schema}))
   AND c.relname IN ('users', 'clients', 'queues', 'conversations', 'messages');
 
 -- Whether the session could get more rights than the role that it acts as, which may not be its own.

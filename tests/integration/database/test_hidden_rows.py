@@ -39,6 +39,9 @@ HIDING = {
     "a policy by a setting of the app": """
         ALTER TABLE users ENABLE ROW LEVEL SECURITY;
         CREATE POLICY tenant ON users USING (environment = current_setting('app.tenant', true))""",
+    "a policy whose name begins as fivrec's do": """
+        ALTER TABLE queues ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY fivrec_tenant ON queues USING (name <> 'Sales') WITH CHECK (true)""",
     "no policy at all": "ALTER TABLE instance_config ENABLE ROW LEVEL SECURITY",
 }
 
