@@ -51,9 +51,14 @@ _UNFIT = {
 }
 """By PostgreSQL's source function: errors about a table that fivrec's statements can't work with."""
 
-_APPLY_ONCE = (
+APPLY_ONCE = (
     "run `fivrec apply` once; if apply itself says so, `fivrec apply --deep` puts back what is missing, unless "
     "a table or the schema fivrec is another program's"
+)
+NOT_PUT_BACK = (
+    "no apply puts back a column of a table of fivrec's own, nor an index whose name another table's has: add the "
+    "column as `fivrec sql` has it, with a DEFAULT for the rows that are there (ALTER TABLE … ADD COLUMN), rename that "
+    "index, or restore the table from a backup; then run again. A table of another program's has to give up its name"
 )
 LEFT_EMPTY = "declare a value for it, or ALTER TABLE … ALTER COLUMN … DROP NOT NULL, then run again"
 _KEYS = "`fivrec apply --deep` puts back that of settings; of plans: ALTER TABLE plans ADD PRIMARY KEY (id)"
@@ -193,7 +198,7 @@ _KNOWN: tuple[tuple[type[psycopg.Error] | tuple[type[psycopg.Error], ...], str, 
         SCHEMA_MISSING,
         "schema_missing",
         "the database's tables are missing or older than this fivrec",
-        _APPLY_ONCE,
+        APPLY_ONCE,
     ),
 )
 

@@ -12,8 +12,8 @@ from psycopg import errors
 from psycopg.rows import dict_row
 
 from reconciler.database.connection import Connection, where, with_deadline
-from reconciler.database.errors import LEFT_EMPTY
-from reconciler.database.schema import latest_version
+from reconciler.database.errors import APPLY_ONCE, LEFT_EMPTY, NOT_PUT_BACK
+from reconciler.database.schema import latest_version, read_own_missing
 from reconciler.database.statements import query
 from reconciler.model.errors import DatabaseError, Refused
 from reconciler.model.names import first_of, printable
@@ -78,14 +78,27 @@ async def read_twins(conn: Connection, schema: str) -> tuple[str, ...]:
     return tuple(_named(_by_schema(rows)))
 
 
+async def refuse_unmade(conn: Connection) -> None:
+    """Raises DatabaseError `schema_missing` if migrations that ran in the open transaction left something of fivrec's
+    own missing: they make tables, and most of their columns only with the table."""
+    async with with_deadline(conn, _ASK_S):
+        missing = await read_own_missing(conn)
+    if missing:
+        words = f"the migrations ran, and this is still missing: {first_of(list(missing), _MOST)}"
+        raise DatabaseError(f"{where(conn)}: {words}", code="schema_missing", hint=NOT_PUT_BACK)
+
+
 @asynccontextmanager
-async def name_columns(conn: Connection, schema: str) -> AsyncIterator[None]:
+async def name_columns(conn: Connection, schema: str, *, migrated: bool = False) -> AsyncIterator[None]:
     """Make the server's errors about types or values say which documented columns have other types: its own words name
     no table, or quote values. If a column generates its values, the hint says how to stop that; if fivrec's row leaves
-    a column empty, the hint lists all that need a default, as the server names only one at a time."""
+    a column empty, the hint lists all that need a default, as the server names only one at a time. `migrated`: the
+    migrations have run, so that what is missing is not what they put back."""
     try:
         yield
     except DatabaseError as exc:
+        if migrated and exc.hint == APPLY_ONCE:
+            exc.hint = NOT_PUT_BACK
         if exc.hint == LEFT_EMPTY and not conn.closed:
             await _name_unfilled(conn, schema, exc)
         if exc.code not in _OF_TYPES or exc.__cause__ is None or conn.closed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -194,7 +194,9 @@ def expected_catalogue() -> frozenset[str]:
     return frozenset(line for line in read_text("sql/catalogue.txt").splitlines() if line)
 
 
-async def read_catalogue(conn: AsyncConnection[Any], schema: str = "public") -> frozenset[str]:
+async def read_catalogue(
+    conn: AsyncConnection[Any], schema: str = "public", parts: Sequence[str] = ("rules", "own", "fit")
+) -> frozenset[str]:
     """Returns what this database has, in the form of `expected_catalogue`, and whatever else its schemas hold."""
     from psycopg.rows import dict_row
 
@@ -202,7 +204,7 @@ async def read_catalogue(conn: AsyncConnection[Any], schema: str = "public") -> 
         await cursor.execute(query("catalogue", "columns"), {"schema": schema})
         columns = [f"{_table(row)}.{row['column_name']}" for row in await cursor.fetchall()]
         named: list[str] = []
-        for part in ("rules", "own", "fit"):
+        for part in parts:
             if part == "fit" and not _functions(expected_catalogue()).issubset(named):
                 break  # that statement calls them
             await cursor.execute(query("catalogue", part), {"schema": schema})
@@ -215,6 +217,12 @@ async def read_missing(conn: AsyncConnection[Any], schema: str) -> tuple[str, ..
     they find the rest."""
     missing = expected_catalogue() - await read_catalogue(conn, schema)
     return tuple(sorted(_functions(missing) or missing))
+
+
+async def read_own_missing(conn: AsyncConnection[Any]) -> tuple[str, ...]:
+    """Returns what fivrec's own tables lack, and its functions, sorted. Reads no row, and nothing of the app's."""
+    found = await read_catalogue(conn, "fivrec", parts=("own",))
+    return tuple(sorted(name for name in expected_catalogue() - found if name.startswith("fivrec.")))
 
 
 def _functions(names: Iterable[str]) -> frozenset[str]:

@@ -35,6 +35,7 @@ from reconciler.database.preconditions import (
     other_types,
     refuse_elsewhere,
     refuse_foreign,
+    refuse_unmade,
 )
 from reconciler.database.rows import (
     OWN,
@@ -247,10 +248,13 @@ async def write(
     codec = codec_of(conn)
     statements, counts = build_statements(in_encoding(writes, codec), scope), list[int]()
     async with or_rolled_back(conn):
-        async with name_columns(conn, scope.schema):
+        async with name_columns(conn, scope.schema, migrated=writes.migrate):
             await _prepare(conn, writes, scope, limits, removed)
+            if deep and writes.migrate:
+                await refuse_unmade(conn)
         with naming_texts(writes, codec):
-            async with name_columns(conn, scope.schema), with_deadline(conn, limits.total_s):
+            naming = name_columns(conn, scope.schema, migrated=writes.migrate)
+            async with naming, with_deadline(conn, limits.total_s):
                 before = (*transaction.renewal(conn, limits.transaction_ms), *transaction.WRITE_PATH)
                 after = ((query("transaction", "immediate"), {}), *transaction.read_path(scope.schema))
                 reads, params = _reads(scope, kinds=kinds), _params(scope)
@@ -260,7 +264,7 @@ async def write(
                 await _refuse_dropped(conn, find_dropped(writes, scope, statements, stored), writes, scope, limits)
                 rows |= await _choose(conn, rows, scope)
                 rows |= await queue_references.read_referenced(conn, rows, scope)
-                missing = await read_missing(conn, scope.schema) if deep else ()
+                missing = await read_missing(conn, scope.schema) if deep and not writes.migrate else ()
         return snapshot_from_rows(rows, scope, keys, missing)
 
 

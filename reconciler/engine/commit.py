@@ -48,7 +48,7 @@ async def write_and_compare(
             run.keys if kinds is None or "config" in kinds else None,
             limits=run.limits,
             removed=run.removed,
-            deep=run.deep and not writes.migrate,  # an unfinished adoption is completed after the commit
+            deep=run.deep,
             kinds=kinds,
         )
         rest = {change.key for change in plan_again(found).changes} | _other_hashes(writes, found)

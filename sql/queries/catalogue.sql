@@ -17,11 +17,18 @@ AND NOT EXISTS (
   SELECT FROM pg_constraint k JOIN pg_trigger g ON g.tgconstraint = k.oid
   WHERE k.conrelid = fivrec.app_table(w.tbl) AND k.conname = w.name AND g.tgenabled IN ('D', 'R'));
 
--- A dump of tables alone (pg_dump -t) leaves out the functions.
+-- A dump of tables alone (pg_dump -t) leaves out the functions. An index counts by what it is, under whatever name: a
+-- table that somebody made again (LIKE ... INCLUDING ALL) has it under another one, if the old table keeps the name.
 -- name: own
-SELECT schemaname AS table_schema, tablename AS table_name, indexname AS name
+SELECT schemaname AS table_schema, tablename AS table_name, w.name
 FROM pg_indexes
-WHERE schemaname = 'fivrec' AND indexname LIKE '%%\_idx'
+JOIN (VALUES
+  ('audit_log', 'audit_log_run_id_idx', 'btree (run_id)'),
+  ('logins', 'logins_account_idx', 'btree (account, at)'),
+  ('logins', 'logins_address_idx', 'btree (address, at)'),
+  ('usage_outbox', 'usage_outbox_pending_idx', 'btree (next_attempt_at) WHERE (sent_at IS NULL)')
+) AS w (tbl, name, made) ON w.tbl = tablename AND w.made = split_part(indexdef, ' USING ', 2)
+WHERE schemaname = 'fivrec' AND indexdef LIKE 'CREATE INDEX %%'
 UNION ALL
 SELECT 'fivrec', proname, 'function' FROM pg_proc WHERE pronamespace = to_regnamespace('fivrec');
 

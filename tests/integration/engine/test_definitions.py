@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from reconciler.database.errors import NOT_PUT_BACK
 from reconciler.database.schema import latest_version
 from reconciler.engine.export import export
 from reconciler.engine.production_checks import production_test
@@ -225,6 +227,47 @@ async def test_functions_that_a_dump_of_tables_left_out_are_made_again(
     repaired = await reconcile(desired, run)
     assert (repaired.outcome, repaired.error) == ("changed", None)
     assert (await reconcile(desired, run_of(keys, tmp_path, deep=True))).outcome == "in_sync"
+
+
+AUDIT_LOG = "ALTER TABLE fivrec.audit_log RENAME TO old; CREATE TABLE fivrec.audit_log (LIKE fivrec.old INCLUDING {});"
+
+
+async def test_a_log_that_was_made_again_has_its_index_under_any_name(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    """Each apply made the index that the old table has, changed the schema and ended with 0."""
+    deep = run_of(keys, tmp_path, deep=True)
+    desired = desired_of(document(plans=None), database, connect=None)
+    await reconcile(desired, deep)
+    owning(database, AUDIT_LOG.format("ALL"), "INSERT INTO fivrec.audit_log SELECT * FROM fivrec.old")
+    assert (await reconcile(desired, deep)).outcome == "in_sync"
+
+
+OF_FIVREC = {
+    "fivrec.last_run.drift": "ALTER TABLE fivrec.last_run DROP COLUMN drift",  # the record of a run needs it
+    "fivrec.usage_outbox.last_error": "ALTER TABLE fivrec.usage_outbox DROP COLUMN last_error",  # no apply needs it
+    "fivrec.audit_log.run_id": "ALTER TABLE fivrec.audit_log DROP COLUMN run_id",  # a migration needs it
+    "fivrec.applied.fields": "ALTER TABLE fivrec.applied DROP COLUMN fields",  # a reading needs it
+    "fivrec.audit_log: audit_log_run_id_idx": AUDIT_LOG.format("DEFAULTS")
+    + "INSERT INTO fivrec.audit_log SELECT * FROM fivrec.old",  # the old table's index keeps its name
+}
+
+
+@pytest.mark.parametrize("lost", OF_FIVREC)
+async def test_what_no_apply_puts_back_is_named_with_a_way_out(
+    lost: str, database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    """The hint was to run the apply that had just failed; or that apply ended with 0 and left it missing."""
+    deep = run_of(keys, tmp_path, deep=True)
+    desired = desired_of(document(plans=None), database, connect=None)
+    await reconcile(desired, deep)
+    owning(database, OF_FIVREC[lost])
+    found = await preview(desired, deep)
+    assert lost in {field.field for change in found.changes for field in change.fields}
+    failed = await reconcile(desired, deep)
+    assert failed.error is not None
+    assert (failed.outcome, failed.error.code, failed.error.hint) == ("failed", "schema_missing", NOT_PUT_BACK)
+    assert re.split(r"[.:] ?", lost)[-1] in failed.error.message
 
 
 async def test_a_table_that_was_swapped_is_brought_up_to_date(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
