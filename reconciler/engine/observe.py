@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from reconciler.connect.client import ConnectClient
 
 MISSING = "database_missing"
+OLDEST_TESTED = 15
 NEW_DATABASE_S = 20
 """Seconds for which PgBouncer remembers that a database was missing: server_login_retry, 15 s by default."""
 
@@ -83,6 +84,7 @@ async def open_database(url: Secret, run: Run) -> AsyncConnection:
         conn = await connect(url, limits=run.limits, application_name=run.application_name)
     note_time_zone(conn, run)
     note_replica(conn, run)
+    note_old_server(conn, run)
     return conn
 
 
@@ -117,6 +119,18 @@ def note_replica(conn: AsyncConnection, run: Run) -> None:
         f"replica {place}",
         f"⚠️ {place} is a replica, whose rows may be behind those of its primary (of several hosts in one URL, "
         "target_session_attrs=read-write takes the primary)",
+    )
+
+
+def note_old_server(conn: AsyncConnection, run: Run) -> None:
+    """Log, once per run and server, that the server is older than those that fivrec is tested with."""
+    version = conn.info.server_version // 10_000
+    if version >= OLDEST_TESTED:
+        return
+    place = f"{conn.info.host}:{conn.info.port}"
+    run.warn_once(
+        f"old {place}",
+        f"⚠️ {place} is PostgreSQL {version}, on which fivrec is not tested: move to {OLDEST_TESTED} or newer",
     )
 
 

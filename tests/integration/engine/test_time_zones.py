@@ -1,4 +1,5 @@
-"""What a run says once about a session: another time zone (fivrec itself writes UTC), or a replica."""
+"""What a run says once about a session: another time zone (fivrec itself writes UTC), a replica, or an old
+server."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ import pytest
 from psycopg import AsyncConnection
 
 from reconciler.engine.export import export, export_server
-from reconciler.engine.observe import note_replica
+from reconciler.engine.observe import note_old_server, note_replica
 from reconciler.engine.reconcile import preview, reconcile
 from reconciler.engine.run import Run
 from reconciler.engine.usage import count_usage
@@ -113,3 +114,13 @@ def test_a_replica_is_reported_once_per_run(reported: str | None, times: int, lo
     for _ in range(2):
         note_replica(cast("AsyncConnection", SimpleNamespace(info=info)), run)
     assert stream.getvalue().count("standby.example.com:5432 is a replica") == times
+
+
+@pytest.mark.parametrize(("version", "times"), [(140_023, 1), (150_000, 0), (180_006, 0)])
+def test_an_old_server_is_reported_once_per_run(version: int, times: int, logged: tuple[Run, io.StringIO]) -> None:
+    """The documentation promises PostgreSQL 15 and newer."""
+    run, stream = logged
+    info = SimpleNamespace(host="old.example.com", port=5432, server_version=version)
+    for _ in range(2):
+        note_old_server(cast("AsyncConnection", SimpleNamespace(info=info)), run)
+    assert stream.getvalue().count("old.example.com:5432 is PostgreSQL 14, on which fivrec is not tested") == times
