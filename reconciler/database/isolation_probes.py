@@ -13,7 +13,7 @@ from psycopg import errors
 from reconciler.database.connection import Connection, Limits, with_deadline
 from reconciler.database.rows import Scope
 from reconciler.database.statements import query, statement
-from reconciler.database.transaction import read_once, use_read_path, use_write_path
+from reconciler.database.transaction import read_once, undo, use_read_path, use_write_path
 from reconciler.model.types import OTHER_ENVIRONMENT, Isolation
 
 _REFUSED = (
@@ -138,4 +138,4 @@ async def _undone(conn: Connection) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        await conn.execute("ROLLBACK TO SAVEPOINT fivrec_probe")
+        await undo(conn, "fivrec_probe")

@@ -67,7 +67,7 @@ async def _write_whole(
         if locks == wanted or before != wanted:
             break
         # The lock was as wanted, and a trigger undoes it whatever is written to the row: write only the log.
-        await conn.execute("ROLLBACK TO SAVEPOINT whole")
+        await transaction.undo(conn, "whole")
         written, locks = frozenset(), before
     if "is_locked" not in fields:
         return written
@@ -149,7 +149,7 @@ async def _tried(
     except psycopg.Error as exc:
         if conn.closed:
             raise
-        await conn.execute("ROLLBACK TO SAVEPOINT part")
+        await transaction.undo(conn, "part")
         if isinstance(exc, psycopg.errors.LockNotAvailable):
             await conn.execute(query("record", "hurry"))
         return exc

@@ -116,6 +116,14 @@ async def renew(conn: Connection, milliseconds: int) -> None:
         await conn.execute(text, params)
 
 
+async def undo(conn: Connection, savepoint: LiteralString) -> None:
+    """Go back to the savepoint. An error after it has also stopped the clock of the transaction, which starts again."""
+    async with conn.pipeline():
+        await conn.execute(f"ROLLBACK TO SAVEPOINT {savepoint}")
+        if conn.info.server_version >= _HAS_TRANSACTION_TIMEOUT:
+            await conn.execute(query("transaction", "on_the_clock"))
+
+
 async def prolong(conn: Connection, milliseconds: int) -> None:
     """Let the next statements (migrations, a purge) and the open transaction take this long."""
     await conn.execute(query("transaction", "long_settings"), {"timeout": f"{milliseconds}ms"})

@@ -89,6 +89,10 @@ SELECT set_config('statement_timeout', %(timeout)s, true);
 SELECT set_config('transaction_timeout', '0', true), set_config('transaction_timeout', %(timeout)s, true),
        set_config('row_security', 'on', true);
 
+-- PostgreSQL stops the clock at each error, even if a savepoint saves the transaction.
+-- name: on_the_clock
+SELECT set_config('transaction_timeout', current_setting('transaction_timeout'), true);
+
 -- The tables that were read hide nothing; policies on other tables decide what the app's own triggers may do there.
 -- name: own_rows
 SELECT set_config('row_security', 'on', true);

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from reconciler.database import store
+from reconciler.database import store, transaction
 from reconciler.database.connection import Connection, Limits
 from reconciler.database.lost_commit import was_committed
 from reconciler.database.rows import OWN, kinds_with_rows, several
@@ -433,6 +433,19 @@ async def test_settings_end_with_the_transaction(filled: Connection, scope: Scop
     assert await cursor.fetchone() == ("production",)
     await store.commit(filled, Writes(run_id="r"), scope)
     assert await values() == before
+
+
+async def test_an_error_within_a_savepoint_keeps_the_limit_of_the_transaction(conn: Connection, scope: Scope) -> None:
+    """PostgreSQL stops the clock at each error: after one, nothing ended a transaction whose link froze."""
+    if conn.info.server_version < 170_000:
+        pytest.skip("transaction_timeout came with PostgreSQL 17")
+    await transaction.open_locked(conn, {}, {}, scope=scope, limits=Limits(transaction_ms=1000))
+    await conn.execute("SAVEPOINT part")
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        await conn.execute("SELECT 1 / 0")
+    await transaction.undo(conn, "part")
+    with pytest.raises(psycopg.errors.TransactionTimeout):
+        await conn.execute("SELECT pg_sleep(10)")
 
 
 async def test_a_newer_schema_refuses_records_and_says_why(conn: Connection, migrated: Secret, scope: Scope) -> None:
