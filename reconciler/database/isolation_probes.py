@@ -3,7 +3,7 @@ set. Only reports."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,6 +14,7 @@ from reconciler.database.connection import Connection, Limits, with_deadline
 from reconciler.database.rows import Scope
 from reconciler.database.statements import query, statement
 from reconciler.database.transaction import read_once, undo, use_read_path, use_write_path
+from reconciler.model.names import printable
 from reconciler.model.types import OTHER_ENVIRONMENT, Isolation
 
 _REFUSED = (
@@ -38,6 +39,7 @@ async def read_leaks(conn: Connection, schema: str, isolation: Isolation, limits
         await _be(conn, "production")
         await use_read_path(conn)
         found += await _breaking(conn, schema)
+        found += await read_replicas(conn, limits)
         if isolation == "enforced":
             found += await _unsecured(conn)
     return tuple(leak for leak in found if leak is not None)
@@ -60,6 +62,28 @@ async def read_open_passwords(conn: Connection, schema: str, limits: Limits) -> 
         params = {"environment": "production", "limit": 10}
         rows = await (await conn.execute(statement("admin", "in_the_open", schema), params)).fetchall()
     return tuple(str(email) for (email,) in rows)
+
+
+async def read_replicas(conn: Connection, limits: Limits) -> tuple[str, ...]:
+    """Returns in words whose sessions fire no trigger and check no foreign key. Reads in the open transaction."""
+    async with with_deadline(conn, limits.total_s):
+        rows = await (await conn.execute(query("probes", "replicas"))).fetchall()
+    return tuple(
+        f"{role} has session_replication_role = replica: triggers don't fire and foreign keys check nothing "
+        "(ALTER ROLE or DATABASE … RESET session_replication_role)"
+        for (role,) in rows
+    )
+
+
+async def read_deleted(
+    conn: Connection, schema: str, environment: str, declared: Mapping[str, list[str]], limits: Limits
+) -> tuple[str, ...]:
+    """Returns which of the declared rows, given by kind, the app has marked as deleted. Reads in the open
+    transaction."""
+    async with with_deadline(conn, limits.total_s):
+        params = {"environment": environment, **declared}
+        rows = await (await conn.execute(query("probes", "deleted", schema), params)).fetchall()
+    return tuple(f"{kind}/{printable(name)}" for kind, name in rows)
 
 
 async def _breaking(conn: Connection, schema: str) -> list[str]:

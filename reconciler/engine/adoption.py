@@ -5,13 +5,14 @@ passwords in clear text and tables that another schema has too. Changes no row."
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from reconciler.engine.observe import build_scope
 from reconciler.engine.run import Run
 from reconciler.model.errors import DatabaseError, FivrecError
-from reconciler.model.types import Desired, ErrorInfo
+from reconciler.model.types import Desired, ErrorInfo, Managed
 from reconciler.planning.plan import Plan
 from reconciler.support.cancellation import is_being_stopped
 
@@ -91,13 +92,30 @@ async def describe_twins(conn: AsyncConnection | None, desired: Desired, run: Ru
     return ()
 
 
-async def open_passwords(conn: AsyncConnection, desired: Desired, run: Run) -> tuple[str, ...]:
-    """Returns a note for each production user whose password is stored in clear text; at most 10. Used by `--deep`."""
-    from reconciler.database.isolation_probes import read_open_passwords
+async def describe_deeply(
+    conn: AsyncConnection, desired: Desired, run: Run, managed: Mapping[str, Managed]
+) -> tuple[str, ...]:
+    """Returns a note for each role whose sessions fire no triggers, each declared row that the app has marked as
+    deleted, and each production user whose password is stored in clear text (at most 10). Used by `--deep`."""
+    from reconciler.database.isolation_probes import read_deleted, read_open_passwords, read_replicas
 
-    return tuple(
-        f"⚠️ the password of {email} is stored in users.password in plain text: let its owner set another one"
-        for email in await read_open_passwords(conn, desired.database.schema, run.limits)
+    schema = desired.database.schema
+    declared = {kind: list(managed[kind].resources) if kind in managed else [] for kind in ("admin", "queue", "plan")}
+    names = {kind: [one.key.name for one in some] for kind, some in declared.items()}
+    names["admin"] = [name.lower() for name in names["admin"]]
+    # A row of a plan that was adopted has an id of its own.
+    names["plan"] += [str(one.fields["name"]) for one in declared["plan"]]
+    deleted = await read_deleted(conn, schema, desired.environment.name, names, run.limits)
+    return (
+        *(f"⚠️ {said}" for said in await read_replicas(conn, run.limits)),
+        *(
+            f"⚠️ {row}: the app has marked a row of it as deleted (deleted_at); fivrec counts it as there"
+            for row in deleted
+        ),
+        *(
+            f"⚠️ the password of {email} is stored in users.password in plain text: let its owner set another one"
+            for email in await read_open_passwords(conn, schema, run.limits)
+        ),
     )
 
 

@@ -75,7 +75,7 @@ class _Attempt:
     unfinished: bool = False
     turned: CycleResult | None = None
     failure_alerts: tuple[Alert, ...] = ()
-    open_passwords: tuple[str, ...] = ()
+    deep_notes: tuple[str, ...] = ()
     passwords: Passwords = field(default_factory=Passwords)
 
     @property
@@ -161,7 +161,7 @@ async def preview(desired: Desired, run: Run) -> InstanceReport:
             *database_notes(snapshot, attempt.plan, desired.instance),
             *refusals,
             *untried_hashes(snapshot, desired),
-            *attempt.open_passwords,
+            *attempt.deep_notes,
             *(() if run.drift_only else await adoption.describe_twins(conn, desired, run, attempt.plan)),
         )
         return replace(_report(desired, attempt), notes=notes, explained=explained, drift=drift)
@@ -228,7 +228,7 @@ async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
     notes = (
         *database_notes(snapshot, plan, desired.instance),
         *untried_hashes(snapshot, desired),
-        *attempt.open_passwords,
+        *attempt.deep_notes,
         *(() if snapshot.empty else await adoption.describe_found(conn, desired, run, plan)),
     )
     return with_error(replace(_report(desired, attempt), audit_head=head or None, notes=notes), unfinished)
@@ -344,7 +344,7 @@ async def _read(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Att
         snapshot = replace(snapshot, state=state)
     managed = managed_kinds(desired, attempt.view)
     if run.deep and not snapshot.missing and snapshot.schema_version is not None:
-        attempt.open_passwords = await adoption.open_passwords(conn, desired, run)
+        attempt.deep_notes = await adoption.describe_deeply(conn, desired, run, managed)
     return match_secrets(snapshot, managed, desired, run.keys, attempt.passwords)
 
 

@@ -208,6 +208,9 @@ DECLARE
   held record;
 BEGIN
   SET LOCAL lock_timeout = '5s';
+  IF current_setting('session_replication_role') = 'replica' THEN  -- by its database or login: no trigger would fire
+    SET LOCAL session_replication_role = 'origin';
+  END IF;
   FOR held IN
     WITH shared AS (
       SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace

@@ -23,6 +23,39 @@ WHERE s.setdatabase IN (0, (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.d
     'row_security=off', 'row_security=false', 'row_security=no', 'row_security=0'))
 ORDER BY 1;
 
+-- Roles whose sessions begin as a replica's, in which triggers don't fire and foreign keys check nothing. The session's
+-- own default counts too: the server may have it for all.
+-- name: replicas
+SELECT COALESCE(r.rolname, 'every role') AS role
+FROM pg_catalog.pg_db_role_setting s
+LEFT JOIN pg_catalog.pg_roles r ON r.oid = s.setrole
+WHERE s.setdatabase IN (0, (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()))
+  AND EXISTS (SELECT FROM pg_catalog.unnest(s.setconfig) c WHERE pg_catalog.lower(c) = 'session_replication_role=replica')
+UNION
+SELECT session_user
+FROM pg_catalog.pg_settings p
+WHERE p.name = 'session_replication_role' AND p.reset_val = 'replica'
+ORDER BY 1;
+
+-- Declared rows that the app has marked as deleted, in a column that fivrec does not know. JSON lacks a key for a column
+-- that is not there.
+-- name: deleted
+SELECT 'admin' AS kind, t.email::text AS name
+FROM {app}.users t
+WHERE lower(t.email::text) = ANY (%(admin)s::text[]) AND t.environment::text = %(environment)s::text
+  AND COALESCE(to_jsonb(t) ->> 'deleted_at', to_jsonb(t) ->> 'deletedAt') IS NOT NULL
+UNION
+SELECT 'queue', t.name::text
+FROM {app}.queues t
+WHERE t.name::text = ANY (%(queue)s::text[]) AND t.environment::text = %(environment)s::text
+  AND COALESCE(to_jsonb(t) ->> 'deleted_at', to_jsonb(t) ->> 'deletedAt') IS NOT NULL
+UNION
+SELECT 'plan', t.name::text
+FROM {app}.plans t
+WHERE (t.id::text = ANY (%(plan)s::text[]) OR t.name::text = ANY (%(plan)s::text[]))
+  AND COALESCE(to_jsonb(t) ->> 'deleted_at', to_jsonb(t) ->> 'deletedAt') IS NOT NULL
+ORDER BY 1, 2;
+
 -- How many rows of the other environment this session sees: none if isolation is enforced.
 -- name: seen
 SELECT count(*) FROM {app}.queues WHERE id::text = %(parent)s::text AND environment::text = %(environment)s::text;
