@@ -20,6 +20,8 @@ from reconciler.watch.instance_state import InstanceState, find_trouble
 STUCK = 6
 """After so many failures in a row, some half a minute, the holder of the lock is hardly another run: any session in the
 database can hold it for ever."""
+STUCK_FOR_LONG = 12
+"""After so many, 12 to 24 minutes if the interval is longer, it is an alert: no migration takes that long."""
 
 
 def say_end(log: EventLog, one: InstanceState, report: InstanceReport, *, report_only: bool = False) -> None:
@@ -32,7 +34,11 @@ def say_end(log: EventLog, one: InstanceState, report: InstanceReport, *, report
 
 
 def _say_trouble_or_end(log: EventLog, one: InstanceState, report: InstanceReport) -> None:
-    if report.outcome == "busy" and report.error is not None:  # trouble neither begins nor ends
+    if report.outcome == "busy" and report.error is not None:  # other trouble neither begins nor ends
+        if one.failures >= STUCK_FOR_LONG and one.trouble is None:
+            one.trouble = report.error.code
+            _say_trouble(log, report, report.error, new=True)
+            return
         level = Level.DEBUG if one.failures < STUCK else Level.WARNING
         said = f"⏳ {report.error.message}"
         log.event(level, "reconcile", said, instance=report.instance, error=report.error.code)

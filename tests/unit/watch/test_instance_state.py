@@ -133,6 +133,21 @@ def test_an_instance_that_stays_busy_is_reported() -> None:
     assert [json.loads(line)["level"] for line in log.getvalue().splitlines()] == ["warning"] * 3
 
 
+def test_an_instance_that_stays_busy_for_long_is_one_alert_and_its_end_another() -> None:
+    """A log line alone reaches nobody: neither the check nor its lock was made for hours."""
+    log, one = io.StringIO(), fresh(3600.0)
+    held = replace(report("busy", turned=None), exit_code=4, error=ErrorInfo("busy", "another run holds a"))
+    for _ in range(20):
+        one.end(held, 1000.0)
+        say_end(EventLog(log, "json"), one, held)
+    one.end(report(), 2000.0)
+    say_end(EventLog(log, "json"), one, report())
+    alerts = [event for line in log.getvalue().splitlines() if (event := json.loads(line)).get("alert")]
+    assert [(alert["alert"], alert.get("error")) for alert in alerts] == [("failing", "busy"), ("recovered", None)]
+    assert alerts[0]["message"] == "❌ cannot be reconciled: another run holds a"
+    assert alerts[1]["message"] == "✅ recovered: reconciled again (it was busy)"
+
+
 @pytest.mark.parametrize(
     ("outcome", "code", "soon"),
     [
