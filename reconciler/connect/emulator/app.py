@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, TypeAlias
@@ -10,6 +11,7 @@ from typing import Any, TypeAlias
 from reconciler.connect.emulator.responses import Answer, Request, answer
 from reconciler.connect.emulator.state import EmulatorState
 from reconciler.connect.emulator.state_file import StateFile
+from reconciler.model.errors import FivrecError
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -27,7 +29,10 @@ def build_app(file: StateFile) -> App:
         if body is None:
             found = Answer(413, b'{"error": "The body is larger than 1 MiB"}')
         else:
-            found = answer(_request(scope, body), file.read())
+            try:
+                found = answer(_request(scope, body), file.read())
+            except FivrecError as exc:
+                found = Answer(503, json.dumps({"error": exc.message}).encode())
         if found.delay_s:
             await asyncio.sleep(found.delay_s)
         if found.report is not None:

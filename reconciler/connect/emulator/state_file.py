@@ -36,6 +36,7 @@ class StateFile:
         try:
             found = self.path.stat()
         except FileNotFoundError:
+            _refuse_lost(self.path)
             self._stamp, self._state = None, EmulatorState()
             return self._state
         stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
@@ -108,6 +109,20 @@ def issue_key(file: StateFile, name: str, given: Secret | None = None) -> Secret
         return state if taken or name in state.instances else state.with_instance(name, instance)
 
     return file.update(add).instances.get(name, instance).key
+
+
+def _refuse_lost(path: Path) -> None:
+    """Raises MissingSetting if there is no file because the working directory is gone: that is not an empty state."""
+    if path.is_absolute():
+        return
+    try:
+        os.getcwd()  # noqa: PTH109 (Path.cwd may answer by $PWD)
+    except FileNotFoundError:
+        raise MissingSetting(
+            f"the working directory is gone, and with it the Connect emulator's state {path}",
+            hint="start fivrec again in a folder that stays; the emulator then begins with an empty state",
+            code="emulator_state",
+        ) from None
 
 
 def _unusable(path: Path, error: OSError) -> MissingSetting:

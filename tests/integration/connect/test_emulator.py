@@ -325,3 +325,22 @@ def test_a_file_that_is_no_state_is_78_and_not_quoted(text: str, tmp_path: Path)
     with pytest.raises(MissingSetting) as caught:
         StateFile(path).read()
     assert "canary" not in repr((caught.value.message, caught.value.__cause__))
+
+
+def test_a_lost_working_directory_is_no_empty_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its embedded Connect said that its folder was not writable, and a served one that each key was missing."""
+    (gone := tmp_path / "release").mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(MissingSetting) as raised:
+        issue_key(StateFile(Path(".fivrec/connect.json")), INSTANCE)
+    said = "the working directory is gone, and with it the Connect emulator's state .fivrec/connect.json"
+    assert (raised.value.code, raised.value.message) == ("emulator_state", said)
+    assert issue_key(StateFile(tmp_path / "connect.json"), INSTANCE).reveal()
+
+
+def test_a_state_that_can_not_be_read_is_no_answer_of_connects(keyed: tuple[ConnectServer, str]) -> None:
+    server, key = keyed
+    server.file.path.write_text("no JSON")
+    said = f"{server.file.path} is not the state of a Connect emulator"
+    assert get(server, PLANS, both(key)) == (503, {"error": said})
