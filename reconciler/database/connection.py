@@ -28,12 +28,13 @@ from reconciler.model.errors import DatabaseError, FivrecError
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.support.conninfo import (
+    SOCKET,
     attempts_s,
     database_name,
     effective,
     parameters,
     secrets_of,
-    server_identity,
+    server_shown,
     spread,
 )
 from reconciler.support.postgres_url import is_patient, name_in
@@ -420,16 +421,11 @@ def where(conn: Connection) -> str:
     """Returns the connection's database in words, for messages."""
     if conn.closed:
         return getattr(conn, "place", "the database")
-    return f"database {conn.info.dbname} on {_shown(conn.info.host)}"
+    return f"database {conn.info.dbname} on {conn.info.host or SOCKET}"
 
 
 def _where(url: Secret, dbname: str | None = None) -> str:
-    host, port, name = server_identity(url)
-    return f"database {dbname or name} on {_shown(host)}:{port}"
-
-
-def _shown(host: str) -> str:
-    return host or "this machine's socket"
+    return f"database {dbname or database_name(url)} on {server_shown(url)}"
 
 
 def _user(url: Secret) -> str:

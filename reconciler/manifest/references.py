@@ -314,7 +314,7 @@ class _Resolving:
             self._misfit("database/url", f"the database URL {reason}", "write postgresql://user:password@host/name")
             return None
         if reason := environment_problem(value):
-            self._miss("database.url", reason, SET_MISSING)
+            self._miss("database.url", reason, "correct it there, or take it out")
         self.problems.extend(check_url(self.manifest, "database/url", value, self.resolution.bounds))
         return Secret(value) if self._may_be_embedded("database.url", value) else None
 

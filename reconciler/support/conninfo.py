@@ -17,6 +17,7 @@ from reconciler.support.network import parse_address
 from reconciler.support.postgres_url import database_identity, database_of, own_parameters, secrets_in, usable
 
 _CHANCE = ("allow", "prefer", "")
+SOCKET: Final = "this machine's socket"
 _LEAST_S: Final = 2
 """psycopg's minimum per attempt."""
 
@@ -46,6 +47,14 @@ def server_identity(url: Secret) -> tuple[str, str, str]:
         raise AssertionError
     ports = dict.fromkeys(found.ports)
     return ",".join(found.hosts), ",".join(ports if len(ports) == 1 else found.ports), found.name
+
+
+def server_shown(url: Secret) -> str:
+    """Returns host and port for messages, spelled as they were given; several hosts and ports with commas."""
+    known = effective(url)
+    host = known.get("hostaddr") or known.get("host") or SOCKET
+    ports = dict.fromkeys(port or "5432" for port in known.get("port", "").split(","))
+    return f"{host}:{','.join(ports)}"
 
 
 def database_name(url: Secret) -> str:

@@ -172,7 +172,7 @@ def _beside(own: Mapping[str, str], known: Mapping[str, str]) -> str | None:
     in_url = set(_wrong_values(own))
     for words in _wrong_values(known):
         if words not in in_url:
-            variable = _variables().get(words.partition(" ")[0], "")
+            variable = _variables().get(re.split("[ ,=]", words, maxsplit=1)[0], "")
             return f"{variable if os.environ.get(variable) else 'the service file'}: {words}"
     return None
 

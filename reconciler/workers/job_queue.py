@@ -25,7 +25,7 @@ from reconciler.model.errors import DatabaseError, FivrecError, MissingSetting, 
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.support.cancellation import is_being_stopped
-from reconciler.support.conninfo import parameters, server_identity
+from reconciler.support.conninfo import database_name, parameters, server_shown
 from reconciler.support.package_files import read_text
 
 if TYPE_CHECKING:
@@ -72,8 +72,7 @@ class Queue:
         from procrastinate import App, PsycopgConnector
 
         self._url = url
-        host, port, name = server_identity(url)
-        self.where = f"queue {name} on {host or 'this machine'}:{port}"
+        self.where = f"queue {database_name(url)} on {server_shown(url)}"
         chosen = parameters(url, connect_s=5, application_name="fivrec fleet")
         # A worker that freezes within a transaction must not keep a job from the others.
         chosen["options"] = f"{chosen.get('options', '')} -c idle_in_transaction_session_timeout={IDLE_MS}".strip()

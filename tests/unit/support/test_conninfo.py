@@ -14,6 +14,7 @@ from reconciler.support.conninfo import (
     database_name,
     parameters,
     server_identity,
+    server_shown,
     spread,
 )
 from reconciler.support.postgres_url import is_patient
@@ -97,6 +98,20 @@ def test_the_identity_is_host_port_and_database(monkeypatch: pytest.MonkeyPatch)
     assert database_name(Secret("postgresql://u@h")) == "from_env"
     monkeypatch.delenv("PGDATABASE")
     assert database_name(Secret("postgresql://u@h")) == "u"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://u@[::1]:5433/a", "::1:5433"),
+        ("postgresql://u@localhost/a", "localhost:5432"),
+        ("postgresql://u@A.example.com.,b:1/a", "A.example.com.,b:5432,1"),
+        ("postgresql://u@a:1,b:1/a", "a,b:1"),
+        ("postgresql://u@%2Frun%2Fpg/a", "/run/pg:5432"),
+    ],
+)
+def test_messages_show_the_server_as_it_was_given(url: str, shown: str) -> None:
+    assert server_shown(Secret(url)) == shown
 
 
 @pytest.mark.parametrize(

@@ -192,6 +192,7 @@ def test_what_libpq_takes_is_taken(url: str) -> None:
     [
         ("PGSSLMODE", "on", 'PGSSLMODE: sslmode "on", which is not one of '),
         ("PGPORT", "99999", 'PGPORT: port "99999", which is not a port'),
+        ("PGCONNECT_TIMEOUT", "soon", "PGCONNECT_TIMEOUT: connect_timeout, which is not a whole number"),
         ("PGTARGETSESSIONATTRS", "leader", 'PGTARGETSESSIONATTRS: target_session_attrs "leader"'),
         ("PGHOST", "u:Pa55@h", "PGHOST: host with an @ or a URL in it"),
         ("PGDATABASE", "postgresql://u:Pa55@h/d", "PGDATABASE: dbname with a URL in it"),
@@ -205,7 +206,9 @@ def test_a_variable_that_libpq_would_refuse_is_named(
     assert (found or "").startswith(said)
     assert "Pa55" not in str(found)
     assert environment_problem("embedded:") is None
-    assert environment_problem("postgresql://u@h:1/d?sslmode=require&target_session_attrs=any") is None
+    assert (
+        environment_problem("postgresql://u@h:1/d?sslmode=require&target_session_attrs=any&connect_timeout=9") is None
+    )
 
 
 @pytest.mark.parametrize(
