@@ -175,9 +175,10 @@ def _choose(production: Snapshot, development: Snapshot, instance: str, run: Run
 
 
 def _likely_source(snapshot: Snapshot) -> Source:
-    """The source of plans: Connect, as for any app, unless a manifest without a source was applied here."""
-    unmanaged = bool(snapshot.applied) and not any(key.kind == "plan" for key in snapshot.applied)
-    return "connect" if snapshot.owner and not unmanaged else "manifest"
+    """The source of plans: Connect, as for any app, unless a manifest that declares none was applied here. `setup`
+    declares neither config nor plans."""
+    kinds = {key.kind for key in snapshot.applied}
+    return "manifest" if "config" in kinds and "plan" not in kinds else "connect"
 
 
 async def _plan_source(conn: AsyncConnection, scope: Scope, run: Run) -> Source | None:

@@ -236,6 +236,27 @@ def test_an_app_made_instance_takes_its_plans_from_connect(fivrec: Fivrec, seed_
     assert "usage reports are off" in exported.stderr
 
 
+def test_an_app_without_its_config_row_takes_plans_from_connect(fivrec: Fivrec, seed_database: Secret) -> None:
+    run_sql(seed_database.reveal(), "DELETE FROM instance_config; DELETE FROM plans")
+    words = ("export", "--database-url", "env:DATABASE_URL", "--instance", INSTANCE)
+    exported = fivrec.run(*words, DATABASE_URL=seed_database.reveal())
+    assert (exported.code, yaml.safe_load(exported.stdout)["plans"]) == (0, {"source": "connect"}), exported.stderr
+
+
+def test_after_setup_export_takes_plans_from_connect(fivrec: Fivrec, absent_database: Secret) -> None:
+    url = absent_database.reveal()
+    words = ("--database-url", "env:DATABASE_URL", "--admin-email", "admin@empresa.com", "--company-name", "Empresa")
+    options = ("--instance", INSTANCE, "--admin-password-env", "PW", "--environment", "development")
+    done = fivrec.run("setup", *words, *options, DATABASE_URL=url, PW="senha-segura-123")
+    assert done.code == 0, done.stderr
+    exported = fivrec.run("export", "--database-url", "env:DATABASE_URL", "--instance", INSTANCE, DATABASE_URL=url)
+    assert (exported.code, yaml.safe_load(exported.stdout)["plans"]) == (0, {"source": "connect"}), exported.stderr
+    fivrec.write(exported.stdout, "client.yaml")
+    applied = fivrec.run("apply", "client.yaml", "-o", "json", DATABASE_URL=url)
+    made = {change["name"] for change in applied.one["changes"] if change["kind"] == "plan"}
+    assert (applied.code, made) == (0, {"plan_starter", "plan_professional", "plan_enterprise"}), applied.stderr
+
+
 def test_the_first_line_names_a_schema_that_is_there(fivrec: Fivrec) -> None:
     assert fivrec.apply().code == 0
     files = fivrec.run("export", "--database-url", "env:DATABASE_URL", "--all-databases", "--out", "exported")
