@@ -109,7 +109,8 @@ def build_problem(exc: FivrecError) -> dict[str, Any]:
         "detail": exc.message,
     }
     if exc.hint:
-        problem["hint"] = exc.hint
+        by_api = "POST /api/instance/config, or " if exc.code == "schema_missing" else ""
+        problem["hint"] = by_api + exc.hint
     match exc:
         case BadRequest():
             problem["problems"] = [{"path": path, "message": message} for path, message in exc.problems]

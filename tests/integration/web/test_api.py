@@ -769,6 +769,7 @@ async def test_an_app_made_database_is_set_up_by_the_seeds_procedure(
         token = (await call(api, "login", None)).json()["token"]
         refused = await call(api, "syncPlans", token)
         assert (refused.status_code, refused.json()["title"]) == (404, "Instance not configured")
+        assert refused.json()["hint"].startswith("POST /api/instance/config, or run `fivrec apply` once")
         assert api.sql("SELECT to_regclass('fivrec.audit_log')") == [(None,)]
         body = {"instanceId": INSTANCE, "instanceKey": "key-of-the-test", "connectApiUrl": "embedded:"}
         done = await call(api, "configure", token, json=body)
