@@ -61,7 +61,10 @@ NOT_PUT_BACK = (
     "index, or restore the table from a backup; then run again. A table of another program's has to give up its name"
 )
 LEFT_EMPTY = "declare a value for it, or ALTER TABLE … ALTER COLUMN … DROP NOT NULL, then run again"
-_KEYS = "`fivrec apply --deep` puts back that of settings; of plans: ALTER TABLE plans ADD PRIMARY KEY (id)"
+_KEYS = (
+    "`fivrec apply --deep` puts back that of settings; of plans: ALTER TABLE plans ADD PRIMARY KEY (id); of a table of "
+    "fivrec's own that was made again: ALTER TABLE … ADD PRIMARY KEY (…), as `fivrec sql` has it"
+)
 _DOUBLE = "what is written breaks the constraint that is named: change that, the row that is there, or the manifest"
 _NOT_THIS_WAY = (
     errors.FeatureNotSupported,

@@ -1,5 +1,5 @@
 """Try what isolation must refuse, in the open transaction, undoing each try; and find what keeps isolation from being
-set. Only reports."""
+set, or a database from working as declared. Only reports."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The parts of adopting a database that run outside its transaction, and the notes about what was found. Builds indexes
 and constraints of big tables, moves sequences that are behind their tables, and names rows that break isolation,
-passwords in clear text and tables that another schema has too. Changes no row."""
+tables that another schema has too, and what `--deep` finds beside the catalogue. Changes no row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
--- Rows that must be refused: tried within a savepoint by `fivrec production-test`, never committed.
+-- Rows that must be refused: tried within a savepoint by `fivrec production-test`, never committed. And what it and
+-- `--deep` look for beside the catalogue.
 
 -- name: environment
 SELECT set_config('fiv.environment', %(environment)s::text, true);

@@ -270,6 +270,19 @@ async def test_what_no_apply_puts_back_is_named_with_a_way_out(
     assert re.split(r"[.:] ?", lost)[-1] in failed.error.message
 
 
+async def test_a_key_of_a_table_of_fivrecs_own_is_named_with_a_way_out(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    run, desired = run_of(keys, tmp_path), desired_of(document(plans=None), database, connect=None)
+    await reconcile(desired, run)
+    owning(database, "ALTER TABLE fivrec.last_run DROP CONSTRAINT last_run_pkey")
+    failed = await reconcile(desired, run)
+    assert failed.error is not None
+    assert (failed.error.code, "fivrec's own" in failed.error.hint) == ("schema_missing", True)
+    owning(database, "ALTER TABLE fivrec.last_run ADD PRIMARY KEY (instance)")
+    assert (await reconcile(desired, run)).outcome == "in_sync"
+
+
 async def test_a_table_that_was_swapped_is_brought_up_to_date(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
     deep = run_of(keys, tmp_path, deep=True)
     desired = desired_of(document(plans=None), database, connect=None)
