@@ -59,7 +59,7 @@ _FREE: Final = ("vars/", "labels/", "config/settings/", "plans/items/")
 _TEXT: Final = "cells of a CSV file and values of -e NAME=VALUE are text"
 _TEXTS: Final = {
     "must be a whole number, not text": f"{_TEXT}: {{{{ NAME | int }}}}",
-    "must be true or false, not text": f"{_TEXT}: {{{{ NAME | lower == 'true' }}}}",  # Excel writes TRUE
+    "must be true or false, not text": f"{_TEXT}: {{{{ NAME | bool }}}}",
 }
 """A hint for a value that does not fit and came from a variable."""
 

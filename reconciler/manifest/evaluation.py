@@ -24,6 +24,7 @@ from reconciler.manifest.template_budget import (
 )
 from reconciler.model.records import dataclass
 
+_TRUTHS: Final = {"true": True, "verdadeiro": True, "false": False, "falso": False}
 _WHOLE: Final = re.compile(r"\s*[-+]?[0-9]{1,30}\s*", re.ASCII)
 _COMPARISONS: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
     "eq": operator.eq,
@@ -166,6 +167,8 @@ class _Evaluation:
                 _check_replace(to_text(value), *args)
             case "int":
                 return _whole_number(value, *args)
+            case "bool":
+                return _truth(value, *args)
         environment = jinja_environment()
         context = nodes.EvalContext(environment)
         result = environment.call_filter(node.name, value, args, {}, eval_ctx=context)
@@ -202,6 +205,21 @@ def _whole_number(value: Any, *fallback: Any) -> Any:
     raise TemplateError(
         'the filter "int" got something that is not a whole number',
         "give it digits, or write int(60) for a default",
+        value if isinstance(value, str) else None,
+    )
+
+
+def _truth(value: Any, *fallback: Any) -> Any:
+    """The filter bool, for text that a spreadsheet writes, in English or Portuguese. Anything else is an error, unless
+    there is an explicit fallback: taking it for false would be a guess."""
+    found = _TRUTHS.get(value.lower()) if isinstance(value, str) else value
+    if isinstance(found, bool):
+        return found
+    if fallback:
+        return fallback[0]
+    raise TemplateError(
+        'the filter "bool" got something that is neither true nor false',
+        "give it true, false, VERDADEIRO or FALSO, or write bool(false) for a default",
         value if isinstance(value, str) else None,
     )
 

@@ -25,6 +25,7 @@ from reconciler.model.records import dataclass
 MAX_DEPTH: Final = 50
 
 FILTERS: Final = {
+    "bool": 1,
     "capitalize": 0,
     "count": 0,
     "d": 2,
@@ -43,7 +44,7 @@ FILTERS: Final = {
     "trim": 1,
     "upper": 0,
 }
-"""Jinja2's filters that are allowed, and how many positional arguments each may have."""
+"""Jinja2's filters that are allowed, and Ansible's bool, and how many positional arguments each may have."""
 
 _ALLOWED: Final = (
     nodes.Name,

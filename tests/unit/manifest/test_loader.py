@@ -695,7 +695,7 @@ def test_text_that_a_variable_brings_in_says_how_it_becomes_a_number(load: Load)
     found = problems(lambda: load(text, "m.yaml", variables=["n=5", "off=true"]))
     assert [(problem.message, problem.value, problem.hint.partition(": ")[2]) for problem in found] == [
         ("must be a whole number, not text", '"5"', "{{ NAME | int }}"),
-        ("must be true or false, not text", '"true"', "{{ NAME | lower == 'true' }}"),
+        ("must be true or false, not text", '"true"', "{{ NAME | bool }}"),
     ]
 
 

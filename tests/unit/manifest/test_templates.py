@@ -60,6 +60,11 @@ GIVEN: dict[str, Any] = {
     "{{ ' -7 ' | int }}": -7,
     "{{ 2.0 | int }}": 2,
     "{{ '' | int(60) }}": 60,
+    "{{ 'TRUE' | bool }}": True,
+    "{{ 'VERDADEIRO' | bool }}": True,
+    "{{ 'Falso' | bool }}": False,
+    "{{ false | bool }}": False,
+    "{{ '' | bool(false) }}": False,
     "{{ labels | tojson }}": '{"items": "an item, not a method", "region": "br-south"}',
     "{{ '<' | tojson ~ '<' }}": '"\\u003c"<',
     "{{ words | first ~ words | last }}": "ba",
@@ -130,6 +135,10 @@ REFUSED = {
     "{{ '1_000' | int }}": 'the filter "int" got something that is not a whole number',
     "{{ '2.5' | int }}": 'the filter "int" got something that is not a whole number',
     "{{ words | int }}": 'the filter "int" got something that is not a whole number',
+    "{{ '' | bool }}": 'the filter "bool" got something that is neither true nor false',
+    "{{ 'sim' | bool }}": 'the filter "bool" got something that is neither true nor false',
+    "{{ 1 | bool }}": 'the filter "bool" got something that is neither true nor false',
+    "{{ words | bool }}": 'the filter "bool" got something that is neither true nor false',
     "{{ {1: 2} }}": "a key must be text",
 }
 
