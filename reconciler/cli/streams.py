@@ -36,8 +36,8 @@ def json_text(value: Any, indent: int | None = 2) -> str:
 
 def prepare() -> None:
     """Files and pipes get UTF-8, which readers of JSON, YAML and SQL expect; a terminal keeps its own encoding.
-    Characters that the encoding lacks, and invalid bytes of a path, are escaped. A closed stream (`>&-`, `<&-`)
-    becomes /dev/null."""
+    Characters that the encoding lacks, and invalid bytes of a path, are escaped. A closed stdin or stderr (`<&-`,
+    `2>&-`) becomes /dev/null; a closed stdout (`>&-`) takes nothing, so that a result is not lost in silence."""
     if sys.stdin is None:
         sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: PTH123, SIM115 (as long as the process)
     sys.stdout = _prepared(sys.stdout)
@@ -100,8 +100,9 @@ def _quiet(flush: Callable[[], None], write: HarmlessWrite) -> Callable[[], None
 
 def _prepared(stream: TextIO | None, *, matters: bool = True) -> TextIO:
     if stream is None:
-        # Opened now, so that no connection gets its number.
-        return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123 (it lives as long as the process)
+        # Opened now, so that no connection gets its number. What is written to a file for reading is EBADF.
+        opened = os.open(os.devnull, os.O_RDONLY if matters else os.O_WRONLY)
+        stream = io.TextIOWrapper(io.FileIO(opened, "w"), encoding="utf-8", write_through=True)
     if isinstance(stream, io.TextIOWrapper):
         encoding = stream.encoding if stream.isatty() else "utf-8"
         stream.reconfigure(encoding=encoding, errors="backslashreplace")

@@ -116,11 +116,14 @@ def test_json_is_json_whatever_names_files_have(encoding: str, odd: Path) -> Non
 
 
 @pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
-def test_a_closed_stream_changes_no_exit_code(closed: str, tmp_path: Path) -> None:
+def test_a_closed_stream_is_no_traceback_and_loses_no_result(closed: str, tmp_path: Path) -> None:
+    """Like a full disk, a closed stdout takes no result."""
     (tmp_path / "m.yaml").write_text(MANIFEST)
     (tmp_path / "bad.yaml").write_text(MANIFEST + "queus: []\n")
     command = f'"{sys.executable}" -m reconciler validate'
-    for name, code in (("m.yaml", 0), ("bad.yaml", 65), ("-", 65), ("--frobnicate", 64)):
+    lost = int("1>&-" in closed)
+    codes = {"m.yaml": lost, "--help": lost, "bad.yaml": lost or 65, "-": lost or 65, "--frobnicate": 64}
+    for name, code in codes.items():
         done = subprocess.run(
             ["/bin/sh", "-c", f"{command} {name} {closed}"],
             cwd=tmp_path,
@@ -130,7 +133,9 @@ def test_a_closed_stream_changes_no_exit_code(closed: str, tmp_path: Path) -> No
             timeout=60,
             check=False,
         )
-        assert (done.returncode, b"Traceback" in done.stderr) == (code, False)
+        assert (name, done.returncode, b"Traceback" in done.stderr) == (name, code, False)
+        if code == 1 and "2>&-" not in closed:
+            assert b"error [output_failed]: the result can't be written to stdout: Bad file descriptor" in done.stderr
 
 
 def test_json_shows_all_that_it_holds() -> None:
