@@ -52,7 +52,7 @@ async def write_alerts(
     """Store alerts in a transaction of their own."""
     codec = codec_of(conn)
     fit = [replace(alert, payload=fitted(alert.payload, codec)) for alert in alerts]
-    await write_once(conn, alert_statements(fit, scope), scope=scope, limits=limits)
+    await write_once(conn, alert_statements(fit, scope), scope=scope, limits=limits, held="fivrec")
 
 
 async def mark_alerts_sent(conn: Connection, scope: Scope, ids: Sequence[str], *, limits: Limits = DEFAULTS) -> None:

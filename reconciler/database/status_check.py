@@ -34,11 +34,12 @@ async def write_lone_check(
     stored now, and `stamp` for last_status_check, `check` for the row of status_check_logs. Raises DatabaseError, Busy.
     """
     limits = replace(limits, statement_ms=min(PART_MS, limits.statement_ms))
+    held = "instance_config status_check_logs" if check is not None else "instance_config"
     named = {"instances": list(spellings(scope.instance)), **fields}
     check = check_in_encoding(check, codec_of(conn))
     try:
         async with with_deadline(conn, limits.total_s):
-            await transaction.open_locked(conn, {}, {}, scope=scope, limits=limits)
+            await transaction.open_locked(conn, {}, {}, scope=scope, limits=limits, held=held)
             begin = (*transaction.renewal(conn, limits.transaction_ms), *transaction.WRITE_PATH)
             # A deferred trigger then refuses only its own part, not everything at COMMIT.
             await transaction.write_and_read(conn, (*begin, (query("transaction", "immediate"), {})), {}, {})

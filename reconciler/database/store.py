@@ -174,16 +174,19 @@ def _usable(snapshot: Snapshot, conn: Connection, *, lock: bool) -> Snapshot:
     return snapshot
 
 
-async def begin_recording(conn: Connection, scope: Scope, *, limits: Limits = DEFAULTS, log: bool = True) -> Tail:
+async def begin_recording(
+    conn: Connection, scope: Scope, *, limits: Limits = DEFAULTS, log: bool = True, check: bool = False
+) -> Tail:
     """Begin a transaction with the lock, only to record something. Returns the end of the audit log.
 
     Reads nothing that may have caused the failure. Raises DatabaseError `schema_missing` if there is no log to append
-    to yet; without `log` it isn't looked for.
+    to yet; without `log` it isn't looked for. `check`: a check is among what is recorded.
     """
     async with or_rolled_back(conn), with_deadline(conn, limits.total_s):
         reads = {"not_newer": query("guard", "not_newer")}
         reads |= {name: query("state", name) for name in _TAIL if log}
-        rows = await _open(conn, reads, scope, lock=True, limits=limits)
+        held = "fivrec instance_config status_check_logs" if check else "fivrec"
+        rows = await transaction.open_locked(conn, reads, _params(scope), scope=scope, limits=limits, held=held)
     from reconciler.planning.audit_check import Tail
 
     head = next(((row["seq"], row["hash"]) for row in rows.get("audit_head", ())), EMPTY)

@@ -40,6 +40,8 @@ _READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _WRITE = "BEGIN ISOLATION LEVEL READ COMMITTED"
 _LOCK_POLL_S = 0.12
 _HAS_TRANSACTION_TIMEOUT = 170000
+HELD = "fivrec users clients queues conversations messages instance_config plans status_check_logs settings"
+"""The tables that a superuser's transaction holds (guard.sql, `hold`), unless it says which ones it uses."""
 _OUTDATED = "RevalidateCachedQuery"
 """PostgreSQL's source function of the error if the columns of a prepared statement have other types by now."""
 
@@ -77,8 +79,9 @@ async def open_locked(
     *,
     scope: Scope,
     limits: Limits,
+    held: str = HELD,
 ) -> dict[str, list[Row]]:
-    """Begin a transaction that holds the instance's lock, and read. Leaves it open.
+    """Begin a transaction that holds the instance's lock, and read. Leaves it open. `held`: the tables it uses.
 
     Raises Busy, naming the holder, if the lock is not free within `limits.lock_wait_s`.
     """
@@ -86,7 +89,7 @@ async def open_locked(
     until = loop.time() + limits.lock_wait_s
     key = lock_key(scope.instance)
     while True:
-        granted, rows = await _open(conn, _WRITE, key, statements, params, scope=scope, limits=limits)
+        granted, rows = await _open(conn, _WRITE, key, statements, params, scope=scope, limits=limits, held=held)
         if granted:
             return rows
         await rollback(conn)
@@ -201,14 +204,17 @@ async def write_once(
     *,
     scope: Scope,
     limits: Limits,
+    held: str = HELD,
 ) -> int:
-    """Write in a transaction of its own, without the lock: one round trip. Returns the last statement's row count."""
+    """Write in a transaction of its own, without the lock: one round trip. Returns the last statement's row count.
+    `held`: the tables it uses."""
     count = 0
     try:
         async with with_deadline(conn, limits.total_s):
             try:
                 async with conn.pipeline():
-                    await _begin(conn, _opening(conn, _WRITE, scope), _settings(conn, scope, limits))
+                    settings = {**_settings(conn, scope, limits), "held": held}
+                    await _begin(conn, _opening(conn, _WRITE, scope), settings)
                     await conn.execute(query("guard", "not_newer"), {"latest": latest_version()})
                     await use_write_path(conn)
                     cursors = [await conn.execute(text, params) for text, params in statements]
@@ -233,10 +239,11 @@ async def _open(
     scope: Scope,
     limits: Limits,
     whole: bool = False,
+    held: str = HELD,
 ) -> tuple[bool, dict[str, list[Row]]]:
     """`whole` ends the transaction in the same round trip. Tries again if a statement was prepared on this connection
     before the app altered its table: the ROLLBACK discards prepared statements."""
-    settings, opening = _settings(conn, scope, limits, lock), _opening(conn, begin, scope)
+    settings, opening = {**_settings(conn, scope, limits, lock), "held": held}, _opening(conn, begin, scope)
     try:
         try:
             return await _begin_and_read(conn, opening, settings, statements, params, whole=whole)
@@ -279,13 +286,13 @@ def _opening(conn: Connection, begin: LiteralString, scope: Scope) -> tuple[Lite
     names = begin, query("transaction", "read_path"), query("transaction", "own_time")
     if scope.trusted or conn.info.parameter_status("is_superuser") != "on":
         return names
-    return *names, query("guard", "hold", scope.schema)
+    return *names, query("guard", "to_hold"), query("guard", "hold", scope.schema)
 
 
 async def _begin(conn: Connection, opening: Sequence[LiteralString], settings: Params) -> AsyncCursor[Any]:
     """Begin, and read nothing that a weaker role could have made: raises DivisionByZero if it could, see `settings`."""
     for text in opening:
-        await conn.execute(text, {} if "%%" in text else None)
+        await conn.execute(text, settings if "%" in text else None)
     return await conn.execute(query("transaction", "settings"), settings)
 
 

@@ -4,7 +4,6 @@ possible."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -101,8 +100,11 @@ async def _written(
         if not some and row is None:
             continue
         async with reopen_if_lost(conn, desired, run) as open_conn:
-            with suppress(DatabaseError):
+            try:
                 return await write_lone_check(open_conn, build_scope(desired), some, row, limits=run.limits)
+            except DatabaseError as exc:
+                if exc.code == "lock_timeout" and row is None:
+                    break  # the last attempt would wait for the same table
     return frozenset()
 
 

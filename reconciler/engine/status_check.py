@@ -366,14 +366,15 @@ async def _with_entry(
     known = run.turn is not None and run.turn.recorded == exc.code
     message = fitted(exc.message, codec_of(conn))  # the database may not be able to store the manifest's text
     event = run_event("refused" if isinstance(exc, Refused) else "failed", exc.code, message)
+    check = writes.check is not None
     try:
-        tail = await store.begin_recording(conn, scope, limits=run.limits)
+        tail = await store.begin_recording(conn, scope, limits=run.limits, check=check)
         # A run that failed took nothing over: the key keeps its owner.
         return with_audit(writes, desired, replace(run, adopt=False), tail, () if known else (event,))
     except FivrecError as also:
         if not alone or also.code not in NO_ENTRY:
             raise
         await store.rollback(conn)
-        await store.begin_recording(conn, scope, limits=run.limits, log=False)
+        await store.begin_recording(conn, scope, limits=run.limits, log=False, check=check)
         run.log.warning(run.command, f"⚠️ not in the audit log: {also.message}", instance=desired.instance)
         return writes

@@ -202,23 +202,27 @@ ORDER BY 1, 2, 3;
 
 -- For superusers, before the guard looks: until the end nobody puts code onto these tables, or another table in the place of
 -- one. Who reads or writes rows does not wait for these locks. By names: what bears one is held, whatever it was a moment ago.
+-- `held` are the tables that the transaction uses: it does not wait for another one. The word fivrec means fivrec's own.
+-- Only a transaction that uses them all changes keys, which is when those that refer to them are looked at.
+-- name: to_hold
+SELECT set_config('lock_timeout', %(lock_timeout)s, true), set_config('fivrec.held', %(held)s, true);
+
 -- name: hold
 DO $$
 DECLARE
+  names text[] := string_to_array(current_setting('fivrec.held'), ' ');
   held record;
 BEGIN
-  SET LOCAL lock_timeout = '5s';
   IF current_setting('session_replication_role') = 'replica' THEN  -- by its database or login: no trigger would fire
     SET LOCAL session_replication_role = 'origin';
   END IF;
   FOR held IN
     WITH shared AS (
       SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-      WHERE n.nspname = 'fivrec' OR n.nspname = {schema} AND c.relname IN (
-        'users', 'clients', 'queues', 'conversations', 'messages', 'instance_config', 'plans', 'status_check_logs', 'settings')
+      WHERE n.nspname = 'fivrec' AND 'fivrec' = ANY (names) OR n.nspname = {schema} AND c.relname = ANY (names)
     )
     SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relkind IN ('r', 'p') AND (c.oid IN (SELECT oid FROM shared) OR c.oid IN (
+    WHERE c.relkind IN ('r', 'p') AND (c.oid IN (SELECT oid FROM shared) OR 'users' = ANY (names) AND c.oid IN (
       SELECT k.conrelid FROM pg_constraint k WHERE k.contype = 'f' AND k.confrelid IN (SELECT oid FROM shared)))
     ORDER BY c.oid
   LOOP

@@ -182,6 +182,22 @@ async def test_a_suspended_instance_is_locked_while_a_table_is(
             assert await run_sql(database, "SELECT is_locked FROM instance_config") == [(False,)], command
 
 
+async def test_a_locked_log_that_refers_to_the_row_keeps_no_lock_back(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    run = run_of(keys, tmp_path)
+    await reconcile(desired_of(document(), database), run)
+    await run_sql(
+        database, "ALTER TABLE status_check_logs ADD FOREIGN KEY (instance_config_id) REFERENCES instance_config"
+    )
+    connect_says(tmp_path, "suspended")
+    async with await psycopg.AsyncConnection.connect(database.reveal()) as other:
+        await other.execute("LOCK TABLE status_check_logs")
+        limits = replace(run.limits, lock_wait_s=0.2)
+        await check_as("check", database, replace(run, id="second", limits=limits))
+    assert await run_sql(database, "SELECT is_locked FROM instance_config") == [(True,)]
+
+
 OWN_ROW = """
 CREATE TABLE users (id varchar PRIMARY KEY DEFAULT gen_random_uuid(), name text, email text NOT NULL, password text,
   role text DEFAULT 'agent', environment text NOT NULL DEFAULT 'production');
