@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache, lru_cache
+from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import parse_qsl
 
@@ -58,6 +60,7 @@ _NUMBERS: Final = (
     *("connect_timeout", "tcp_user_timeout"),
     *("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count"),
 )
+_FILES: Final = "passfile", "sslcert", "sslkey", "sslrootcert", "sslcrl"
 _ANY_CASE: Final = frozenset({"ssl_min_protocol_version", "ssl_max_protocol_version", "replication"})
 _MAY_BE_EMPTY: Final = _ANY_CASE
 
@@ -374,10 +377,22 @@ def _wrong_values(settings: Mapping[str, str], *, quotable: bool = True) -> Iter
         if name in settings and not _NUMBER.fullmatch(settings[name]):
             yield f"{name}{_quoted(settings[name])}, which is not a whole number"
     yield from _wrong_places(settings, quotable=quotable)
+    for name in _FILES:
+        if name in settings and _could_block(settings[name]):
+            yield f"{name}, which is neither a regular file nor {os.devnull}"
     if settings.get("sslkeylogfile"):
         yield "sslkeylogfile, which would write the connection's keys to a file"
     if settings.get("sslrootcert") == "system" and settings.get("sslmode", "prefer") not in ("prefer", "verify-full"):
         yield "sslrootcert=system, which only works with sslmode=verify-full"
+
+
+def _could_block(path: str) -> bool:
+    """Whether a pipe or device is there: libpq opens it in a call that neither a timeout nor a signal ends."""
+    try:
+        mode = Path(path).stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or path == os.devnull)
 
 
 def _wrong_places(settings: Mapping[str, str], *, quotable: bool) -> Iterator[str]:

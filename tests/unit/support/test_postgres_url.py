@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -255,6 +256,22 @@ def test_a_service_file_that_changes_counts_at_once(monkeypatch: pytest.MonkeyPa
         services.write_text(f"[main]\nhost={host}\n")
         found.append(database_identity("postgresql://u@/d"))
     assert [one and one.hosts for one in found] == [("one",), ("two",)]
+
+
+@pytest.mark.parametrize("name", ["passfile", "sslcert", "sslkey", "sslrootcert", "sslcrl"])
+def test_no_pipe_stands_for_a_file(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pipe, link, regular = tmp_path / "pipe", tmp_path / "link", tmp_path / "regular"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    regular.touch()
+    said = f"{name}, which is neither a regular file nor {os.devnull}"
+    for special in (pipe, link):
+        assert form_problem(f"postgresql://u@h/d?{name}={special}") == f"has {said}"
+    for fine in (regular, tmp_path, tmp_path / "missing", os.devnull):
+        assert form_problem(f"postgresql://u@h/d?{name}={fine}") is None
+    variable = f"PG{name.upper()}"
+    monkeypatch.setenv(variable, str(pipe))
+    assert environment_problem("postgresql://u@h/d") == f"{variable}: {said}"
 
 
 def test_within_one_environment_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
