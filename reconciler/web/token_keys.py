@@ -81,7 +81,10 @@ def load_token_keys(environ: Mapping[str, str], beside: Path | None) -> TokenKey
         raise MissingSetting(f"no key for tokens: neither {VARIABLE} nor {FILE_VARIABLE} holds one", hint=_HINT)
     path = beside / FILE_NAME
     text, made = text_beside(path, VARIABLE)
-    return TokenKeys(_parse(text, str(path)), path if made else None)
+    found = _parse(text, str(path))
+    if not found:
+        raise MissingSetting(f"{path} holds no key", hint=f"remove it, and a new one is made; or set {VARIABLE}")
+    return TokenKeys(found, path if made else None)
 
 
 def _parse(text: str, where: str) -> tuple[TokenKey, ...]:

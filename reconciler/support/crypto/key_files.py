@@ -13,7 +13,7 @@ from pathlib import Path
 
 from reconciler.model.errors import MissingSetting
 from reconciler.model.records import dataclass
-from reconciler.support.files import keep_out_of_git, write_private
+from reconciler.support.files import ConfinedFileError, keep_out_of_git, read_regular, write_private
 
 KEY_BYTES = 32
 KEY_ID_DIGITS = 8
@@ -138,9 +138,13 @@ def text_beside(path: Path, variable: str) -> tuple[str, bool]:
     try:
         if not path.exists():
             made = _make(path)
-        return path.read_text(encoding="ascii"), made
+        return read_regular(path, _FILE_LIMIT).decode("ascii"), made
     except OSError as exc:
         raise MissingSetting(f"{path} can't be made or read: {exc.strerror}", hint=f"set {variable}") from exc
+    except ConfinedFileError as exc:  # a link that came with a repository may lead anywhere
+        raise MissingSetting(f"{path} {exc.reason}", hint=f"{exc.hint}; or set {variable}") from exc
+    except UnicodeDecodeError:
+        raise MissingSetting(f"{path} holds no key", hint=f"put the key back, or set {variable}") from None
 
 
 def _make(path: Path) -> bool:

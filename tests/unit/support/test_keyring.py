@@ -206,3 +206,18 @@ def test_a_lost_key_beside_a_database_is_reported_with_its_place(tmp_path: Path)
         other.decrypt(envelope, *PLACE)
     assert raised.value.message == f"{of} and {path} holds another one ({other.first_id})"
     assert "as a further line" in raised.value.hint
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", "chave é".encode(), b"", b"\n"])
+def test_a_damaged_key_beside_a_database_is_named(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).write_bytes(content)
+    with pytest.raises(MissingSetting, match="holds no key"):
+        KeyRing.from_environ({}, tmp_path)
+
+
+def test_a_pipe_in_place_of_the_key_is_not_waited_for(tmp_path: Path) -> None:
+    pipe, link = tmp_path / "pipe", tmp_path / FILE_NAME
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    with pytest.raises(MissingSetting, match=f"{FILE_NAME} is not a regular file"):
+        KeyRing.from_environ({}, tmp_path)

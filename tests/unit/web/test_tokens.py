@@ -110,6 +110,13 @@ def test_without_a_key_that_is_long_enough_nothing_is_served(environ: dict[str, 
         load_token_keys(environ, tmp_path if environ else None)
 
 
+@pytest.mark.parametrize("content", [b"", b"\n", b"\xff"])
+def test_a_damaged_key_file_of_the_embedded_server_is_named(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "jwt.key").write_bytes(content)
+    with pytest.raises(MissingSetting, match="jwt.key holds no key"):
+        load_token_keys({}, tmp_path)
+
+
 def test_keys_come_from_files_and_one_is_made_once_if_embedded(tmp_path: Path) -> None:
     one, two = generate_key(), generate_key()
     (tmp_path / "keys").write_text(f"{two}\n")
