@@ -113,7 +113,7 @@ def test_without_a_key_that_is_long_enough_nothing_is_served(environ: dict[str, 
 @pytest.mark.parametrize("content", [b"", b"\n", b"\xff"])
 def test_a_damaged_key_file_of_the_embedded_server_is_named(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "jwt.key").write_bytes(content)
-    with pytest.raises(MissingSetting, match="jwt.key holds no key"):
+    with pytest.raises(MissingSetting, match=r"jwt\.key holds no key"):
         load_token_keys({}, tmp_path)
 
 
