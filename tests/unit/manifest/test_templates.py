@@ -187,7 +187,10 @@ def test_the_short_way_and_jinja_agree(text: str) -> None:
     ]
 
 
-@pytest.mark.parametrize("text", [text for text in GIVEN if "items" not in text and "labels | tojson" not in text])
+OURS = "items", "labels | tojson", "| bool"  # what Jinja lacks, or writes differently
+
+
+@pytest.mark.parametrize("text", [text for text in GIVEN if not any(part in text for part in OURS)])
 def test_texts_are_as_jinja_renders_them(text: str) -> None:
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     assert str(Renderer().render(text, NAMES)) == environment.from_string(text).render(NAMES)
@@ -207,8 +210,8 @@ def test_simple_templates_do_not_import_jinja() -> None:
     assert done.stdout == "1 2 False\n"
 
 
-def test_every_filter_of_the_list_is_one_of_jinja() -> None:
-    assert FILTERS.keys() <= jinja2.Environment().filters.keys()
+def test_every_filter_of_the_list_but_ansibles_bool_is_one_of_jinja() -> None:
+    assert FILTERS.keys() - {"bool"} <= jinja2.Environment().filters.keys()
 
 
 def test_the_whole_run_is_bounded_not_only_a_document() -> None:
