@@ -16,7 +16,9 @@ from reconciler.connect.emulator.state import EmulatorState, Instance, state_fro
 from reconciler.model.errors import MissingSetting
 from reconciler.model.secret import Secret
 from reconciler.model.types import rfc3339
-from reconciler.support.files import write_private
+from reconciler.support.files import ConfinedFileError, read_regular, write_private
+
+_MAX_BYTES = 64 << 20
 
 
 class StateFile:
@@ -39,6 +41,8 @@ class StateFile:
             _refuse_lost(self.path)
             self._stamp, self._state = None, EmulatorState()
             return self._state
+        except OSError as error:
+            raise _unusable(self.path, error) from error
         stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
         if stamp != self._stamp:
             self._state = self._load()
@@ -59,8 +63,8 @@ class StateFile:
 
     def _load(self) -> EmulatorState:
         try:
-            return state_from_json(json.loads(self.path.read_bytes()))
-        except (ValueError, KeyError, TypeError, AttributeError):
+            return state_from_json(json.loads(read_regular(self.path, _MAX_BYTES)))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ConfinedFileError):
             # Without a cause: it would carry the text, which contains keys.
             raise MissingSetting(
                 f"{self.path} is not the state of a Connect emulator",

@@ -344,3 +344,16 @@ def test_a_state_that_can_not_be_read_is_no_answer_of_connects(keyed: tuple[Conn
     server.file.path.write_text("no JSON")
     said = f"{server.file.path} is not the state of a Connect emulator"
     assert get(server, PLANS, both(key)) == (503, {"error": said})
+
+
+def test_a_state_file_that_cannot_be_one_is_named_at_once(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    places = {name: tmp_path / name for name in ("link to a pipe", "link to itself", "too deep")}
+    places["link to a pipe"].symlink_to(pipe)
+    places["link to itself"].symlink_to(places["link to itself"])
+    places["too deep"].write_text("[" * 100_000)
+    for path in places.values():
+        with pytest.raises(MissingSetting) as raised:
+            StateFile(path, dry=True).read()
+        assert raised.value.code == "emulator_state"
