@@ -121,7 +121,7 @@ def _admin(desired: Desired, plan: Plan, found: Found) -> Check:
     if found.login:
         return _good("admin", f"{admin.key.name} logs in with the declared password")
     if found.login is False and admin.on_create:
-        return _good("admin", f"{admin.key.name} is there; its password was changed since it was made")
+        return _good("admin", f"{admin.key.name} is there; its password is not the declared one, and is kept")
     return _bad("admin", f"{admin.key.name} can't log in with the declared password")
 
 

@@ -190,7 +190,7 @@ async def test_a_changed_password_fails_if_it_must_be_the_declared_one(
     await applied(database, keys, tmp_path)
     changed = {**document()["admin"], "password": Secret("outra-senha")}
     kept = await checked(database, keys, tmp_path, admin=changed)
-    assert kept["admin"] == (True, "admin@empresa.com is there; its password was changed since it was made")
+    assert kept["admin"] == (True, "admin@empresa.com is there; its password is not the declared one, and is kept")
     always = await checked(database, keys, tmp_path, admin={**changed, "update_password": "always"})
     assert failed(always) == {"admin": "admin/admin@empresa.com is to update (password)"}
 
