@@ -185,6 +185,8 @@ def snapshot_from_rows(rows: Rows, scope: Scope, keys: KeyRing | None, missing: 
         for row in _with_references(kind, rows)
         for resource in _resources(kind, row, scope, keys)
     )
+    doubles = tuple(Key("queue", row["key"]) for row in rows.get("queue", ()) if row["referenced"])
+    state |= {key: replace(state[key], doubled=True) for key in doubles}
     _choose_mover(state, scope)
     applied = _applied_records(rows.get("applied", ()), state)
     state |= {key: as_secret(row) for key, row in state.items() if key.kind == SETTING and is_secret(applied.get(key))}
@@ -204,7 +206,7 @@ def snapshot_from_rows(rows: Rows, scope: Scope, keys: KeyRing | None, missing: 
         audit_head=(head["seq"], head["hash"]) if head else (0, ""),
         audit_key=next((SealedKey(**row) for row in rows.get("audit_key", ()) if row["sealed"] is not None), None),
         missing=missing,
-        doubles=tuple(Key("queue", row["key"]) for row in rows.get("queue", ()) if row["referenced"]),
+        doubles=doubles,
         empty="tables" in rows and not any(row["present"] for row in rows["tables"]),
         strong_login=any(row["strong"] for row in rows.get("strong_login", ())),
         last_check=next(

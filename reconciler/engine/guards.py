@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from reconciler import __version__
@@ -10,6 +10,7 @@ from reconciler.database.schema import latest_version, newer_note
 from reconciler.engine.observe import build_scope
 from reconciler.engine.run import Run
 from reconciler.engine.secrets import build_bound
+from reconciler.model.changes import Deactivate, Update
 from reconciler.model.errors import ConnectError, FivrecError, Refused
 from reconciler.model.names import printable
 from reconciler.model.types import ConnectView, Desired, ErrorInfo, Key, Snapshot
@@ -170,12 +171,30 @@ def say_newer(version: int | None, desired: Desired, run: Run) -> None:
 def database_notes(snapshot: Snapshot, plan: Plan, instance: str) -> tuple[str, ...]:
     """Notes about the database as it was read: its previous owner, declared names that several rows have, and, after a
     deep reading, whether a weaker login would do."""
-    doubles = (
-        f"⚠️ {key}: several rows have this name; the oldest active one is compared, the others stay as they are"
-        for key in snapshot.doubles
-        if key.kind in plan.managed and any(one.key == key for one in plan.managed[key.kind].resources)
-    )
+    doubles = tuple(_double_notes(snapshot, plan)) if snapshot.doubles else ()
     return (*owner_notes(snapshot, instance), *doubles, *((STRONG_LOGIN,) if snapshot.strong_login else ()))
+
+
+def _double_notes(snapshot: Snapshot, plan: Plan) -> Iterator[str]:
+    together = {
+        change.observed.key
+        for change in plan.changes
+        if isinstance(change, Update | Deactivate) and change.observed.doubled and _changes_all(change)
+    }
+    for key in snapshot.doubles:
+        managed = plan.managed.get(key.kind)
+        found = f"⚠️ {key}: several rows have this name"
+        if key in together:
+            yield f"{found}; all of them are changed"
+        elif managed is not None and any(one.key == key for one in managed.resources):
+            yield f"{found}; the oldest active one is compared, the others stay as they are"
+
+
+def _changes_all(change: Update | Deactivate) -> bool:
+    """Whether sql/kinds/queue.sql writes the change to all queues of the name."""
+    if isinstance(change, Deactivate):
+        return True
+    return change.key != change.observed.key or change.desired.fields.get("is_active") is False
 
 
 def not_configured(desired: Desired, snapshot: Snapshot | None = None) -> FivrecError:

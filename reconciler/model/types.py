@@ -146,7 +146,8 @@ class Resource:
     `on_create` names fields that count only when the resource is created (a password under update_password:
     on_create). Of an observed row, `renamed_from` is its former owner, `row_id` its primary key, and `moves_from` the
     environment that it is still in, if it moves to this one; `referenced`: other rows refer to it. `twins` are the
-    fields of further rows with its key, which are written with it: the app's table may have several.
+    fields of further rows with its key, which are written with it: the app's table may have several. `doubled`: it is
+    one of several queues of its name, whose other rows were not read.
     """
 
     key: Key
@@ -158,6 +159,7 @@ class Resource:
     referenced: bool = False
     moves_from: EnvironmentName | None = None
     twins: tuple[Mapping[str, Value], ...] = ()
+    doubled: bool = False
 
 
 @dataclass(frozen=True, slots=True)

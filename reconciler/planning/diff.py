@@ -125,10 +125,11 @@ def _unnamed(kind: Kind, managed: Managed, row: Resource, applied: AppliedState)
     cause: Cause = "new" if not applied else "intent" if managed.unmanaged_is_new else "drift"
     if last is not None:
         cause = "drift" if last.tenure == "retired" else "intent"
-    own = last is not None and is_own(kind, row, last)
+    # Nobody can tell which row of several was fivrec's: it is shown as former.
+    own = last is not None and not row.doubled and is_own(kind, row, last)
     if last is not None and own and managed.former in ("demote", "lock"):
         if row.twins:
-            return None  # nobody can tell which of them was fivrec's: it is shown as former
+            return None
         return _taken_back(kind, managed, row, last)
     unmanaged = managed.unmanaged if kind.active is not None or kind.removable else "keep"
     policies = {unmanaged, managed.former if own else "keep"}

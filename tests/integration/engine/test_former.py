@@ -103,6 +103,35 @@ async def test_adopted_or_changed_rows_are_kept_and_shown(life: Life) -> None:
     )
 
 
+async def test_a_queue_whose_name_others_gave_to_a_second_row_is_kept_and_shown(life: Life) -> None:
+    await life.apply(queues=queues("Sales", "Night"))
+    await life.rows("INSERT INTO queues (id, name) VALUES ('theirs', 'Night')")
+    report = await life.apply(queues=queues("Sales"))
+    assert (report.outcome, [item.key for item in report.former]) == ("in_sync", [Key("queue", "Night")])
+    assert await life.rows("SELECT DISTINCT is_active FROM queues WHERE name = 'Night'") == [(True,)]
+    await life.rows("DELETE FROM queues WHERE id = 'theirs'")
+    assert found(await life.apply(queues=queues("Sales"))) == [("queue/Night", "deactivate", "intent")]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        queues(items=[{"name": "Days", "renamed_from": "Night"}, {"name": "Sales"}]),
+        queues(items=[{"name": "Night", "is_active": False}, {"name": "Sales"}]),
+        queues("Sales", unmanaged="deactivate"),
+    ],
+    ids=["renamed", "switched off", "not declared"],
+)
+async def test_a_note_says_that_all_queues_of_a_name_are_changed(life: Life, changed: dict[str, Any]) -> None:
+    await life.apply(queues=queues("Sales", "Night"))
+    await life.rows("INSERT INTO queues (name) VALUES ('Night')")
+    note = "⚠️ queue/Night: several rows have this name; all of them are changed"
+    assert (await life.diff(queues=changed)).notes == (note,)
+    report = await life.apply(queues=changed)
+    assert (report.error, report.notes) == (None, (note,))
+    assert await life.rows("SELECT count(*) FROM queues WHERE name = 'Night' AND is_active") == [(0,)]
+
+
 async def test_a_section_that_is_gone_is_shown_and_left(life: Life) -> None:
     await life.apply(queues=queues("Sales"))
     gone = await life.apply(queues=None, admin=None)
