@@ -27,7 +27,7 @@ from reconciler.web.oidc import ProviderUnavailable, SignInRefused
 from reconciler.web.openapi import checked_query, fleet_operation
 from reconciler.web.operations import check_now
 from reconciler.web.overview import read_detail
-from reconciler.web.pages import Handler, Pages, language_of
+from reconciler.web.pages import COMPRESSED, Handler, Pages, language_of
 from reconciler.web.problems import build_response
 from reconciler.web.roles import NoRole, Role, person_from
 from reconciler.web.service import Service
@@ -57,8 +57,13 @@ class FleetPages:
             ("/sso/callback", self.enter, "GET"),
             ("/sso/logout", self.end_of_provider, "GET"),
         ]
-        routes = [Route(path, self.pages.guard(handler, path), methods=[method]) for path, handler, method in shown]
-        return [*routes, Route("/fleet/instances", self.data, methods=["GET"])]
+        routes = [
+            Route(
+                path, self.pages.guard(handler, path), methods=[method], middleware=COMPRESSED if path == "/" else None
+            )
+            for path, handler, method in shown
+        ]
+        return [*routes, Route("/fleet/instances", self.data, methods=["GET"], middleware=COMPRESSED)]
 
     @property
     def service(self) -> Service:

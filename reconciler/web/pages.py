@@ -9,6 +9,8 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote
 
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
@@ -49,6 +51,8 @@ from reconciler.web.translations import choose_language, load_translations
 Handler = Callable[[Request], Awaitable[Response]]
 _STATIC = {"page.css": "text/css", "page.js": "text/javascript", "mark.svg": "image/svg+xml"}
 _AT_ONCE = 8
+COMPRESSED = (Middleware(GZipMiddleware, minimum_size=32 * 1024, compresslevel=6),)
+"""For answers that grow with the fleet: of 2,000 instances a page has 3.3 MB, and 75 kB compressed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,10 @@ class Pages:
             ("/instances/{instance}/check", self.checked, "GET"),
             ("/static/{name}", self.static, "GET"),
         ]
-        return [Route(path, self.guard(handler, path), methods=[method]) for path, handler, method in shown]
+        return [
+            Route(path, self.guard(handler, path), methods=[method], middleware=COMPRESSED if path == "/" else None)
+            for path, handler, method in shown
+        ]
 
     def guard(self, handler: Handler, path: str) -> Handler:
         """An expected error becomes a page that shows it."""

@@ -131,6 +131,20 @@ async def test_the_fleet_is_one_document_for_either_role(site: Site) -> None:
     assert document["paths"]["/fleet/instances"]["get"]["security"] == [{"fleet": []}]
 
 
+async def test_a_large_fleet_is_sent_compressed(site: Site) -> None:
+    """A stream of events never is: each event has to arrive at once."""
+    await site.sign_in("staff")
+    for path in ("/", "/fleet/instances"):
+        small = await site.client.get(path)
+        assert "content-encoding" not in small.headers
+    desired = site.served.service.instances[INSTANCE]
+    site.served.service.instances.update({f"c{n}": replace(desired, instance=f"c{n}") for n in range(120)})
+    for path in ("/", "/fleet/instances"):
+        for wanted, encoding in (("gzip", "gzip"), ("identity", None)):
+            large = await site.client.get(path, headers={"Accept-Encoding": wanted})
+            assert (large.headers.get("content-encoding"), "c119" in large.text) == (encoding, True)
+
+
 async def test_the_api_page_says_what_each_call_needs(site: Site) -> None:
     text = (await site.client.get("/docs")).text
     found = r'aria-labelledby="(\w+)">.*?<span class="tag">(public|token|session)</span>'
