@@ -114,7 +114,7 @@ async def beside_server(receivers: Receivers, checks: StatusService) -> AsyncIte
     if notifier is None:
         yield checks
         return
-    heard = replace(checks, stored_alerts=notifier.take)
-    notifier.settle = settler(lambda: heard.watched, checks.resolve, run)
+    watching = replace(checks, stored_alerts=notifier.take)
+    notifier.settle = settler(lambda: watching.watched, checks.resolve, run)
     async with notifying(notifier, run.log):
-        yield heard
+        yield watching

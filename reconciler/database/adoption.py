@@ -31,7 +31,7 @@ _NEEDS = {
     "audit_key": ("fivrec.audit_key",),
     "applied": ("fivrec.applied",),
     "open_drift": ("fivrec.last_run",),
-    "heard": ("instance_config", "status_check_logs"),
+    "answered": ("instance_config", "status_check_logs"),
     **{f"{TEST_DATA}_{table}": (table,) for table in ORDER},
 }
 
@@ -85,9 +85,9 @@ async def read(
         for row in rows.get(kind.shares_rows_of or kind.name, ()):
             _load_values(row, kind.fields, kind.json_fields if kind.table in as_text else ())
     rows[TEST_DATA] = [row for table in ORDER for row in rows.pop(f"{TEST_DATA}_{table}", ())]
-    heard = any(row["heard"] for row in rows.pop("heard", ()))
+    answered = any(row["answered"] for row in rows.pop("answered", ()))
     for row in rows.get("config", ()):
-        row["heard"] = heard
+        row["answered"] = answered
     return rows, await read_missing(conn, scope.schema) if _is_current(rows.get("migrations", ())) else ()
 
 

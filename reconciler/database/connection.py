@@ -175,8 +175,8 @@ async def _refused(exc: psycopg.Error, url: Secret, limits: Limits, dbname: str 
     """If the error is unclear, ask the server whether the database exists: its messages may not be in English, and
     PgBouncer makes a client wait that comes back for a database which was just found missing."""
     error = connect_error(exc, _where(url, dbname), _user(url), secrets_of(url))
-    untold = error.code == "database_error" or isinstance(exc, errors.ConnectionTimeout)
-    if untold and dbname is None and not await _is_listed(url, limits):
+    unexplained = error.code == "database_error" or isinstance(exc, errors.ConnectionTimeout)
+    if unexplained and dbname is None and not await _is_listed(url, limits):
         return missing(_where(url, dbname))
     return error
 

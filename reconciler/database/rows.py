@@ -202,7 +202,7 @@ def snapshot_from_rows(rows: Rows, scope: Scope, keys: KeyRing | None, missing: 
         applied=applied,
         owner=config["key"] if config else None,
         config_id=config.get("config_id", config["row_id"]) if config else None,
-        heard=bool(config and config["heard"]),
+        answered=bool(config and config["answered"]),
         audit_head=(head["seq"], head["hash"]) if head else (0, ""),
         audit_key=next((SealedKey(**row) for row in rows.get("audit_key", ()) if row["sealed"] is not None), None),
         missing=missing,
@@ -212,8 +212,8 @@ def snapshot_from_rows(rows: Rows, scope: Scope, keys: KeyRing | None, missing: 
         last_check=next(
             (LastCheck(**{**row, "success": yes_no_value(row["success"])}) for row in rows.get("last_check", ())), None
         ),
-        last_heard=next((text_value(row["status_received"]) for row in rows.get("last_heard", ())), None),
-        unheard=any(row["unheard"] for row in rows.get("open_drift", ())),
+        last_received=next((text_value(row["status_received"]) for row in rows.get("last_received", ())), None),
+        unanswered=any(row["unanswered"] for row in rows.get("open_drift", ())),
         open_drift=tuple(item for row in rows.get("open_drift", ()) for item in open_drift_from(row["open_drift"])),
         lock=(config["config_id"], config["lock_text"]) if config and "lock_text" in config else None,
     )

@@ -112,7 +112,7 @@ def _statements(
 
 
 def _heard(scope: Scope, fields: frozenset[str]) -> LiteralString:
-    return RowWrite("status", "update", {}, fields).text(query("record", "heard", scope.schema))
+    return RowWrite("status", "update", {}, fields).text(query("record", "answered", scope.schema))
 
 
 async def _lock_in_a_word(conn: Connection, scope: Scope, named: Mapping[str, Any]) -> None:

@@ -90,9 +90,9 @@ class Unsent:
 
 @dataclass(frozen=True, slots=True)
 class StatusView:
-    """What the database knows about an instance. If Connect never answered (`heard` is false), the status is unknown,
-    whatever the columns' defaults say. `environment`: what it was last applied as, or if that is unknown, what the
-    manifest has (`declared`)."""
+    """What the database knows about an instance. If Connect has never `answered`, the status is unknown, whatever the
+    columns' defaults say. `environment`: what it was last applied as, or if that is unknown, what the manifest has
+    (`declared`)."""
 
     instance: str
     status: str | None
@@ -102,7 +102,7 @@ class StatusView:
     check_interval_minutes: int | None
     connect_api_url: str
     last_status_check: datetime | None
-    heard: bool
+    answered: bool
     last_check: CheckLog | None
     last_run: LastRun | None
     environment: str
@@ -133,12 +133,12 @@ async def read_status(conn: Connection, scope: Scope, *, limits: Limits = DEFAUL
     if not rows["status"]:
         return None
     row = rows["status"][0]
-    heard = row["heard"]
+    answered = row["answered"]
     return StatusView(
         instance=scope.instance,
-        status=text_value(row["status"]) if heard else None,
-        billing_status=text_value(row["billing_status"]) if heard else None,
-        enabled_features=parse_features(row["enabled_features"]) if heard else {},
+        status=text_value(row["status"]) if answered else None,
+        billing_status=text_value(row["billing_status"]) if answered else None,
+        enabled_features=parse_features(row["enabled_features"]) if answered else {},
         is_locked=yes_no_value(row["is_locked"]),
         check_interval_minutes=plain_value(
             row["check_interval_minutes"], "instance_config", "check_interval_minutes", row["instance_id"]
@@ -147,7 +147,7 @@ async def read_status(conn: Connection, scope: Scope, *, limits: Limits = DEFAUL
         last_status_check=time_value(
             row["last_status_check"], "instance_config", "last_status_check", row["instance_id"]
         ),
-        heard=heard,
+        answered=answered,
         last_check=next((_check(item) for item in rows["last_check"]), None),
         last_run=next((_run(item) for item in rows["last_run"]), None),
         environment=next((item["environment"] for item in rows["environment"]), scope.environment),

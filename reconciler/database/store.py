@@ -111,7 +111,7 @@ async def begin(
     limits: Limits = DEFAULTS,
     deep: bool = False,
     last_check: bool = False,
-    last_heard: bool = False,
+    last_received: bool = False,
     kinds: frozenset[str] | None = None,
     open_drift: bool = False,
     unmade: bool = False,
@@ -121,7 +121,7 @@ async def begin(
     `kinds`: which to read, beside instance_config; None means all. Kinds that are not read can't cause an error.
 
     A schema that is missing or stale is read as far as possible, and `missing` says what it lacks, as it does with
-    `deep`. `last_check` also reads the newest check of a watch, `last_heard` the status of the newest check that
+    `deep`. `last_check` also reads the newest check of a watch, `last_received` the status of the newest check that
     succeeded, `open_drift` what the last run left. `unmade`: this run has looked before, and found no schema.
 
     Raises Busy; DatabaseError; MissingSetting if the stored key fits none of `keys`; Refused if the administrator can't
@@ -131,7 +131,7 @@ async def begin(
         async with name_columns(conn, scope.schema), with_deadline(conn, limits.total_s):
             wanted = {
                 "last_check": last_check,
-                "last_heard": last_heard,
+                "last_received": last_received,
                 "open_drift": open_drift,
                 "strong_login": deep,
             }
@@ -294,7 +294,7 @@ async def read_check_memory(
     the open transaction."""
     reads = {"check": query("state", "newest_check", scope.schema)}
     if billing:
-        reads["billing"] = query("state", "told_billing")
+        reads["billing"] = query("state", "alerted_billing")
     params = {"instance": scope.instance, "config_id": config_id}
     async with with_deadline(conn, limits.total_s):
         rows = await transaction.read_more(conn, reads, params)

@@ -79,7 +79,7 @@ def find_drift_alert(run: Run, desired: Desired, changes: Iterable[Change], *, m
     changes = tuple(changes)
     drift = sorted(str(change.key) for change in changes if change.cause == "drift")
     drift += [f"{change.key} (a new, empty one)" for change in changes if made and _is_loss(change, run.turn)][:1]
-    if not drift or (not made and tuple(drift) == run.turn.drift_told):
+    if not drift or (not made and tuple(drift) == run.turn.alerted_drift):
         return ()
     name: AlertName = "drift_repaired" if made else "drift_found"
     return (build_alert(run, desired.instance, name, first_of(drift, MOST_NAMED)),)

@@ -60,11 +60,11 @@ def is_due(desired: Desired, run: Run, view: ConnectView) -> bool:
     """Whether a turn that failed still records a check: once per due time, when Connect says something new, and while
     its lock could not be followed. Other commands always do."""
     turn, said = run.turn, view.status
-    if turn is None or turn.due or turn.heard is None or said is None:
+    if turn is None or turn.due or turn.last_known is None or said is None:
         return said is not None
-    wanted = _allowed(desired, run, view).get("is_locked", turn.heard.locked)
-    heard = (turn.heard.status, turn.heard.billing_status, turn.heard.locked)
-    return heard != (said.status, said.billing_status, wanted)
+    wanted = _allowed(desired, run, view).get("is_locked", turn.last_known.locked)
+    known = (turn.last_known.status, turn.last_known.billing_status, turn.last_known.locked)
+    return known != (said.status, said.billing_status, wanted)
 
 
 async def record_plainly(conn: AsyncConnection, desired: Desired, run: Run, view: ConnectView) -> CycleResult | None:
@@ -78,7 +78,7 @@ async def record_plainly(conn: AsyncConnection, desired: Desired, run: Run, view
     written = await _written(conn, desired, run, fields, check)
     if not written:
         return None
-    before = run.turn.heard if run.turn and run.turn.heard else KnownStatus()
+    before = run.turn.last_known if run.turn and run.turn.last_known else KnownStatus()
     after = status_after(before, view)
     if "is_locked" not in written:
         after = replace(after, locked=before.locked)  # suspended, ignored, or refused

@@ -196,8 +196,8 @@ async def open_both(
                 from reconciler.connect.errors import too_slow
 
                 late = ErrorInfo.of(too_slow(run.timeout_s, ""))
-                heard = replace(status[0], plans_error=late) if status else ConnectView(status_error=late)
-                keep(done[0], heard)
+                partial_view = replace(status[0], plans_error=late) if status else ConnectView(status_error=late)
+                keep(done[0], partial_view)
             else:
                 await release(done[0], run)
         raise

@@ -324,7 +324,7 @@ async def _read(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Att
         limits=run.limits,
         deep=run.deep,
         last_check=run.turn is not None,
-        last_heard=desired.suspend or bool(desired.ignore),
+        last_received=desired.suspend or bool(desired.ignore),
         unmade=attempt.unmade,
         open_drift=kinds is None,  # even with the lock: a plan that lacks one of fivrec's tables is the same in both
     )
@@ -339,7 +339,7 @@ async def _read(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Att
         if not run.adopt:
             refuse_other_owner(owner, desired.instance, command=run.command)
         snapshot = find_rekeyed(snapshot, owner, desired.instance)
-    if not snapshot.heard:
+    if not snapshot.answered:
         state = {key: row for key, row in snapshot.state.items() if key.kind != "status"}
         snapshot = replace(snapshot, state=state)
     managed = managed_kinds(desired, attempt.view)

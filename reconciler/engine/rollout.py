@@ -42,7 +42,7 @@ async def roll_out(
         reason = tally.reason()
         return await one(item, run) if reason is None else not_attempted(item, reason)
 
-    def heard(report: InstanceReport) -> None:
+    def note_end(report: InstanceReport) -> None:
         tally.failures += failed(report)
         tally.proven += proves(report)
         if done is not None:
@@ -56,7 +56,7 @@ async def roll_out(
             count = number + ceil(rest / wave_size(len(desired), rollout))
             named = f"wave {number} of {count}{' (canary)' if tally.canary else ''}"
             run.log.info("rollout", f"🌊 {named}: {counted(len(wave), 'instance')}")
-        reports += await run_many(wave, run, gated, forks=forks, stop=stop, done=heard)
+        reports += await run_many(wave, run, gated, forks=forks, stop=stop, done=note_end)
         reason = STOPPED if stop.signal else tally.reason()
         if reason is not None:
             run.log.error("rollout", f"🛑 the rollout stops: {reason}")

@@ -34,12 +34,12 @@ class CycleContext:
     """What one turn of `watch` knows of the turns before.
 
     A check that another watch recorded within `fresh_s` is not repeated; `own_check` is the id of the last check that
-    this watch recorded. `due`: the turn's due time has come; `retry`: the last turn failed. `heard` is Connect's answer
-    in the last turn, written or not. `report_usage` queues a usage report with the check. `recorded` is the code of the
-    failure that the audit log already has: it is not reported again until it changes. `drift_told` names the drift that
-    the last turn found and left. `slot_age_s`: seconds since the due time; 0 if the turn serves none, except for a
-    worker's retry. `mine` is called before anything is written. `usage_id` is the id of the usage report, if it is the
-    same for all turns of one due time.
+    this watch recorded. `due`: the turn's due time has come; `retry`: the last turn failed. `last_known` is Connect's
+    answer in the last turn, written or not. `report_usage` queues a usage report with the check. `recorded` is the code
+    of the failure that the audit log already has: it is not reported again until it changes. `alerted_drift` names the
+    drift that the last turn found and left. `slot_age_s`: seconds since the due time; 0 if the turn serves none, except
+    for a worker's retry. `mine` is called before anything is written. `usage_id` is the id of the usage report, if it
+    is the same for all turns of one due time.
     """
 
     fresh_s: float
@@ -48,8 +48,8 @@ class CycleContext:
     recorded: str | None = None
     due: bool = True
     retry: bool = False
-    heard: KnownStatus | None = None
-    drift_told: tuple[str, ...] = ()
+    last_known: KnownStatus | None = None
+    alerted_drift: tuple[str, ...] = ()
     slot_age_s: float = 0.0
     mine: Mine | None = None
     usage_id: str | None = None

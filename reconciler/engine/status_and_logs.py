@@ -88,9 +88,9 @@ def needs_somebody(view: StatusView | None) -> bool:
         return True
     run, check = view.last_run, view.last_check
     said = view.is_locked or view.status != "active" or view.billing_status != "paid"
-    unheard = check is None or not check.success or check.status_received not in (None, "active")
+    unanswered = check is None or not check.success or check.status_received not in (None, "active")
     undone = run is not None and (run.outcome not in WELL or bool(run.open_drift or run.former))
-    return said or unheard or undone or view.environment != view.declared
+    return said or unanswered or undone or view.environment != view.declared
 
 
 def is_unchecked(view: StatusView, now: datetime) -> bool:

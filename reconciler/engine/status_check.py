@@ -84,9 +84,9 @@ def _without_future(snapshot: Snapshot, turn: CycleContext | None) -> Snapshot:
     last = snapshot.last_check
     if turn is None or last is None or last.age_s >= 0 or last.id == turn.own_check:
         return snapshot
-    if turn.own_check is None or turn.heard is None:
+    if turn.own_check is None or turn.last_known is None:
         return replace(snapshot, last_check=None)
-    own = replace(last, id=turn.own_check, age_s=turn.slot_age_s, success=turn.heard.reachable)
+    own = replace(last, id=turn.own_check, age_s=turn.slot_age_s, success=turn.last_known.reachable)
     return replace(snapshot, last_check=own)
 
 
@@ -103,28 +103,28 @@ async def recall_check(
         return snapshot  # the table that it would read may be missing; without a table for alerts, none was sent
     if run.turn is not None:
         return snapshot if withheld else await _recall_told(conn, desired, run, view, snapshot)
-    if view.status is not None and not (withheld or snapshot.unheard or run.check_only):
+    if view.status is not None and not (withheld or snapshot.unanswered or run.check_only):
         return snapshot
     scope, row = instance.build_scope(desired), snapshot.config_id
     reachable, billing = await store.read_check_memory(conn, scope, row, billing=withheld, limits=run.limits)
-    return replace(snapshot, reachable=reachable, told_billing=billing)
+    return replace(snapshot, reachable=reachable, alerted_billing=billing)
 
 
 async def _recall_told(
     conn: AsyncConnection, desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot
 ) -> Snapshot:
-    """Set `untold` if the row already has an answer of Connect that this watch did not know and that no alert
+    """Set `unalerted` if the row already has an answer of Connect that this watch did not know and that no alert
     reported: then the app wrote it, and not another watch."""
-    heard = run.turn.heard if run.turn is not None else None
-    row = known_status(snapshot.state, heard=snapshot.heard)
-    if heard is None or view.status is None or snapshot.config_id is None:
+    last_known = run.turn.last_known if run.turn is not None else None
+    row = known_status(snapshot.state, answered=snapshot.answered)
+    if last_known is None or view.status is None or snapshot.config_id is None:
         return snapshot
     here = (view.status.status, view.status.billing_status)
-    if (row.status, row.billing_status) != here or not transitions(replace(heard, reachable=True), row):
+    if (row.status, row.billing_status) != here or not transitions(replace(last_known, reachable=True), row):
         return snapshot
     scope = instance.build_scope(desired)
     told = await store.is_told(conn, scope, snapshot.config_id, *here, limits=run.limits)
-    return replace(snapshot, untold=not told)
+    return replace(snapshot, unalerted=not told)
 
 
 def _is_news(desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot, plan: Plan) -> bool:
@@ -175,20 +175,24 @@ def _before(desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot) -
     (suspend, ignore), the row does not have it: then it is what the last turn knew; after a check by somebody else,
     what the log says, and for billing what the last alert said."""
     reachable = snapshot.reachable and (snapshot.last_check is None or snapshot.last_check.success)
-    row = known_status(snapshot.state, heard=snapshot.heard, reachable=reachable)
+    row = known_status(snapshot.state, answered=snapshot.answered, reachable=reachable)
     turn = run.turn
-    if turn is not None and turn.heard is not None and (snapshot.untold or _is_said_again(turn.heard, view)):
-        return replace(row, status=turn.heard.status, billing_status=turn.heard.billing_status)
+    if (
+        turn is not None
+        and turn.last_known is not None
+        and (snapshot.unalerted or _is_said_again(turn.last_known, view))
+    ):
+        return replace(row, status=turn.last_known.status, billing_status=turn.last_known.billing_status)
     if not _is_withheld(desired, run):
         return row
-    if turn is not None and turn.heard is not None and (is_own(snapshot, turn) or snapshot.last_heard is None):
-        return replace(row, status=turn.heard.status, billing_status=turn.heard.billing_status)
-    if snapshot.last_heard is None:
+    if turn is not None and turn.last_known is not None and (is_own(snapshot, turn) or snapshot.last_received is None):
+        return replace(row, status=turn.last_known.status, billing_status=turn.last_known.billing_status)
+    if snapshot.last_received is None:
         return row
-    billing = snapshot.told_billing or row.billing_status
+    billing = snapshot.alerted_billing or row.billing_status
     if turn is not None and view.status:
         billing = view.status.billing_status
-    return replace(row, status=snapshot.last_heard, billing_status=billing)
+    return replace(row, status=snapshot.last_received, billing_status=billing)
 
 
 def _is_withheld(desired: Desired, run: Run) -> bool:
@@ -198,9 +202,9 @@ def _is_withheld(desired: Desired, run: Run) -> bool:
     return desired.suspend or any(is_accepted(key, word, desired.ignore, run.today) for word in words)
 
 
-def _is_said_again(heard: KnownStatus, view: ConnectView) -> bool:
+def _is_said_again(last_known: KnownStatus, view: ConnectView) -> bool:
     said = view.status
-    return said is not None and (heard.status, heard.billing_status) == (said.status, said.billing_status)
+    return said is not None and (last_known.status, last_known.billing_status) == (said.status, said.billing_status)
 
 
 def _after(before: KnownStatus, view: ConnectView, desired: Desired, plan: Plan) -> KnownStatus:
@@ -217,7 +221,7 @@ def failed_check(desired: Desired, run: Run, view: ConnectView | None) -> CheckR
     if view is None or view.status_error is None or desired.connect is None:
         return None
     turn = run.turn
-    if turn is not None and not turn.due and turn.heard is not None and not turn.heard.reachable:
+    if turn is not None and not turn.due and turn.last_known is not None and not turn.last_known.reachable:
         return None
     return judge(view, run.check_type)
 
@@ -297,7 +301,7 @@ async def _known_before(conn: AsyncConnection, desired: Desired, run: Run) -> Kn
     """The status that a failed run takes as known: a turn uses its own memory, a run by hand whether the newest check
     succeeded. If that can't be read, it reports nothing."""
     if run.turn is not None:
-        return run.turn.heard or KnownStatus()
+        return run.turn.last_known or KnownStatus()
     try:
         async with reopen_if_lost(conn, desired, run) as reading:
             await store.rollback(reading)

@@ -337,12 +337,12 @@ class Snapshot:
     `strong_login`: a deep reading found that the login can do more than own this database. `lock`: id and is_locked of
     the row of instance_config, as PostgreSQL writes their types.
 
-    `heard`: Connect has answered at least once. `last_check` is read only for `watch`; `last_heard` (the status of the
-    newest successful check) and `told_billing` (the billing status in the newest alert) only if what Connect says may
-    not be written. `unheard`: the last run may have had no answer from Connect. `untold`: in a turn of `watch` the row
-    already has Connect's new status, and no alert reported it, because the app asked Connect first. `reachable` is
-    false if a run by hand found that the newest check had failed. `open_drift`, what the last recording run left, is
-    read in dry runs.
+    `answered`: Connect has answered at least once. `last_check` is read only for `watch`; `last_received` (the status
+    of the newest successful check) and `alerted_billing` (the billing status in the newest alert) only if what Connect
+    says may not be written. `unanswered`: the last run may have had no answer from Connect. `unalerted`: in a turn of
+    `watch` the row already has Connect's new status, and no alert reported it, because the app asked Connect first.
+    `reachable` is false if a run by hand found that the newest check had failed. `open_drift`, what the last recording
+    run left, is read in dry runs.
     """
 
     schema_version: int | None
@@ -350,7 +350,7 @@ class Snapshot:
     applied: Mapping[Key, Applied] = field(default_factory=dict)
     owner: str | None = None
     config_id: str | None = None
-    heard: bool = False
+    answered: bool = False
     audit_head: tuple[int, str] = (0, "")
     audit_key: SealedKey | None = None
     missing: tuple[str, ...] = ()
@@ -359,10 +359,10 @@ class Snapshot:
     database_exists: bool = True
     hashes: Mapping[tuple[Key, str], str] = field(default_factory=dict)
     last_check: LastCheck | None = None
-    last_heard: str | None = None
-    told_billing: str | None = None
-    unheard: bool = False
-    untold: bool = False
+    last_received: str | None = None
+    alerted_billing: str | None = None
+    unanswered: bool = False
+    unalerted: bool = False
     reachable: bool = True
     unfinished: bool = False
     strong_login: bool = False

@@ -79,10 +79,10 @@ class KnownStatus:
     reachable: bool = True
 
 
-def known_status(state: State, *, heard: bool, reachable: bool = True) -> KnownStatus:
+def known_status(state: State, *, answered: bool, reachable: bool = True) -> KnownStatus:
     """Returns the status that the database holds."""
     row = next((resource for key, resource in state.items() if key.kind == "status"), None)
-    if row is None or not heard:
+    if row is None or not answered:
         return KnownStatus(reachable=reachable)
     fields: dict[str, Value] = dict(row.fields)
     return KnownStatus(fields.get("status"), fields.get("billing_status"), bool(fields.get("is_locked")), reachable)

@@ -47,14 +47,14 @@ def is_being_stopped() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-def on_hangup(heard: Callable[[], None]) -> None:
-    """Make SIGHUP call `heard` in this loop, and never end the process, however late it comes: the loop's own handlers
+def on_hangup(call: Callable[[], None]) -> None:
+    """Make SIGHUP call `call` in this loop, and never end the process, however late it comes: the loop's own handlers
     would restore the default at the end, which kills a process that is stopping."""
     loop = asyncio.get_running_loop()
 
     def pass_on(*_: object) -> None:
         with suppress(RuntimeError):  # the loop is closed by now
-            loop.call_soon_threadsafe(heard)
+            loop.call_soon_threadsafe(call)
 
     signal.signal(signal.SIGHUP, pass_on)
     atexit.register(signal.signal, signal.SIGHUP, signal.SIG_IGN)

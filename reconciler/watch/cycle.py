@@ -75,7 +75,7 @@ class Cycle:
         turn = replace(one.begin(self.clock()), mine=mine)
         day = self.run.now().date()
         run = replace(self.run, id=run_id, actor=actor, day=day, check_type=check_type, turn=turn, log=log)
-        first = not one.heard
+        first = not one.started
         report, desired = await self._reconcile(one, run)
         if mine is not None and not await mine():
             raise LostTurn
@@ -124,7 +124,7 @@ class Cycle:
             async with asyncio.timeout(run.timeout_s):
                 waiting, trouble = await read_stored(desired, run, first=first)
                 run.stored_alerts(waiting)
-                if first and one.heard and trouble is not None and one.trouble is None:
+                if first and one.started and trouble is not None and one.trouble is None:
                     await self._tell_over(desired, run, report, trouble)
         except (FivrecError, TimeoutError):
             return  # the turn itself logged what is wrong with the database
@@ -140,10 +140,10 @@ class Cycle:
     async def _afterwards(self, one: InstanceState, desired: Desired, run: Run, report: InstanceReport) -> None:
         """Work that need not be part of the transaction: waiting usage reports, the list of databases, and old rows."""
         try:
-            heard = report.connect is not None and report.connect.status is not None
-            if desired.usage_report and heard and not self.check_only:
+            answered = report.connect is not None and report.connect.status is not None
+            if desired.usage_report and answered and not self.check_only:
                 await self._send_usage(desired, run)
-            if self.observer is not None and heard and self.clock() >= one.next_look:
+            if self.observer is not None and answered and self.clock() >= one.next_look:
                 await self._look_at_database(one, desired, run)
             if self.keep and not desired.suspend and self.clock() >= one.next_prune:
                 await self._prune(one, desired, run)

@@ -39,7 +39,7 @@ class InstanceState:
     interval: float
     first: float
     slot: float
-    heard: bool = False
+    started: bool = False
     usage_due: bool = False
     check_due: bool = False
     failures: int = 0
@@ -49,7 +49,7 @@ class InstanceState:
     last_success: float | None = None
     last_end: float | None = None
     drift: dict[str, int] = field(default_factory=dict)
-    drift_told: tuple[str, ...] = ()
+    alerted_drift: tuple[str, ...] = ()
     due: float = 0.0
     next_prune: float = 0.0
     next_look: float = 0.0
@@ -64,7 +64,7 @@ class InstanceState:
 
     @property
     def check_type(self) -> CheckType:
-        return "scheduled" if self.heard else "startup"
+        return "scheduled" if self.started else "startup"
 
     def adopt(self, manifest: Manifest) -> None:
         """Take up a new manifest, which is a new intent: earlier failures and fights no longer count."""
@@ -81,11 +81,11 @@ class InstanceState:
     def begin(self, now: float) -> CycleContext:
         """Begin a turn. In a retry within a slot whose check is recorded, only news is recorded; if the slot's own turn
         could not record its check, the retry does."""
-        self.serves_slot = now >= self.slot or not self.heard
+        self.serves_slot = now >= self.slot or not self.started
         self.check_due = due = self.serves_slot or self.check_due
-        if self.heard and self.serves_slot:
+        if self.started and self.serves_slot:
             self.usage_due = True
-        fresh_s = FRESH * self.interval if self.heard else FRESH_START_S
+        fresh_s = FRESH * self.interval if self.started else FRESH_START_S
         return CycleContext(
             fresh_s,
             self.own_check,
@@ -93,9 +93,9 @@ class InstanceState:
             self.trouble,
             due=due,
             retry=self.failures > 0,
-            heard=self.standing,
-            drift_told=self.drift_told,
-            slot_age_s=(now - self.slot) % self.interval if self.heard and (due or self.shared) else 0.0,
+            last_known=self.standing,
+            alerted_drift=self.alerted_drift,
+            slot_age_s=(now - self.slot) % self.interval if self.started and (due or self.shared) else 0.0,
             usage_id=self._usage_id() if self.shared else None,
         )
 
@@ -114,7 +114,7 @@ class InstanceState:
         self._count_drift(report)
         turned = report.turned
         if turned is not None:
-            self.heard = True
+            self.started = True
             self.standing = turned.standing
             self.own_check = turned.check_id or self.own_check
             by_another = turned.checked_ago_s is not None  # the other watch also sends the usage report
@@ -134,7 +134,7 @@ class InstanceState:
         slot = next_slot(self.first, self.interval, now)
         off = (self.slot - self.first) % self.interval
         own = min(off, self.interval - off) < SAME_S
-        return slot if own or not self.heard or slot - now >= SOON * self.interval else slot + self.interval / 2
+        return slot if own or not self.started or slot - now >= SOON * self.interval else slot + self.interval / 2
 
     def _is_lost_turns(self, turned: CycleResult, slot_age_s: float) -> bool:
         """Whether the check that was found belongs to this slot, by a worker that was lost before it could report it.
@@ -147,7 +147,7 @@ class InstanceState:
         if report.plan is None:
             return
         self.drift = dict.fromkeys((*report.plan.managed, *self.drift), 0)
-        self.drift_told = tuple(sorted(str(change.key) for change in report.drift_left))
+        self.alerted_drift = tuple(sorted(str(change.key) for change in report.drift_left))
         for change in report.drift_left:
             self.drift[change.key.kind] = self.drift.get(change.key.kind, 0) + 1
 

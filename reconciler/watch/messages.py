@@ -51,8 +51,8 @@ def _say_trouble_or_end(log: EventLog, one: InstanceState, report: InstanceRepor
         if not _is_told(report):
             _say_trouble(log, report, report.error, new=trouble != before)
         return
-    heard = report.connect.status_error if report.connect else None
-    if report.error is not None and report.error != heard:
+    status_error = report.connect.status_error if report.connect else None
+    if report.error is not None and report.error != status_error:
         # The check itself has logged an unreadable status; this is about plans, or about work after the commit.
         log.warning("reconcile", f"⚠️ {report.error.message}", instance=report.instance, error=report.error.code)
     if before is not None and not _is_over_told(report):

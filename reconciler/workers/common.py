@@ -40,7 +40,7 @@ class QueueContact:
         """Note a round of the loop, whether or not the queue answers."""
         self.last_beat = loop_time()
 
-    def heard(self) -> None:
+    def note_contact(self) -> None:
         self.last_contact = loop_time()
 
     def silence_s(self) -> float:

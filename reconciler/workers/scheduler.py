@@ -129,7 +129,7 @@ class Scheduler(QueueContact):
     async def enqueue(self, most: int = WAITING) -> int:
         """Queue jobs for instances that are due, while fewer than `most` wait. Returns how many."""
         made = len(await self._queue.rows("enqueue_due", most=most, queue=QUEUE, task=TASK))
-        self.heard()
+        self.note_contact()
         return made
 
     async def run(self, stop: asyncio.Event, looks: Callable[[], AsyncIterator[None]]) -> None:

@@ -217,7 +217,7 @@ class FleetWorker(QueueContact):
             try:
                 say_recovered(self._log, await self._queue.recover())
                 (self.depth,) = await self._queue.rows("depth", task=TASK)
-                self.heard()
+                self.note_contact()
                 if away:
                     self._log.info("fleet", ANSWERS)
                 away = False
@@ -236,7 +236,7 @@ def _watched(row: Mapping[str, Any], manifest: Manifest) -> InstanceState:
         row["interval_s"],
         first,
         row["slot"],
-        heard=row["heard"],
+        started=row["heard"],
         usage_due=row["usage_due"],
         check_due=drift.get("check_due", False),
         failures=row["failures"],
@@ -244,7 +244,7 @@ def _watched(row: Mapping[str, Any], manifest: Manifest) -> InstanceState:
         trouble=row["trouble"],
         standing=_standing(json.loads(row["standing"])) if row["standing"] else None,
         drift=drift.get("left", {}),
-        drift_told=tuple(drift.get("told", ())),
+        alerted_drift=tuple(drift.get("told", ())),
         next_look=drift.get("next_look", 0.0),
         database_problems=build_problems(drift),
         fights=Flapping.remembered(json.loads(row["fights"])) if row["fights"] else Flapping(),
@@ -263,7 +263,7 @@ def _ended(job: Job, one: InstanceState, report: InstanceReport) -> dict[str, An
         "job": job.id,
         "instance": job.instance,
         "digest": job.digest,
-        "heard": one.heard,
+        "heard": one.started,
         "failures": one.failures,
         "trouble": one.trouble,
         "own_check": one.own_check,
@@ -283,7 +283,7 @@ def _ended(job: Job, one: InstanceState, report: InstanceReport) -> dict[str, An
 def _found(one: InstanceState) -> str | None:
     """The column `drift` as JSON: the drift that turns left, what Connect says about the database, and whether a check
     is owed."""
-    found: dict[str, Any] = {"left": one.drift, "told": one.drift_told} if one.drift else {}
+    found: dict[str, Any] = {"left": one.drift, "told": one.alerted_drift} if one.drift else {}
     if one.check_due:
         found["check_due"] = True
     if one.next_look:

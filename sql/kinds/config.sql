@@ -6,7 +6,7 @@
 SELECT c.instance_id::text AS key, c.id AS row_id, c.id::text AS config_id, false AS referenced,
        c.instance_key, c.connect_api_url, c.check_interval_minutes,
        c.status, c.billing_status, c.enabled_features, c.is_locked, concat(c.is_locked) AS lock_text,
-       EXISTS (SELECT FROM {app}.status_check_logs l WHERE l.instance_config_id::text = c.id::text AND l.success) AS heard,
+       EXISTS (SELECT FROM {app}.status_check_logs l WHERE l.instance_config_id::text = c.id::text AND l.success) AS answered,
        c.created_at IS NULL AS undated
 FROM {app}.instance_config c
 WHERE c.instance_id IS NOT NULL
@@ -17,7 +17,7 @@ LIMIT 2;
 SELECT c.instance_id::text AS key, c.id AS row_id, c.id::text AS config_id, false AS referenced,
        c.instance_key, c.connect_api_url, c.check_interval_minutes,
        c.status, c.billing_status, c.enabled_features, c.is_locked, concat(c.is_locked) AS lock_text,
-       EXISTS (SELECT FROM {app}.status_check_logs l WHERE l.instance_config_id::text = c.id::text AND l.success) AS heard
+       EXISTS (SELECT FROM {app}.status_check_logs l WHERE l.instance_config_id::text = c.id::text AND l.success) AS answered
 FROM {app}.instance_config c
 WHERE c.instance_id IS NOT NULL
 ORDER BY (c.instance_id = %(instance)s) DESC, c.created_at NULLS FIRST, c.id;
@@ -50,7 +50,7 @@ SELECT j ->> 'instance_id' AS key, j ->> 'id' AS row_id, false AS referenced,
        CASE WHEN j ? 'enabled_features' THEN j -> 'enabled_features'
             ELSE '{"chat": true, "chatbot": true, "ai_agent": false}' END AS enabled_features,
        COALESCE(j -> 'is_locked', 'false') AS is_locked,
-       false AS heard
+       false AS answered
 FROM (SELECT to_jsonb(t) AS j FROM {app}.instance_config t) rows
 WHERE j ->> 'instance_id' IS NOT NULL
 ORDER BY (j ->> 'instance_id' = %(instance)s) DESC, j ->> 'created_at' NULLS FIRST, j ->> 'id';

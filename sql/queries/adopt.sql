@@ -52,17 +52,17 @@ ORDER BY 5;
 
 -- name: open_drift
 SELECT COALESCE(j -> 'open_drift', '[]') AS open_drift,
-       COALESCE(j ->> 'outcome' IN ('degraded', 'failed', 'refused'), false) AS unheard
+       COALESCE(j ->> 'outcome' IN ('degraded', 'failed', 'refused'), false) AS unanswered
 FROM (SELECT to_jsonb(t) AS j FROM fivrec.last_run t) rows
 WHERE j ->> 'instance' = %(instance)s;
 
--- name: heard
+-- name: answered
 SELECT EXISTS (
   SELECT FROM (SELECT to_jsonb(t) AS j FROM {app}.status_check_logs t) logs
   JOIN (SELECT to_jsonb(t) AS j FROM {app}.instance_config t) configs
     ON configs.j ->> 'id' = logs.j ->> 'instance_config_id'
   WHERE configs.j ->> 'instance_id' = %(instance)s AND (logs.j ->> 'success')::boolean
-) AS heard;
+) AS answered;
 
 -- name: test_data_messages
 SELECT 'messages' AS key, 'messages' AS row_id, false AS referenced, count(*) AS rows

@@ -3,7 +3,7 @@
 -- name: status
 SELECT c.instance_id, c.status, c.billing_status, c.enabled_features, c.is_locked,
        c.check_interval_minutes, c.last_status_check, c.connect_api_url,
-       EXISTS (SELECT FROM {app}.status_check_logs l WHERE l.instance_config_id::text = c.id::text AND l.success) AS heard
+       EXISTS (SELECT FROM {app}.status_check_logs l WHERE l.instance_config_id::text = c.id::text AND l.success) AS answered
 FROM {app}.instance_config c
 WHERE c.instance_id = %(instance)s
 ORDER BY c.created_at NULLS FIRST, c.id

@@ -147,7 +147,7 @@ SELECT CASE WHEN (
   ) = %(count)s::bigint THEN '1' ELSE 'instance_key' END::integer;
 
 -- What Connect said, and its lock, if the rest can't be written. Does not depend on a reading of the row.
--- name: heard
+-- name: answered
 UPDATE {app}.instance_config AS c
 SET status = %(status)s,
     billing_status = %(billing_status)s,

@@ -24,10 +24,10 @@ SELECT instance, sealed FROM fivrec.audit_key;
 
 -- The drift that the last recorded run found and left, and whether that run may have had no answer from Connect.
 -- name: open_drift
-SELECT open_drift, outcome IN ('degraded', 'failed', 'refused') AS unheard FROM fivrec.last_run WHERE instance = %(instance)s;
+SELECT open_drift, outcome IN ('degraded', 'failed', 'refused') AS unanswered FROM fivrec.last_run WHERE instance = %(instance)s;
 
 -- The last status that Connect sent, even if it was not written (suspend, ignore).
--- name: last_heard
+-- name: last_received
 SELECT l.status_received
 FROM {app}.status_check_logs l
 JOIN {app}.instance_config c ON c.id::text = l.instance_config_id::text
@@ -45,7 +45,7 @@ ORDER BY l.created_at DESC
 LIMIT 1;
 
 -- The billing status in the newest alert: the log of checks does not have it.
--- name: told_billing
+-- name: alerted_billing
 SELECT payload -> 'received' ->> 'billing_status' AS billing_status
 FROM fivrec.alert_outbox
 WHERE instance = %(instance)s AND payload -> 'received' ->> 'billing_status' IS NOT NULL

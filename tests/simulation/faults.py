@@ -94,7 +94,7 @@ def health_goes_by_turns(patch: pytest.MonkeyPatch) -> None:
 
 def suspended_alert_each_time(patch: pytest.MonkeyPatch) -> None:
     def before(desired: Any, run: Any, view: Any, snapshot: Any) -> Any:
-        return known_status(snapshot.state, heard=snapshot.heard)
+        return known_status(snapshot.state, answered=snapshot.answered)
 
     patch.setattr(status_check, "_before", before)
 

@@ -78,7 +78,7 @@ class FakeInstance:
     usage_ids: set[str] = field(default_factory=set)
     touched: list[float] = field(default_factory=list)
     begun: float = 0.0
-    heard: str | None = None
+    received: str | None = None
 
     def status(self, now: float) -> Literal["active", "suspended", "pending_payment"]:
         return self.statuses[bisect_right([at for at, _ in self.statuses], now) - 1][1]
@@ -123,7 +123,13 @@ class FakeInstance:
         own = self.checks[-1] if self.checks else None
         last = LastCheck(own.id, now - own.at, own.check_type, own.success) if own else None
         return Snapshot(
-            1, state, owner=self.name, config_id="1", heard=self.row is not None, last_check=last, last_heard=self.heard
+            1,
+            state,
+            owner=self.name,
+            config_id="1",
+            answered=self.row is not None,
+            last_check=last,
+            last_received=self.received,
         )
 
 
@@ -203,7 +209,7 @@ class World:
     def _tell(self, desired: Desired, run: Run, view: ConnectView, check_id: str) -> CycleResult:
         """Report like `tell_failed_check`, whose alerts go to the database as well."""
         assert run.turn is not None
-        before = run.turn.heard or KnownStatus()
+        before = run.turn.last_known or KnownStatus()
         after = status_after(before, view)
         alerts = find_check_alerts(run, desired, view, before, after)
         report_check(run, desired, view, alerts, checked=True)
@@ -224,7 +230,7 @@ class World:
             if row.check_type == "scheduled" and not news and not edited:
                 self.note(one, "check")
             one.checks.append(Check(now(), row.id, row.check_type, row.success, row.status_received))
-            one.heard = row.status_received if row.success else one.heard
+            one.received = row.status_received if row.success else one.received
 
     def _queue_usage(self, one: FakeInstance, run: Run, turned: CycleResult) -> CycleResult:
         if run.turn is None or not run.turn.report_usage or turned.checked_ago_s is not None:

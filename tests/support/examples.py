@@ -75,4 +75,4 @@ def by_kind(resources: Iterable[Resource]) -> dict[str, Managed]:
 
 
 def snapshot(*resources: Resource, last: Iterable[Resource] = ()) -> Snapshot:
-    return Snapshot(1, state(*resources), applied(*last), owner=INSTANCE, config_id="1", heard=True)
+    return Snapshot(1, state(*resources), applied(*last), owner=INSTANCE, config_id="1", answered=True)

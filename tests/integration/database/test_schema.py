@@ -110,7 +110,7 @@ async def test_apply_adopts_the_apps_database_and_keeps_every_row(
     before = _rows(seed_database)
     conn = await open_connection(seed_database)
     found = await store.begin(conn, scope, keys, lock=True)
-    assert (found.schema_version, found.owner, found.heard) == (None, "client-abc-123", True)
+    assert (found.schema_version, found.owner, found.answered) == (None, "client-abc-123", True)
     assert {str(key) for key in found.state} == {
         "admin/admin@empresa.com",
         "config/client-abc-123",

@@ -64,11 +64,11 @@ async def test_an_instance_without_a_successful_check_is_unknown(
     assert await read_status(configured, Scope("other", "production")) is None
     await record(configured, scope, keys, CheckRow("startup", False, None, "connect_unreachable: x", None))
     found = await read_status(configured, scope)
-    assert (found.status, found.billing_status, found.heard, found.is_locked) == (None, None, False, False)
+    assert (found.status, found.billing_status, found.answered, found.is_locked) == (None, None, False, False)
     assert (found.last_check.success, found.last_check.error_message) == (False, "connect_unreachable: x")
     await record(configured, scope, keys, CheckRow("manual", True, "active", None, 12))
     found = await read_status(configured, scope)
-    assert (found.status, found.billing_status, found.heard) == ("active", "paid", True)
+    assert (found.status, found.billing_status, found.answered) == ("active", "paid", True)
     assert found.enabled_features == {"chat": True, "chatbot": True, "ai_agent": False}
     assert (found.last_check.response_time_ms, found.last_check.at) == (12, found.last_status_check)
     assert datetime.now(UTC) - found.last_status_check < timedelta(minutes=1)

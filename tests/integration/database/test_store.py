@@ -133,7 +133,7 @@ async def test_written_rows_are_read_back(filled: Connection, scope: Scope, keys
     assert fields == {Key("environment", INSTANCE): ENVIRONMENT, **written}
     assert all(same(fields[key][name], value) for key, row in written.items() for name, value in row.items())
     assert snapshot.schema_version == latest_version()
-    assert (snapshot.owner, snapshot.heard, snapshot.audit_head) == (INSTANCE, False, (0, ""))
+    assert (snapshot.owner, snapshot.answered, snapshot.audit_head) == (INSTANCE, False, (0, ""))
     assert snapshot.config_id == snapshot.state[Key("config", INSTANCE)].row_id
     applied = snapshot.applied[Key("queue", "Sales")]
     assert applied == Applied({"description": None}, "run-1", applied.at)
@@ -407,7 +407,7 @@ async def test_a_no_op_apply_is_two_round_trips_and_writes_the_check(
     assert await cursor.fetchall() == [("manual", True, "active", 41)]
     cursor = await filled.execute("SELECT now() AT TIME ZONE 'UTC' - last_status_check < '1 min' FROM instance_config")
     assert await cursor.fetchall() == [(True,)]
-    assert (await read(filled, scope, keys)).heard
+    assert (await read(filled, scope, keys)).answered
 
 
 async def _versions(url: Secret) -> set[tuple]:

@@ -209,7 +209,7 @@ async def test_a_lock_undone_by_a_trigger_is_reported_and_tried(
     ) in heard
     await run_sql(database, f"{EMPTY_LOG}; DROP TRIGGER t ON instance_config; DROP TABLE plans CASCADE")
     await run_sql(database, "CREATE VIEW plans AS SELECT 1 AS id")  # the next cycle fails as well
-    retry = replace(turn, due=False, retry=True, heard=first.turned.standing, recorded="not_converged")
+    retry = replace(turn, due=False, retry=True, last_known=first.turned.standing, recorded="not_converged")
     again = await reconcile(desired, replace(run, id="run-3", check_type="scheduled", turn=retry, log=log))
     assert again.outcome == "failed"
     assert await run_sql(database, FOUND) == [(True, "suspended", True, True)]

@@ -166,11 +166,11 @@ async def test_a_suspension_recorded_by_another_cycle_is_no_news(
     assert first is not None
     state = StateFile(tmp_path / "connect.json")
     state.update(lambda held: held.with_instance(INSTANCE, replace(held.instances[INSTANCE], status="suspended")))
-    turn = CycleContext(3600, first.check_id, retry=True, due=False, heard=first.standing)
+    turn = CycleContext(3600, first.check_id, retry=True, due=False, last_known=first.standing)
     other = (await reconcile(desired, replace(run, turn=turn))).turned
     assert other is not None
     assert (other.check_id is None, other.alerts) == (False, ("suspended",))
-    known = replace(turn, own_check=other.check_id, heard=other.standing) if own == "the last one" else turn
+    known = replace(turn, own_check=other.check_id, last_known=other.standing) if own == "the last one" else turn
     again = (await reconcile(desired, replace(run, turn=known))).turned
     assert again is not None
     assert (again.check_id, again.alerts) == (None, ())

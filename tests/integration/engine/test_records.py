@@ -52,7 +52,7 @@ class TestTheCheckAlone:
         desired, run = applied
         for statement in statements:
             await run_sql(desired.database.url, statement)
-        turn = replace(run, command="watch", check_type="scheduled", turn=CycleContext(0.0, heard=ACTIVE))
+        turn = replace(run, command="watch", check_type="scheduled", turn=CycleContext(0.0, last_known=ACTIVE))
         async with opened(desired, turn) as conn:
             return await record_plainly(conn, desired, turn, SUSPENDED)
 
@@ -144,7 +144,7 @@ class TestWhatWasKnownBefore:
 
     async def test_a_cycle_knows_the_last_status(self, applied: tuple[Desired, Run]) -> None:
         silent = replace(ACTIVE, reachable=False)
-        assert await self.known(applied, turn=CycleContext(0.0, heard=silent)) == silent
+        assert await self.known(applied, turn=CycleContext(0.0, last_known=silent)) == silent
         assert await self.known(applied, turn=CycleContext(0.0)) == KnownStatus()
 
     async def test_a_run_by_hand_whether_the_newest_check_succeeded(self, applied: tuple[Desired, Run]) -> None:

@@ -141,7 +141,7 @@ class Watched(ByHand):
 
     def __init__(self, desired: Desired, keys: KeyRing, folder: Path) -> None:
         super().__init__(desired, keys, folder)
-        self.heard: KnownStatus | None = None
+        self.last_known: KnownStatus | None = None
         self.own: str | None = None
         self.trouble: str | None = None
         self.retry = False
@@ -152,12 +152,12 @@ class Watched(ByHand):
 
         StateFile(self.folder / "connect.json").update(say)
         self.number += 1
-        known = {"own_check": self.own, "heard": self.heard, "recorded": self.trouble}
+        known = {"own_check": self.own, "last_known": self.last_known, "recorded": self.trouble}
         turn = CycleContext(3000.0, due=not self.retry, retry=self.retry, **known)
         run = run_of(self.keys, self.folder, self.number, check_type="scheduled", turn=turn)
         report = await reconcile(self.desired, run)
         assert report.turned is not None
-        self.heard, self.own = report.turned.standing, report.turned.check_id or self.own
+        self.last_known, self.own = report.turned.standing, report.turned.check_id or self.own
         self.trouble = report.error.code if report.error and report.outcome == "failed" else None
         return list(report.turned.alerts)
 

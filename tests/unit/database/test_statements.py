@@ -13,7 +13,7 @@ from reconciler.model.kinds.base import YES_NO
 LOCKS = {
     "create": statement("status", "create", "public"),
     "update": statement("status", "update", "public"),
-    "heard": query("record", "heard", "public"),
+    "answered": query("record", "answered", "public"),
 }
 
 

@@ -68,7 +68,7 @@ def test_unrepaired_drift_is_alerted_once_repaired_drift_each_time(
     before: tuple[str, ...], made: bool, told: list[tuple[str, str]]
 ) -> None:
     changes = (changed("drift"), changed("intent", "Night"))
-    assert words(find_drift_alert(run_of(drift_told=before), DESIRED, changes, made=made)) == told
+    assert words(find_drift_alert(run_of(alerted_drift=before), DESIRED, changes, made=made)) == told
 
 
 def test_manual_applies_raise_no_alerts() -> None:

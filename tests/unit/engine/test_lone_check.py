@@ -20,15 +20,15 @@ from tests.support.examples import NOON, desired, view
 LOCKED = KnownStatus("suspended", "paid", locked=True)
 
 
-def turn(heard: KnownStatus | None, *, due: bool = False, **more: object) -> Run:
-    context = CycleContext(60.0, due=due, retry=True, heard=heard)
+def turn(last_known: KnownStatus | None, *, due: bool = False, **more: object) -> Run:
+    context = CycleContext(60.0, due=due, retry=True, last_known=last_known)
     return Run(
         "1", "watch", Actor("test"), KeyRing(()), EventLog(io.StringIO()), now=lambda: NOON, turn=context, **more
     )  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    ("heard", "due", "expected"),
+    ("last_known", "due", "expected"),
     [
         (LOCKED, False, False),
         (LOCKED, True, True),
@@ -39,9 +39,9 @@ def turn(heard: KnownStatus | None, *, due: bool = False, **more: object) -> Run
     ],
 )
 def test_once_a_slot_at_news_and_while_the_lock_is_not_followed(
-    heard: KnownStatus | None, due: bool, expected: bool
+    last_known: KnownStatus | None, due: bool, expected: bool
 ) -> None:
-    assert is_due(desired(), turn(heard, due=due), view("suspended")) is expected
+    assert is_due(desired(), turn(last_known, due=due), view("suspended")) is expected
 
 
 def test_a_lock_that_suspend_keeps_away_is_not_tried_again() -> None:

@@ -53,8 +53,8 @@ def run_of(turn: CycleContext | None = None) -> Run:
     return Run("1", "watch", Actor("test"), KeyRing(()), log, lambda: NOON, check_type="scheduled", turn=turn)
 
 
-def turn(heard: KnownStatus | None = ACTIVE, **more: Any) -> Run:
-    return run_of(replace(CycleContext(54.0, "own", heard=heard, slot_age_s=20.0), **more))
+def turn(last_known: KnownStatus | None = ACTIVE, **more: Any) -> Run:
+    return run_of(replace(CycleContext(54.0, "own", last_known=last_known, slot_age_s=20.0), **more))
 
 
 def seen(status: str = "active", billing: str = "paid", *, locked: bool = False, **more: Any) -> Snapshot:
@@ -125,26 +125,26 @@ class TestTold:
     def test_what_somebody_wrote_into_the_row_is_no_transition(self) -> None:
         assert told(turn(), view(), seen("suspended", locked=True), made=False) == []
 
-    @pytest.mark.parametrize(("untold", "alerts"), [(True, ["suspended"]), (False, [])])
-    def test_news_found_by_the_app_is_alerted_once(self, untold: bool, alerts: list[str]) -> None:
-        assert told(turn(), view("suspended"), seen("suspended", locked=True, untold=untold)) == alerts
+    @pytest.mark.parametrize(("unalerted", "alerts"), [(True, ["suspended"]), (False, [])])
+    def test_news_found_by_the_app_is_alerted_once(self, unalerted: bool, alerts: list[str]) -> None:
+        assert told(turn(), view("suspended"), seen("suspended", locked=True, unalerted=unalerted)) == alerts
 
     @pytest.mark.parametrize("desired", [SUSPENDED, IGNORING])
     def test_a_status_not_written_is_known_from_the_last_cycle(self, desired: Desired) -> None:
-        heard = KnownStatus("suspended", "paid")
-        found = seen(last_check=OWN, last_heard="active")
-        assert told(turn(heard), view("suspended"), found, desired) == []
-        assert told(turn(heard), view(), found, desired) == ["recovered"]
-        assert told(turn(heard), view(billing="overdue"), found, desired) == ["overdue"]
+        last_known = KnownStatus("suspended", "paid")
+        found = seen(last_check=OWN, last_received="active")
+        assert told(turn(last_known), view("suspended"), found, desired) == []
+        assert told(turn(last_known), view(), found, desired) == ["recovered"]
+        assert told(turn(last_known), view(billing="overdue"), found, desired) == ["overdue"]
 
     @pytest.mark.parametrize("desired", [SUSPENDED, IGNORING])
     def test_and_after_a_check_of_others_by_the_log(self, desired: Desired) -> None:
-        found = seen(last_check=OTHER, last_heard="suspended")
+        found = seen(last_check=OTHER, last_received="suspended")
         assert told(turn(), view("suspended", "overdue"), found, desired) == []
-        assert told(turn(), view(), seen(last_check=OTHER, last_heard="active"), desired) == []
+        assert told(turn(), view(), seen(last_check=OTHER, last_received="active"), desired) == []
 
     def test_by_hand_the_billing_is_known_by_the_last_alert(self) -> None:
-        found = seen(last_heard="active", told_billing="overdue")
+        found = seen(last_received="active", alerted_billing="overdue")
         assert told(run_of(), view(billing="overdue"), found, SUSPENDED) == []
         assert told(run_of(), view(), found, SUSPENDED) == ["recovered"]
 
@@ -183,11 +183,11 @@ class TestNextTurn:
 
     @pytest.mark.parametrize("desired", [SUSPENDED, IGNORING])
     def test_an_outage_keeps_the_last_status_that_was_not_written(self, desired: Desired) -> None:
-        found, heard = seen(last_check=OWN, last_heard="suspended"), KnownStatus("suspended", "overdue")
+        found, last_known = seen(last_check=OWN, last_received="suspended"), KnownStatus("suspended", "overdue")
         plan = plan_of(desired, DOWN, found)
-        result = build_cycle_result(desired, turn(heard), DOWN, found, plan, writes=Writes(run_id="1"), alerts=())
+        result = build_cycle_result(desired, turn(last_known), DOWN, found, plan, writes=Writes(run_id="1"), alerts=())
         assert result is not None
-        assert result.standing == replace(heard, reachable=False)
+        assert result.standing == replace(last_known, reachable=False)
 
     @pytest.mark.parametrize(("age", "adopted"), [(10.0, "other"), (30.0, None)])
     def test_a_check_of_others_is_the_slots_if_it_is_younger(self, age: float, adopted: str | None) -> None:

@@ -144,13 +144,13 @@ def stored(**fields: object) -> Resource:
 
 def test_the_standing_is_read_from_the_row() -> None:
     row = stored(status="suspended", billing_status="overdue", enabled_features={}, is_locked=True)
-    assert known_status(state(row), heard=True) == KnownStatus("suspended", "overdue", locked=True)
+    assert known_status(state(row), answered=True) == KnownStatus("suspended", "overdue", locked=True)
 
 
 def test_column_defaults_say_nothing_before_the_first_answer() -> None:
     row = stored(status="active", billing_status="paid", is_locked=False)
-    assert known_status(state(row), heard=False) == KnownStatus()
+    assert known_status(state(row), answered=False) == KnownStatus()
 
 
 def test_no_row_is_no_standing() -> None:
-    assert known_status({}, heard=True, reachable=False) == KnownStatus(reachable=False)
+    assert known_status({}, answered=True, reachable=False) == KnownStatus(reachable=False)

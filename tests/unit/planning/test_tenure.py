@@ -91,8 +91,8 @@ def test_a_part_of_a_manifest_makes_nothing_former() -> None:
 
 def test_plans_are_not_former_while_connect_is_unreachable() -> None:
     row = Resource(Key("plan", "p1"), {"name": "One", "is_active": True})
-    unheard = replace(desired(whole=True, plans_from_connect=True), managed={})
-    assert planned(unheard, seen([row], p1=record(row, "adopted"))).former == ()
+    unanswered = replace(desired(whole=True, plans_from_connect=True), managed={})
+    assert planned(unanswered, seen([row], p1=record(row, "adopted"))).former == ()
 
 
 def test_plans_of_a_section_that_is_gone_are_former() -> None:

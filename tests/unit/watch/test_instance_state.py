@@ -204,13 +204,13 @@ def test_unrepaired_drift_counts_until_a_cycle_finds_none() -> None:
     plan = replace(clean, changes=(DRIFT, intent), managed={"setting": Managed(())})
     found = replace(report(), plan=plan, left=True)
     one.end(found, 1000.0)
-    assert (one.drift, one.drift_told) == ({"setting": 0, "queue": 1}, ("queue/Sales",))
+    assert (one.drift, one.alerted_drift) == ({"setting": 0, "queue": 1}, ("queue/Sales",))
     one.end(report("failed", turned=None), 1001.0)
-    assert (one.drift, one.begin(1002.0).drift_told) == ({"setting": 0, "queue": 1}, ("queue/Sales",))
+    assert (one.drift, one.begin(1002.0).alerted_drift) == ({"setting": 0, "queue": 1}, ("queue/Sales",))
     one.end(replace(report(), plan=clean), 1003.0)
-    assert (one.drift, one.drift_told) == ({"setting": 0, "queue": 0}, ())
+    assert (one.drift, one.alerted_drift) == ({"setting": 0, "queue": 0}, ())
     one.end(replace(found, left=False), 1004.0)  # repaired
-    assert (one.drift["queue"], one.drift_told) == (0, ())
+    assert (one.drift["queue"], one.alerted_drift) == (0, ())
 
 
 @pytest.mark.parametrize(
@@ -231,8 +231,8 @@ def test_a_new_manifest_ends_all_fights() -> None:
 
 def test_a_suspended_manifest_without_connect_is_retried_soon() -> None:
     one = fresh(3600.0)
-    unheard = replace(report("skipped"), exit_code=5, error=ErrorInfo("connect_unreachable", "nobody is there"))
-    assert one.end(unheard, 1000.0) <= 1002.0
+    unanswered = replace(report("skipped"), exit_code=5, error=ErrorInfo("connect_unreachable", "nobody is there"))
+    assert one.end(unanswered, 1000.0) <= 1002.0
     assert (one.failures, one.last_success) == (1, None)
     assert one.end(report("skipped"), 1002.0) == 4600.0
 
@@ -315,13 +315,13 @@ def test_one_that_followed_another_watch_goes_back_to_its_own_slots(ago_s: float
 @pytest.mark.parametrize(("ago_s", "due"), [(25.0, 6120.0), (40.0, 6090.0 + 20.0 + 6.0)])
 def test_a_check_by_a_worker_that_was_lost_moves_no_slot(ago_s: float, due: float) -> None:
     """A check younger than the slot is the slot's own; an older one is another watch's, which is followed."""
-    one = InstanceState(manifest(), 60.0, 6000.0, 6060.0, heard=True, shared=True)
+    one = InstanceState(manifest(), 60.0, 6000.0, 6060.0, started=True, shared=True)
     one.begin(6090.0)
     assert one.end(report(turned=CycleResult(KnownStatus(), checked_ago_s=ago_s)), 6090.0) == due
 
 
 def test_nor_does_one_that_was_lost_in_a_retry() -> None:
-    one = InstanceState(manifest(), 60.0, 6000.0, 6060.0, heard=True, shared=True, failures=3)
+    one = InstanceState(manifest(), 60.0, 6000.0, 6060.0, started=True, shared=True, failures=3)
     one.begin(6040.0)
     assert one.end(report(turned=CycleResult(KnownStatus(), checked_ago_s=5.0)), 6040.0) == 6060.0
 
