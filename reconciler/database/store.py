@@ -183,8 +183,7 @@ async def begin_recording(
     to yet; without `log` it isn't looked for. `check`: a check is among what is recorded.
     """
     async with or_rolled_back(conn), with_deadline(conn, limits.total_s):
-        reads = {"not_newer": query("guard", "not_newer")}
-        reads |= {name: query("state", name) for name in _TAIL if log}
+        reads = {"not_newer": query("guard", "not_newer"), **{name: query("state", name) for name in _TAIL if log}}
         held = "fivrec instance_config status_check_logs" if check else "fivrec"
         rows = await transaction.open_locked(conn, reads, _params(scope), scope=scope, limits=limits, held=held)
     from reconciler.planning.audit_check import Tail
