@@ -46,7 +46,8 @@ ALL = 1_000_000_000
 
 class Scheduler(QueueContact):
     """`keys`, if given, sign the manifests that are stored for workers without files of their own. With `once`, or an
-    incomplete source, nothing is forgotten."""
+    incomplete source, nothing is forgotten, and instances that are scheduled keep their interval, unless there is an
+    `every_s`."""
 
     def __init__(
         self,
@@ -123,6 +124,7 @@ class Scheduler(QueueContact):
                 stored=self._keys is not None,
                 view=self._view,
                 keep_view=not self._forgets,
+                keep_interval=not self._forgets and self._every_s is None,
                 take=take,
             )
 

@@ -3,7 +3,7 @@
 
 -- Record the declared instances. With `take` these manifests count from now on, and those that differ are due at once;
 -- without it existing instances stay as they are: another scheduler may have newer manifests. `keep_view`: existing
--- instances stay with the scheduler that may forget them.
+-- instances stay with the scheduler that may forget them. `keep_interval`: and unless they differ, with its interval.
 -- name: declare
 INSERT INTO fivrec_fleet.instances AS i (instance, digest, stored, interval_s, view)
 SELECT instance, digest, %(stored)s, interval_s, %(view)s
@@ -14,14 +14,16 @@ ON CONFLICT (instance) DO UPDATE
 SET (digest, stored, interval_s, view, failures, fights, place, due_at) = (
       SELECT CASE WHEN take THEN EXCLUDED.digest ELSE i.digest END,
              CASE WHEN take THEN EXCLUDED.stored ELSE i.stored END,
-             CASE WHEN take THEN EXCLUDED.interval_s ELSE i.interval_s END,
+             CASE WHEN take THEN every_s ELSE i.interval_s END,
              CASE WHEN %(take)s AND NOT %(keep_view)s THEN EXCLUDED.view ELSE i.view END,
              CASE WHEN take THEN 0 ELSE i.failures END,
              CASE WHEN take THEN NULL ELSE i.fights END,
-             CASE WHEN take AND i.interval_s <> EXCLUDED.interval_s THEN NULL ELSE i.place END,
+             CASE WHEN take AND i.interval_s <> every_s THEN NULL ELSE i.place END,
              CASE WHEN take THEN now() WHEN i.due_at = 'infinity' THEN i.slot_at ELSE i.due_at END
-      FROM (SELECT %(take)s AND (i.digest, i.stored, i.interval_s)
-                   IS DISTINCT FROM (EXCLUDED.digest, EXCLUDED.stored, EXCLUDED.interval_s) AS take) AS t),
+      FROM (SELECT CASE WHEN %(keep_interval)s AND i.digest = EXCLUDED.digest
+                        THEN i.interval_s ELSE EXCLUDED.interval_s END AS every_s) AS e
+      CROSS JOIN LATERAL (SELECT %(take)s AND (i.digest, i.stored, i.interval_s)
+                          IS DISTINCT FROM (EXCLUDED.digest, EXCLUDED.stored, every_s) AS take) AS t),
     declared_at = now();
 
 -- name: attend

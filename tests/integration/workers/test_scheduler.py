@@ -40,7 +40,8 @@ def manifests(*names: str, digest: str = "1", minutes: float = 60) -> tuple[Mani
 def build_scheduler(queue: Queue, held: Sequence[Manifest], path: str = "m", **more: Any) -> Scheduler:
     whole = more.pop("whole", True)
     source = ManifestSource((path,), lambda _: tuple(held), tuple(held), whole=whole)
-    return Scheduler(queue, source, EventLog(io.StringIO()), every_s=None, keys=None, **more)
+    more = {"every_s": None, "keys": None, **more}
+    return Scheduler(queue, source, EventLog(io.StringIO()), **more)
 
 
 async def declare(scheduler: Scheduler, held: Sequence[Manifest]) -> None:
@@ -72,6 +73,21 @@ async def test_limit_once_and_other_paths_forget_nothing(queue: Queue, url: str)
         other._started -= module.LEASE_S + 1  # it has been running for long
         await other.declare(other.source.held)
     assert rows(url, DUE) == [("a", True), ("b", True), ("c", True)]
+
+
+async def test_limit_and_once_keep_the_interval_of_what_is_scheduled(queue: Queue, url: str) -> None:
+    found = []
+    for scheduler in (
+        build_scheduler(queue, manifests("a", "b"), every_s=6),
+        build_scheduler(queue, manifests("a", "c"), whole=False),
+        build_scheduler(queue, manifests("a"), once=True),
+        build_scheduler(queue, manifests("a"), once=True, every_s=30),
+        build_scheduler(queue, manifests("a", digest="2"), once=True),
+    ):
+        await scheduler.declare(scheduler.source.held)
+        found.append(dict(rows(url, "SELECT instance, interval_s FROM fivrec_fleet.instances")))
+    assert [row["a"] for row in found] == [6, 6, 6, 30, 3600]
+    assert found[-1] == {"a": 3600, "b": 6, "c": 3600}
 
 
 async def test_removed_instances_get_no_cycle_and_are_then_forgotten(queue: Queue, url: str) -> None:
