@@ -119,6 +119,7 @@ class Tables:
         stored: bool,
         view: str,
         keep_view: bool,
+        keep_interval: bool,
         take: bool,
     ) -> None:
         now = self.now()
@@ -132,8 +133,9 @@ class Tables:
             row.declared_at = now
             if take and not keep_view:
                 row.view = view
-            if take and (row.digest, row.stored, row.interval_s) != (digest, stored, interval):
-                self._take(row, digest, interval, stored=stored)
+            every = row.interval_s if keep_interval and row.digest == digest else interval
+            if take and (row.digest, row.stored, row.interval_s) != (digest, stored, every):
+                self._take(row, digest, every, stored=stored)
             elif row.due_at == inf:
                 self._uneven = True
                 row.due_at = row.slot_at

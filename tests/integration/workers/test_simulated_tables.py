@@ -185,7 +185,8 @@ def see_manifests(both: Both, what: str) -> None:
             digests = [chance.choice(["d1", "d2"]) for _ in names]
             intervals = [chance.choice([60.0, 900.0]) for _ in names]
             values = {"instances": names, "digests": digests, "intervals": intervals, "view": view, "stored": False}
-            both.ask("declare", **values, keep_view=chance.random() < 0.3, take=chance.random() < 0.7)
+            values |= {"keep_view": chance.random() < 0.3, "keep_interval": chance.random() < 0.3}
+            both.ask("declare", **values, take=chance.random() < 0.7)
         case "withdraw":
             gone, dropped = ([chance.choice(["i1", "i2", "i3"])] for _ in range(2))
             both.ask("withdraw", view=view, declared=names, gone=gone, dropped=dropped, lease_s=120.0)
