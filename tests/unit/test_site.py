@@ -32,7 +32,7 @@ QUESTIONS = [
     ("What does a script read?", "reference/exit-codes.md", "`fivrec schema report` prints its"),
     ("What is sent to Connect about my customers?", "reference/connect.md", "The body counts rows"),
     ("In which time zone are the times?", "troubleshooting.md", "the audit log's times"),
-    ("The app gets a new version: what do I do?", "upgrades.md", "Run the app's migration, then `fivrec diff`"),
+    ("The app gets a new version: what do I do?", "upgrades.md", "Run the app's migration, then `fivrec diff --deep`"),
     ("May the app have administrators of its own?", "how-to/rename.md", "Other administrators are"),
     ("How do I show the page to colleagues?", "sign-in.md", "| viewer |"),
     ("What do I need to run it?", "index.md", "on Linux or macOS, with Python 3.11"),
