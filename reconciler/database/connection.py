@@ -17,10 +17,9 @@ from psycopg.adapt import AdaptersMap
 from psycopg.conninfo import conninfo_attempts_async, make_conninfo
 from psycopg.pq import TransactionStatus
 
-from reconciler.database.bounds import json_loader
 from reconciler.database.column_values import register_loaders
 from reconciler.database.errors import masked, not_text, translated
-from reconciler.database.pipeline import PipelinedConnection
+from reconciler.database.pipeline import PipelinedConnection, json_loader
 from reconciler.database.refused_connections import connect_error, missing
 from reconciler.database.rows import loads
 from reconciler.database.scram import Login, login

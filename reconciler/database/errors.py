@@ -12,7 +12,7 @@ from typing import Final
 import psycopg
 from psycopg import errors
 
-from reconciler.database.bounds import MOST_BYTES, MOST_PARTS, MOST_ROWS, TooMuchDataError
+from reconciler.database.pipeline import MOST_BYTES, MOST_PARTS, MOST_ROWS, TooMuchDataError
 from reconciler.model.errors import DatabaseError, FivrecError, Refused
 from reconciler.model.names import printable
 from reconciler.model.secret import MASK

@@ -4,21 +4,90 @@ psycopg's own pipelines send each statement by itself and wait for the socket tw
 of a check's CPU time. Here statements stay in psycopg's queue until the pipeline ends, or a result is fetched; then all
 go into libpq's buffer. Order, errors and results are psycopg's.
 
-A pipeline that receives too much data is broken off: libpq takes any amount into memory.
+How much may be read at once is bounded here, too: libpq takes any amount of data into memory, and an app's role that
+fills its tables must not end, or hold up for minutes, a process that serves other instances. 100,000 queues with their
+records are some 40 MB, 200,000 rows and 800,000 parts of JSON.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Generator
+import socket
+import struct
+import sys
+from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
-from psycopg import AsyncConnection, AsyncPipeline
+from psycopg import AsyncConnection, AsyncCursor, AsyncPipeline, OperationalError
+from psycopg.abc import AdaptContext, Buffer
+from psycopg.adapt import Loader
 from psycopg.generators import send
 
-from reconciler.database.bounds import MOST_BYTES, TooMuchDataError, received
+__all__ = [
+    "MOST_BYTES",
+    "MOST_PARTS",
+    "MOST_ROWS",
+    "PipelinedConnection",
+    "TooMuchDataError",
+    "fetch_all",
+    "json_loader",
+]
 
-__all__ = ["PipelinedConnection"]
+MOST_BYTES: Final = 128 * 1024 * 1024
+"""What one pipeline may receive."""
+
+MOST_ROWS: Final = 300_000
+"""What one statement may return."""
+
+MOST_PARTS: Final = 3_000_000
+"""The items and keys of all JSON values that one statement may return: each is an object in Python."""
+
+_BYTES_RECEIVED = struct.Struct("=128xQ")
+"""Where Linux's tcp_info has `tcpi_bytes_received`."""
+
+
+class TooMuchDataError(OperationalError):
+    """A reading exceeds one of the bounds above."""
+
+
+def _received(descriptor: int) -> int:
+    """Returns the bytes that a TCP connection received since it began; 0 if the system does not say: not Linux, or a
+    Unix socket."""
+    if sys.platform != "linux":
+        return 0
+    connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, fileno=descriptor)
+    try:
+        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_RECEIVED.size)
+        return int(_BYTES_RECEIVED.unpack(info)[0])
+    except (OSError, struct.error):
+        return 0
+    finally:
+        connection.detach()  # the descriptor is libpq's
+
+
+async def fetch_all(cursor: AsyncCursor[Any]) -> list[Any]:
+    """Returns a statement's rows. Raises TooMuchDataError."""
+    if cursor.rowcount > MOST_ROWS:
+        raise TooMuchDataError
+    return await cursor.fetchall()
+
+
+def json_loader(loads: Callable[[bytes], Any]) -> type[Loader]:
+    """Returns a loader of JSON columns: psycopg makes one for each statement, which counts the parts."""
+
+    class Bounded(Loader):
+        def __init__(self, oid: int, context: AdaptContext | None = None) -> None:
+            super().__init__(oid, context)
+            self._left = MOST_PARTS
+
+        def load(self, data: Buffer) -> Any:
+            text = bytes(data)
+            self._left -= text.count(b",") + text.count(b"[") + text.count(b"{")
+            if self._left < 0:
+                raise TooMuchDataError
+            return loads(text)
+
+    return Bounded
 
 
 class _AtOnce(AsyncPipeline):
@@ -35,14 +104,14 @@ class _AtOnce(AsyncPipeline):
         yield from self._bounded(super()._fetch_gen(flush=flush))
 
     def _bounded(self, fetching: Generator[Any, Any, None]) -> Generator[Any, Any, None]:
-        at_first, ready = received(self.pgconn.socket), None
+        at_first, ready = _received(self.pgconn.socket), None
         while True:
             try:
                 wanted = fetching.send(ready)
             except StopIteration:
                 return
             ready = yield wanted
-            if received(self.pgconn.socket) - at_first > MOST_BYTES:
+            if _received(self.pgconn.socket) - at_first > MOST_BYTES:
                 self.pgconn.finish()
                 raise TooMuchDataError
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Final, LiteralString, TypeAlias
 from psycopg import AsyncCursor, errors, sql
 from psycopg.rows import dict_row
 
-from reconciler.database.bounds import fetch_all
 from reconciler.database.connection import Connection, Limits, rollback, with_deadline, with_last_words
 from reconciler.database.errors import SCHEMA_MISSING
+from reconciler.database.pipeline import fetch_all
 from reconciler.database.preconditions import (
     guard_params,
     name_columns,

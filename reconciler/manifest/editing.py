@@ -30,7 +30,7 @@ from reconciler.model.types import Key, Value, canonical, same
 from reconciler.planning.pull import Edit, Left, Path, expected
 
 _FORMULA: Final = re.compile(r"[=@]|[+-](?![\d .,()-]*$)")
-"""Text that a spreadsheet would carry out if it opened the CSV file: whoever writes the database chooses it."""
+"""Text that a spreadsheet would run as a formula. Anyone who can write to the database can choose it."""
 _NOT_THERE: Final = object()
 _LISTS: Final = frozenset(section.key for section in SECTIONS.values() if section.item is not None)
 _OTHERS = "it can't be written without changing what else the manifests declare"

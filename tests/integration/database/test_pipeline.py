@@ -8,8 +8,8 @@ from typing import LiteralString
 import psycopg
 import pytest
 
-from reconciler.database.bounds import MOST_BYTES
 from reconciler.database.connection import Connection, with_deadline
+from reconciler.database.pipeline import MOST_BYTES
 from reconciler.database.transaction import read_more
 from reconciler.model.errors import DatabaseError
 from reconciler.model.secret import Secret
@@ -126,8 +126,8 @@ async def test_the_bound_counts_many_small_rows(
 async def test_rows_and_items_of_json_have_bounds_of_their_own(
     text: LiteralString, database: Secret, open_connection: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reconciler.database.bounds.MOST_ROWS", 10)
-    monkeypatch.setattr("reconciler.database.bounds.MOST_PARTS", 10)
+    monkeypatch.setattr("reconciler.database.pipeline.MOST_ROWS", 10)
+    monkeypatch.setattr("reconciler.database.pipeline.MOST_PARTS", 10)
     conn = await open_connection(database)
     fitting = await read_more(
         conn, {"rows": "SELECT generate_series(1, 10)", "json": "SELECT '[[], {}, 1]'::jsonb"}, {}
