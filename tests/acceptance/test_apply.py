@@ -299,10 +299,10 @@ def test_suspend_watches_but_changes_nothing(fivrec: Fivrec, url: str) -> None:
     said = "suspend: true in the manifest: nothing is changed"
     assert ended.one["notes"] == fivrec.diff().one["notes"] == [said]
     shown = fivrec.run("apply", "--check", "client.yaml").stdout.splitlines()
-    (at,) = rows(url, 'SELECT to_char(at, \'YYYY-MM-DD"T"HH24:MI:SS"Z"\') FROM fivrec.last_run')[0]
+    (since,) = rows(url, "SELECT open_drift -> 0 ->> 'since' FROM fivrec.last_run")[0]
     assert shown[:3] == [
         "client-abc-123 (production) skipped",
-        f"  ~ queue/Sales (drift) since {at}",
+        f"  ~ queue/Sales (drift) since {since.replace('+00:00', 'Z')}",
         '      description: "x" → null',
     ]
     assert f"  {said}" in shown
