@@ -84,14 +84,22 @@ SELECT 1 / CASE WHEN NOT %(trusted)s::boolean AND to_regnamespace('fivrec') IS N
                  AND EXISTS (SELECT FROM ts_stat(%(foreign_schema)s::text)) THEN 0 ELSE 1 END;
 
 -- Other roles' code on the tables of the app and of fivrec: what it is, and on which table. Functions and types of
--- pg_catalog are not in pg_depend. Expressions on somebody else's table may use them too, except those that change
--- settings, run a query or read files.
+-- pg_catalog are not in pg_depend. Expressions on somebody else's table may use them too, and those of extensions, except
+-- `risky` ones: they change something, or run a query, or the code of a type, that they get as a text or a number, or
+-- read what only the login may. An expression's tree names each function that it calls by its number.
 -- name: foreign_code
 WITH RECURSIVE me AS (
   SELECT oid FROM pg_roles WHERE rolname = session_user
 ), trusted AS (
   SELECT oid FROM pg_roles WHERE rolsuper
   UNION SELECT oid FROM me
+), risky AS (
+  SELECT f.oid
+  FROM pg_proc f JOIN pg_language l ON l.oid = f.prolang AND l.lanname IN ('internal', 'c')
+  WHERE f.provolatile = 'v' AND f.prorettype <> 'trigger'::regtype AND f.proname <> ALL (string_to_array(
+      'clock_timestamp timeofday random random_normal gen_random_uuid uuidv4 uuidv7 uuid_generate_v1 uuid_generate_v1mc '
+      'uuid_generate_v4 gen_random_bytes gen_salt nextval currval lastval txid_current pg_current_xact_id', ' '))
+    OR f.proname ~ '^((domain|array|record|range|multirange)_in$|pg_input_|(table|schema|database)_to_xml|crosstab|connectby$|xpath_table$|pg_stat_get_backend_activity$|lo_manage$|check_(primary|foreign)_key$)'
 ), tables AS (
   SELECT c.oid, c.relkind, c.relowner
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -117,25 +125,25 @@ WITH RECURSIVE me AS (
   JOIN pg_class c ON c.oid = along.oid AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
 ), parts AS (
   SELECT t.oid AS tbl, 'trigger' AS kind, g.tgname::text AS name, 'pg_trigger'::regclass AS class, g.oid AS object,
-         CASE WHEN g.tgqual IS NOT NULL THEN pg_get_triggerdef(g.oid) END AS expression
+         concat(g.tgqual::text, ' :funcid ', g.tgfoid) AS tree
   FROM tables t JOIN pg_trigger g ON g.tgrelid = t.oid WHERE NOT g.tgisinternal
   UNION ALL
   SELECT t.oid, 'rule', r.rulename::text, 'pg_rewrite'::regclass, r.oid, NULL
   FROM tables t JOIN pg_rewrite r ON r.ev_class = t.oid
   UNION ALL
   SELECT t.oid, 'policy', p.polname::text, 'pg_policy'::regclass, p.oid,
-         concat(pg_get_expr(p.polqual, t.oid), ' ', pg_get_expr(p.polwithcheck, t.oid))
+         concat(p.polqual::text, ' ', p.polwithcheck::text)
   FROM tables t JOIN pg_policy p ON p.polrelid = t.oid
   UNION ALL
   SELECT t.oid, CASE WHEN a.attgenerated = '' THEN 'default' ELSE 'generated column' END, a.attname::text,
-         'pg_attrdef'::regclass, d.oid, pg_get_expr(d.adbin, t.oid)
+         'pg_attrdef'::regclass, d.oid, d.adbin::text
   FROM tables t JOIN pg_attrdef d ON d.adrelid = t.oid JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = d.adnum
   UNION ALL
-  SELECT t.oid, 'constraint', k.conname::text, 'pg_constraint'::regclass, k.oid, pg_get_expr(k.conbin, t.oid)
+  SELECT t.oid, 'constraint', k.conname::text, 'pg_constraint'::regclass, k.oid, k.conbin::text
   FROM tables t JOIN pg_constraint k ON k.conrelid = t.oid
   UNION ALL
   SELECT t.oid, 'index', i.indexrelid::regclass::text, 'pg_class'::regclass, i.indexrelid,
-         concat(pg_get_expr(i.indexprs, t.oid), ' ', pg_get_expr(i.indpred, t.oid))
+         concat(i.indexprs::text, ' ', i.indpred::text)
   FROM tables t JOIN pg_index i ON i.indrelid = t.oid
   UNION ALL
   SELECT t.oid, 'statistics', s.stxname::text, 'pg_statistic_ext'::regclass, s.oid, NULL
@@ -187,7 +195,13 @@ WITH RECURSIVE me AS (
   -- PostgreSQL does not record who made a trigger: its condition may be anybody's.
   SELECT p.tbl, p.kind, p.name, CASE WHEN p.kind = 'trigger' THEN 0 ELSE t.relowner END
   FROM parts p JOIN tables t ON t.oid = p.tbl
-  WHERE p.kind = 'rule' OR p.expression ~* '(set_config|_to_xml|ts_stat|ts_rewrite|lo_|loread|lowrite|pg_(read|ls_|stat_file|terminate|cancel|reload|rotate|promote|switch|logical|replication|create|drop))'
+  WHERE p.kind = 'rule' OR EXISTS (
+    SELECT FROM regexp_matches(p.tree, ':(?:funcid|opfuncid|aggfnoid|winfnoid) ([0-9]+)', 'g') AS called (functions)
+    WHERE called.functions[1]::oid IN (SELECT oid FROM risky))
+    OR p.kind = 'default' AND EXISTS (  -- settings with a prefix, like app.tenant, are anybody's to read; others may be superusers'
+    SELECT FROM pg_attrdef d
+    WHERE d.oid = p.object AND position('current_setting(' IN regexp_replace(
+      pg_get_expr(d.adbin, d.adrelid), 'current_setting[(]''[A-Za-z0-9_]+[.]', '', 'g')) > 0)
   UNION ALL
   SELECT t.oid, 'view', '', t.relowner FROM tables t WHERE t.relkind NOT IN ('r', 'p')
   UNION ALL  -- a migration would run it

@@ -62,6 +62,11 @@ CREATE FUNCTION app_own.f(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$BEG
 CREATE FUNCTION app_own.b(text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$BEGIN RETURN app_own.f(); END$$;
 """
 
+DOMAIN_OF_APP = RETURNS_TRUE + "CREATE DOMAIN app_own.d AS text CHECK (app_own.b(VALUE));"
+OWN_TABLE = "SET ROLE NONE; ALTER TABLE public.{table} OWNER TO {app}; SET ROLE {app};"
+BY_NUMBER = """DO $do$BEGIN EXECUTE pg_catalog.replace($$ {statement} $$, 'NUMBER', 'app_own.d'::regtype::oid::text); END$do$"""
+"""No dependency records a type that a function gets by its number, or by its name in a text."""
+
 ATTACKS = {
     "operator": EQUALS,
     "operators-in-front": EQUALS.replace("public.", "app_own.") + "; SET ROLE NONE; ALTER DATABASE {database} SET "
@@ -89,6 +94,9 @@ ATTACKS = {
     "ALTER TABLE public.{table} ADD extra boolean DEFAULT app_own.f()",
     "default-set-config": "SET ROLE NONE; ALTER TABLE public.{table} OWNER TO {app}; SET ROLE {app};"
     "ALTER TABLE public.{table} ADD extra text DEFAULT pg_catalog.set_config('search_path', 'app_own', true)",
+    "default-setting": OWN_TABLE
+    + "ALTER TABLE public.{table} ADD extra text;"
+    "ALTER TABLE public.{table} ALTER extra SET DEFAULT pg_catalog.current_setting('data_directory')",
     "generated-column": RETURNS_TRUE + "SET ROLE NONE; ALTER TABLE public.{table} OWNER TO {app}; SET ROLE {app};"
     "ALTER TABLE public.{table} ADD extra text GENERATED ALWAYS AS (app_own.f(id::text)) STORED",
     "check": RETURNS_TRUE + "SET ROLE NONE; ALTER TABLE public.{table} OWNER TO {app}; SET ROLE {app};"
@@ -132,6 +140,28 @@ ATTACKS = {
       EXECUTE FUNCTION pg_catalog.suppress_redundant_updates_trigger();
       INSERT INTO public.conversations (id, environment) VALUES ('c', 'development');
       INSERT INTO app_own.notes VALUES ('c', 'development')""",
+    "check-by-number": DOMAIN_OF_APP
+    + OWN_TABLE
+    + BY_NUMBER.replace(
+        "{statement}", "ALTER TABLE public.{table} ADD CHECK (domain_in('x', NUMBER::oid, -1) IS NOT NULL) NOT VALID"
+    ),
+    "default-by-number": DOMAIN_OF_APP
+    + OWN_TABLE
+    + BY_NUMBER.replace(
+        "{statement}",
+        "ALTER TABLE public.{table} ADD extra text DEFAULT array_to_string(array_in('{x}', NUMBER::oid, -1), ',')",
+    ),
+    "condition-by-number": DOMAIN_OF_APP
+    + BY_NUMBER.replace(
+        "{statement}",
+        """CREATE TRIGGER t BEFORE UPDATE ON public.{table} FOR EACH ROW
+      WHEN (domain_in('x', NUMBER::oid, -1) IS NOT NULL) EXECUTE FUNCTION suppress_redundant_updates_trigger()""",
+    ),
+    "check-by-name": DOMAIN_OF_APP
+    + OWN_TABLE
+    + """DO $do$BEGIN IF current_setting('server_version_num')::integer < 160000 THEN
+      ALTER TABLE public.{table} ADD CHECK (app_own.f()) NOT VALID; ELSE
+      ALTER TABLE public.{table} ADD CHECK (pg_input_is_valid('x', 'app_own.d')) NOT VALID; END IF; END$do$""",
     "schema-made-before": """SET ROLE NONE; DROP SCHEMA fivrec CASCADE; SET ROLE {app}; CREATE SCHEMA fivrec;
       CREATE TABLE fivrec.audit_log (seq bigint PRIMARY KEY, hash text, prev_hash text, run_id text, at timestamptz);
       CREATE FUNCTION fivrec.t() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN {seize}; RETURN NEW; END$$;
@@ -144,6 +174,7 @@ ATTACKS = {
 RUN_ANYWAY = {
     *("trigger", "temporary-trigger", "trigger-on-audit", "trigger-condition", "default", "default-set-config", "view"),
     *("event-trigger", "cascade-trigger", "cascade-condition"),
+    *("default-setting", "check-by-number", "default-by-number", "condition-by-number", "check-by-name"),
     *("generated-column", "check", "index-expression", "policy", "rule", "domain", "cast"),
 }
 """The plain owner of a single database still accepts the app's own code."""
@@ -274,6 +305,20 @@ async def test_a_stronger_login_runs_no_code_of_a_weaker_role(
     assert here.seized() == []
     if name in RUN_ANYWAY:
         assert set(codes) == {"foreign_code"}
+
+
+HARMLESS = """now(), ADD b text DEFAULT pg_catalog.gen_random_uuid(), ADD c text DEFAULT 'solo_',
+  ADD d text DEFAULT pg_catalog.current_setting('app.tenant', true), ADD CHECK (pg_catalog.lower(id::text) IS NOT NULL)"""
+
+
+async def test_a_stronger_login_goes_on_over_harmless_expressions(
+    ground: Callable[[str], Ground], keys: KeyRing, tmp_path: Path
+) -> None:
+    here = ground("SUPERUSER")
+    desired = desired_of(document(plans=None), here.url, connect=None)
+    assert (await reconcile(desired, run_of(keys, tmp_path))).error is None
+    here.attack(f"{OWN_TABLE} ALTER TABLE public.{{table}} ADD a text DEFAULT {HARMLESS}").close()
+    assert await every_command(desired, keys, tmp_path) == []
 
 
 ADDED_LATE = {
