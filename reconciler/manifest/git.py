@@ -29,6 +29,8 @@ _READ: Final = (b".yaml", b".yml", b".csv")
 _NO_NAMES: Final = frozenset({b"", b".", b".."})
 _OF_A_HOOK: Final = frozenset({"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX"})
 """Variables that git sets when it runs a hook; they would make git use another folder than the given one."""
+NO_BARE: Final = ("-c", "safe.bareRepository=explicit")
+"""A commit may hold a folder that looks like a bare repository: git would run programs that its configuration names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,8 @@ def find_commit(folder: Path, revision: str) -> Commit:
     if asked.complaint:
         raise _unreadable(folder, asked.complaint)
     top = Path(os.fsdecode(asked.out.removesuffix(b"\n")))
+    if not (top / ".git").exists():  # a git older than 2.38 doesn't know NO_BARE
+        raise _unreadable(folder, "cannot use bare repository")
     named = revision and not revision.startswith("-")
     found = _git(top, "rev-parse", "--verify", f"{revision}^{{commit}}") if named else _Answer(b"", "no name")
     if found.complaint:
@@ -103,6 +107,8 @@ def _unreadable(folder: Path, complaint: str) -> UsageError:
         if dubious
         else "--changed-since reads it by git"
     )
+    if "bare repository" in complaint:
+        hint = "remove HEAD, objects and refs from it, or choose another folder"
     return UsageError(f"git refuses {folder}: {complaint}", hint=hint)
 
 
@@ -221,7 +227,7 @@ def _git(folder: Path, *words: str, given: bytes = b"", timeout_s: float = TIMEO
     environ |= {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
     try:
         asked = subprocess.run(
-            ["git", "-C", str(folder), *words],  # noqa: S607 (git as the user has it)
+            ["git", "-C", str(folder), *NO_BARE, *words],  # noqa: S607 (git as the user has it)
             input=given,
             env=environ,
             capture_output=True,

@@ -342,6 +342,29 @@ def test_the_environment_of_a_hook_sends_git_nowhere_else(
     assert repository.changed(first)[1:] == ([], [])
 
 
+@pytest.mark.parametrize("older_git", [False, True])
+def test_a_folder_that_git_takes_for_a_repository_runs_nothing(
+    older_git: bool, repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pull request can add a repository's files to the manifests, with a configuration that names programs."""
+    first, ran = three(repository), tmp_path / "ran"
+    repository.write("manifests/HEAD", "ref: refs/heads/other\n")
+    repository.write("manifests/objects/kept", "")
+    repository.write("manifests/refs/heads/base", "1" * 40)
+    repository.write(
+        "manifests/config",
+        f"[core]\nrepositoryformatversion = 1\nbare = false\nworktree = .\nsshCommand = touch {ran}; false\n"
+        '[extensions]\npartialClone = origin\n[remote "origin"]\nurl = ssh://host/path\npromisor = true\n',
+    )
+    if older_git:  # before 2.38 it does not know the setting
+        monkeypatch.setattr("reconciler.manifest.git.NO_BARE", ())
+    for revision in ("base", first):
+        with pytest.raises(UsageError, match="bare repository") as caught:
+            repository.changed(revision)
+        assert caught.value.hint == "remove HEAD, objects and refs from it, or choose another folder"
+    assert not ran.exists()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to somebody else")
 def test_a_repository_of_somebody_else_says_what_to_do(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
     first = three(repository)
