@@ -382,6 +382,9 @@ def _wrong_values(settings: Mapping[str, str], *, quotable: bool = True) -> Iter
             yield f"{name}, which is neither a regular file nor {os.devnull}"
     if settings.get("sslkeylogfile"):
         yield "sslkeylogfile, which would write the connection's keys to a file"
+    engine, colon, _ = settings.get("sslkey", "").partition(":")
+    if colon and "/" in engine:  # OpenSSL would load that file as its own code
+        yield "sslkey, which names an engine by a path"
     if settings.get("sslrootcert") == "system" and settings.get("sslmode", "prefer") not in ("prefer", "verify-full"):
         yield "sslrootcert=system, which only works with sslmode=verify-full"
 

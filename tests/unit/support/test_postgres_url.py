@@ -105,6 +105,8 @@ def test_holds_none(url: str) -> None:
         "http://h?a=b",
         "postgresql://u:\udcff@h/d",
         "postgresql://u@h/d?sslkeylogfile=keys.log",
+        "postgresql://u@h/d?sslkey=/proc/self/cwd/engine.so:1",
+        "postgresql://u@h/d?sslkey=..%2Fengine.so:1",
         "dbname=postgresql://u:p@h/d",
         "host=u:p@h dbname=d",
     ],
@@ -181,6 +183,7 @@ def test_what_libpq_would_refuse_is_named(url: str, said: str) -> None:
         "postgresql://u@h/d?ssl=true",
         "postgresql://u@h/d?ssl_min_protocol_version=tlsv1.2",
         "postgresql://u@h/d?connect_timeout=0&keepalives=1&replication=0&ssl_max_protocol_version=",
+        "postgresql://u@h/d?sslkey=pkcs11:pkcs11:object%3Dkey;pin-source%3Dfile:/etc/pin",
         "postgresql://a,b,c/d?hostaddr=10.0.0.1,10.0.0.2,10.0.0.3&port=1,2,3",
     ],
 )
