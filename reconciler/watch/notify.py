@@ -280,8 +280,9 @@ def document(batch: Sequence[Record], dropped: int = 0) -> Record:
     """`text` for people, as Slack shows it; each alert, and each group with its count, for programs."""
     batch = sorted(batch, key=lambda record: str(record.get("timestamp", "")))  # those of an earlier run come last
     groups = _group(batch)
-    lines = [_line(group) for group in groups[:MOST_LINES]]
-    more = sum(map(len, groups[MOST_LINES:])) + dropped
+    told = [part for group in groups for part in _split(group)]
+    lines = [_line(part) for part in told[:MOST_LINES]]
+    more = sum(map(len, told[MOST_LINES:])) + dropped
     if more:
         lines.append(f"… and {more} more")
     return {
@@ -310,15 +311,27 @@ def _names(group: Sequence[Record]) -> list[str]:
     return list(dict.fromkeys(str(record["instance"]) for record in group if record.get("instance")))
 
 
+def _split(group: list[Record]) -> list[list[Record]]:
+    """Alerts with one message each, so that a line says of no instance what is true of another one; the group as it is
+    if that would be many lines."""
+    by_message: dict[str, list[Record]] = {}
+    for record in group:
+        by_message.setdefault(str(record["message"]), []).append(record)
+    return list(by_message.values()) if len(by_message) <= MOST_NAMES else [group]
+
+
 def _line(group: Sequence[Record]) -> str:
-    """Indents further lines of a message, so that none looks like another alert."""
+    """Indents further lines of a message, so that none looks like another alert. If the messages differ, it names the
+    instance whose message it shows."""
     message = "\n  ".join(map(printable, str(group[-1]["message"]).split("\n")))
     names, message = _names(group), cut(message, MOST_CHARACTERS)
     if not names:
         return message
     if len(names) == 1:
         return f"{names[0]}: {message}"
-    return f"{len(names)} instances: {message} ({first_of(names, MOST_NAMES)})"
+    alike = all(record["message"] == group[-1]["message"] for record in group)
+    example = "" if alike else f", such as {group[-1]['instance']}"
+    return f"{len(names)} instances{example}: {message} ({first_of(names, MOST_NAMES)})"
 
 
 def _summary(group: Sequence[Record]) -> Record:

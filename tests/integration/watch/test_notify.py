@@ -126,7 +126,15 @@ def test_alerts_left_by_an_earlier_run_are_sorted_by_time() -> None:
 
 def test_drift_is_of_one_cause_whatever_drifted() -> None:
     found = document([alert(name, "drift_repaired", message=f"queue/{name}") for name in ("a", "b")])
-    assert (found["text"], len(found["groups"])) == ("2 instances: queue/b (a, b)", 1)
+    assert (found["text"], len(found["groups"])) == ("a: queue/a\nb: queue/b", 1)
+
+
+def test_a_line_says_of_no_instance_what_is_true_of_another() -> None:
+    few = [alert(f"c{number}", "drift_found", message=f"queue/{number % 2}") for number in range(4)]
+    assert document(few)["text"] == "2 instances: queue/0 (c0, c2)\n2 instances: queue/1 (c1, c3)"
+    many = document([alert(f"c{number}", "failing", error="guard", message=f"accept {number}") for number in range(50)])
+    assert many["text"] == "50 instances, such as c49: accept 49 (c0, c1, c2, c3, c4 and 45 more)"
+    assert len(many["groups"]) == 1
 
 
 def test_a_post_has_for_programs_what_they_need() -> None:
