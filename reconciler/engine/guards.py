@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 STALE = "stale_plan"
 WRONG_OWNER = "wrong_instance"
 HINT = 'look at "fivrec diff", and plan again'
+NOT_PLANNED = f"if the plan was saved with --limit or --changed-since, give the same here; if not, {HINT}"
 MOST = 10
 """Differences that are named per instance; the rest is counted."""
 
@@ -135,7 +136,7 @@ def refuse_stale(plan: Plan, desired: Desired, run: Run, view: ConnectView) -> N
         return
     saved = run.saved.get(desired.instance)
     if saved is None:
-        raise Refused(f"no plan was made for {desired.instance} that could be applied now", hint=HINT, code=STALE)
+        raise Refused(f"no plan was made for {desired.instance} that could be applied now", hint=NOT_PLANNED, code=STALE)
     from reconciler.planning.saved_plan import staleness
 
     found = staleness(saved, plan, manifest=desired.origin.digest, bound=build_bound(desired))

@@ -71,6 +71,7 @@ def test_the_plan_of_what_could_not_be_compared_is_not_saved(outcome: Outcome, s
 
 def test_an_instance_that_no_plan_was_made_for_is_not_applied() -> None:
     run = Run("1", "apply", Actor("ana"), KeyRing(()), EventLog(io.StringIO()), lambda: NOON, saved={})
-    with pytest.raises(Refused, match=f"no plan was made for {INSTANCE}"):
+    with pytest.raises(Refused, match=f"no plan was made for {INSTANCE}") as caught:
         refuse_stale(PLAN, desired(), run, ConnectView())
+    assert "--limit or --changed-since, give the same here" in str(caught.value.hint)  # as to plan again the same way
     refuse_stale(PLAN, desired(), replace(run, saved=None), ConnectView())
