@@ -136,7 +136,8 @@ def refuse_stale(plan: Plan, desired: Desired, run: Run, view: ConnectView) -> N
         return
     saved = run.saved.get(desired.instance)
     if saved is None:
-        raise Refused(f"no plan was made for {desired.instance} that could be applied now", hint=NOT_PLANNED, code=STALE)
+        message = f"no plan was made for {desired.instance} that could be applied now"
+        raise Refused(message, hint=NOT_PLANNED, code=STALE)
     from reconciler.planning.saved_plan import staleness
 
     found = staleness(saved, plan, manifest=desired.origin.digest, bound=build_bound(desired))

@@ -11,6 +11,7 @@ from reconciler.model.kinds import BY_NAME, folded_key
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.model.types import Applied, Desired, Key, Origin, Resource, Snapshot, Source, Value, rfc3339
+from reconciler.planning.cause import RENAMED_TO
 from reconciler.planning.diff import is_own, renamed
 from reconciler.planning.plan import Plan
 
@@ -97,6 +98,8 @@ def _provenance(key: Key, last: Applied, plan: Plan, row: Resource | None, chang
         "promoted": f"promoted by fivrec, {before} before",
         "adopted": "adopted: it was there before fivrec, or somebody made it again",
     }[last.provenance]
+    if row is None and RENAMED_TO in last.before:
+        began = f"renamed to {key.kind}/{last.before[RENAMED_TO]}"
     if change is not None and change.key != key:
         return f"{began}; {change.key} from now on"
     if row is None or change is not None:

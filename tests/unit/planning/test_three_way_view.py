@@ -166,3 +166,10 @@ def test_former_rows_say_why_they_stay(provenance: Any, tenure: Any, live: str, 
     last = Applied(NIGHT.fields, "run-1", NOON, provenance, tenure)
     seen = replace(snapshot(SALES, queue("Night", live)), applied={NIGHT.key: last})
     assert explained(NIGHT.key, wanted, seen).provenance == said
+
+
+def test_a_former_name_says_what_its_row_is_called_now() -> None:
+    last = Applied(NIGHT.fields, "run-1", NOON, "adopted", "retired", before={"renamed_to": "Sales"})
+    seen = replace(snapshot(SALES), applied={NIGHT.key: last})
+    found = explained(NIGHT.key, desired(whole=True), seen)
+    assert found.provenance == "renamed to queue/Sales"
