@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from typing import Any, LiteralString
 
 from psycopg import errors
@@ -112,8 +112,7 @@ async def name_columns(conn: Connection, schema: str, *, migrated: bool = False)
             exc.hint = f"make what is written an ordinary column: {'; '.join(ways[:_MOST])}"
         if not found:
             raise
-        cause = exc.__cause__
-        found.sort(key=lambda row: _is_unlikely(row["found"], cause))
+        found.sort(key=partial(_is_unlikely, exc))
         message = f"{exc.message}; not as documented: {first_of([row['found'] for row in found], _MOST)}"
         raise DatabaseError(message, code=exc.code, hint=exc.hint) from exc
 
@@ -130,13 +129,14 @@ async def _name_unfilled(conn: Connection, schema: str, exc: DatabaseError) -> N
 _UNWRITTEN = ("clients.", "conversations.", "messages.", "users.id ", "queues.id ", "instance_config.id ")
 
 
-def _is_unlikely(found: str, cause: BaseException | None) -> bool:
+def _is_unlikely(exc: DatabaseError, row: dict[str, Any]) -> bool:
     """Whether this column is probably not the one that refused a value: fivrec never writes to it, or the server's
     complaint is about another sort of type."""
-    if not isinstance(cause, errors.DataError):
-        return False
+    found = str(row["found"])
+    if not isinstance(exc.__cause__, errors.DataError):
+        return found.partition(" is ")[2] not in exc.message
     is_text = " is character" in found
-    is_too_long = isinstance(cause, errors.StringDataRightTruncation)
+    is_too_long = isinstance(exc.__cause__, errors.StringDataRightTruncation)
     return found.startswith(_UNWRITTEN) or is_text != is_too_long
 
 

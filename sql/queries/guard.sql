@@ -339,7 +339,9 @@ JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = {schema}
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = ANY (string_to_array(documented.columns, ' '))
 LEFT JOIN pg_collation l ON l.oid = a.attcollation AND NOT l.collisdeterministic
 WHERE NOT a.attisdropped AND (
-  a.attidentity = 'a' OR a.attgenerated <> '' OR l.oid IS NOT NULL OR NOT format_type(a.atttypid, a.atttypmod) = ANY (documented.types))
+  a.attidentity = 'a' OR a.attgenerated <> '' OR l.oid IS NOT NULL
+  OR NOT format_type(a.atttypid, CASE WHEN a.atttypid NOT IN ('timestamp'::regtype, 'timestamptz'::regtype) THEN a.atttypmod END)
+    = ANY (documented.types))
 ORDER BY a.atttypid = 'uuid'::regtype, 1;
 
 -- Columns between which no foreign key can be made, as one is text and the other a number, a UUID or an enum, say. A column

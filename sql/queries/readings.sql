@@ -40,7 +40,7 @@ FROM {app}.status_check_logs l
 JOIN {app}.instance_config c ON c.id::text = l.instance_config_id::text
 WHERE c.instance_id = %(instance)s AND l.created_at IS NOT NULL
   AND (%(since)s::timestamp IS NULL OR l.created_at >= %(since)s::timestamp)
-  AND (%(check_type)s::text IS NULL OR l.check_type = %(check_type)s::text)
+  AND (%(check_type)s::text IS NULL OR l.check_type::text = %(check_type)s::text)
   AND (NOT %(failed)s::boolean OR NOT l.success)
   AND (%(before_at)s::timestamp IS NULL
        OR (l.created_at, l.id) < (%(before_at)s::timestamp, %(before_id)s) AND l.created_at > '0001-01-02')
@@ -54,7 +54,7 @@ FROM {app}.status_check_logs l
 JOIN {app}.instance_config c ON c.id::text = l.instance_config_id::text
 WHERE c.instance_id = %(instance)s AND l.created_at IS NOT NULL
   AND (%(since)s::timestamp IS NULL OR l.created_at >= %(since)s::timestamp)
-  AND (%(check_type)s::text IS NULL OR l.check_type = %(check_type)s::text)
+  AND (%(check_type)s::text IS NULL OR l.check_type::text = %(check_type)s::text)
   AND (NOT %(failed)s::boolean OR NOT l.success)
 ORDER BY l.created_at, l.id
 LIMIT %(limit)s;

@@ -77,7 +77,7 @@ SELECT l.id::text AS id, l.check_type, l.success,
        extract(epoch FROM now()::timestamp - l.created_at)::double precision AS age_s
 FROM {app}.status_check_logs l
 JOIN {app}.instance_config c ON c.id::text = l.instance_config_id::text
-WHERE c.instance_id = %(instance)s AND l.check_type <> 'manual' AND l.created_at IS NOT NULL
+WHERE c.instance_id = %(instance)s AND l.check_type::text <> 'manual' AND l.created_at IS NOT NULL
 ORDER BY l.created_at DESC
 LIMIT 1;
 

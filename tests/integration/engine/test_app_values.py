@@ -218,6 +218,8 @@ ADOPTED: dict[str, str] = {
     "  ALTER instance_key TYPE char(300); ALTER TABLE status_check_logs ALTER status_received TYPE char(20)",
     "role as an enum": "CREATE TYPE roles AS ENUM ('admin', 'agent');"
     "ALTER TABLE users ALTER role DROP DEFAULT, ALTER role TYPE roles USING role::roles; DELETE FROM users",
+    "kinds of checks as an enum": "CREATE TYPE kinds AS ENUM ('manual', 'startup');"
+    "ALTER TABLE status_check_logs ALTER check_type TYPE kinds USING check_type::kinds",
     "checks' ids as uuid": ";".join(
         f"ALTER TABLE {table} ALTER id DROP DEFAULT, ALTER id TYPE uuid USING id::uuid"
         for table in ("instance_config", "status_check_logs")
@@ -239,13 +241,22 @@ async def test_an_apps_columns_of_kindred_types_are_adopted(
     assert await run_sql(database, "SELECT count(*) FROM users") == [(1,)]
     assert await run_sql(database, "SELECT name::text FROM queues ORDER BY 1") == [("Sales",), ("Technical Support",)]
     assert (await reconcile(desired, replace(run, id="second"))).outcome == "in_sync"
-    (check, _) = await query_checks(desired, run, LogFilter())
+    (check, _) = await query_checks(desired, run, LogFilter(check_type="manual"))
     assert (check.success, await query_checks(desired, run, LogFilter(before=check, limit=1))) != (True, ())
 
 
 UNFIT: dict[str, tuple[str, str, str]] = {
     "price in money": (
         "ALTER TABLE plans ALTER price TYPE money USING 0::money",
+        "column_type",
+        "plans.price is money",
+    ),
+    "price in money among texts of other lengths": (
+        (
+            "ALTER TABLE instance_config ALTER instance_key TYPE varchar(255), ALTER connect_api_url TYPE varchar(255);"
+            "ALTER TABLE status_check_logs ALTER created_at TYPE timestamp(6);"
+            "ALTER TABLE plans ALTER price TYPE money USING 0::money"
+        ),
         "column_type",
         "plans.price is money",
     ),
