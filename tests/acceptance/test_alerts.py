@@ -21,7 +21,7 @@ WAITING = "SELECT alert FROM fivrec.alert_outbox WHERE sent_at IS NULL ORDER BY 
 
 def kill(watch: Watching) -> None:
     watch.process.send_signal(signal.SIGKILL)
-    watch.process.wait(10)
+    watch.process.wait(60)
 
 
 def test_an_alert_outlives_kills_while_its_receiver_is_down(fivrec: Fivrec, url: str) -> None:

@@ -169,7 +169,7 @@ def test_history_of_one_run_and_of_what_follows(fivrec: Fivrec, url: str, head: 
     line = json.loads(following.stdout.readline())
     assert (line["instance"], line["run_id"], line["name"]) == ("client-abc-123", second, "Sales")
     following.terminate()
-    following.communicate(timeout=10)
+    following.communicate(timeout=60)
     assert following.returncode == 143
 
 
@@ -197,7 +197,7 @@ def test_entries_after_the_database_went_back_are_followed(fivrec: Fivrec, url: 
     after = describe("four")
     lines.append(json.loads(following.stdout.readline()))
     following.terminate()
-    rest, _ = following.communicate(timeout=10)
+    rest, _ = following.communicate(timeout=60)
     newest = lines[-2]["seq"]
     assert (lines[-1]["run_id"], lines[-1]["seq"] < newest) == (after, True)
     more = [json.loads(line) for line in rest.splitlines()]

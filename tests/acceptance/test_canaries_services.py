@@ -34,7 +34,7 @@ def secrets_of(fivrec: Fivrec) -> tuple[Canary, ...]:
 
 def ended(process: subprocess.Popen[str]) -> str:
     process.send_signal(signal.SIGTERM)
-    stdout, stderr = process.communicate(timeout=30)
+    stdout, stderr = process.communicate(timeout=60)
     return stdout + stderr
 
 

@@ -349,7 +349,7 @@ def test_ctrl_c_skips_what_runs_and_what_was_not_begun(fleet: Fivrec) -> None:
         process = fleet.start("apply", "m", "--forks", "1")
         wait_for_a_blocked_session(fleet.env["DB_A"])
         process.send_signal(signal.SIGINT)
-        stdout, _ = process.communicate(timeout=30)
+        stdout, _ = process.communicate(timeout=60)
     recap = [re.sub(r"\d+ ms", "N ms", line) for line in stdout.splitlines()[-4:]]
     none = "ok=0 changed=0 conflicts=0 failed=0 skipped=1  status=unknown billing=unknown  N ms"
     assert (process.returncode, recap) == (

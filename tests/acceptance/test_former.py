@@ -108,7 +108,7 @@ def test_watch_report_only_tells_and_leaves(fivrec: Fivrec, url: str) -> None:
         found = next(line for line in watch.stderr if " found and left (" in line)
     finally:
         watch.terminate()
-        watch.communicate(timeout=20)
+        watch.communicate(timeout=60)
     assert "queue/Sales update (drift)" in found
     assert rows(url, "SELECT xmin::text, ctid::text FROM queues ORDER BY 1, 2") == before
     (change,) = fivrec.diff().one["changes"]

@@ -98,7 +98,7 @@ def test_sighup_ends_no_service(command: str, fivrec: Fivrec, queue: str) -> Non
     if command != "connect serve":  # it logs nothing: certificate and state are read on each use
         until(lambda: any("SIGHUP" in line for line in lines))
     until(lambda: ended_by(process, signal.SIGTERM))
-    reader.join(5)
+    reader.join(60)
     assert process.returncode == 143
 
 

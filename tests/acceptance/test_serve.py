@@ -42,7 +42,7 @@ def serving(fivrec: Fivrec, *words: str, **more: str | None) -> Iterator[tuple[s
         yield line.rpartition(" on ")[2].strip(), process
     finally:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 143
+        assert process.wait(60) == 143
         process.stderr.close()
         assert process.stdout is not None
         process.stdout.close()
@@ -309,7 +309,7 @@ def test_a_login_that_may_not_write_serves_all_the_same(fivrec: Fivrec, url: str
         assert httpx.get(f"http{served}/login").status_code == 200
     finally:
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=10)
+        process.communicate(timeout=60)
         run_sql(url, f"DROP OWNED BY {reader}", f"DROP ROLE {reader}")
 
 
@@ -321,5 +321,5 @@ def test_a_second_signal_ends_it_without_a_traceback(fivrec: Fivrec) -> None:
     assert any(" on http" in line for line in process.stderr)
     for number in (signal.SIGTERM, signal.SIGINT):  # two signals of one kind may merge into one
         process.send_signal(number)
-    _, rest = process.communicate(timeout=20)
+    _, rest = process.communicate(timeout=60)
     assert (process.returncode in (130, 143), rest) == (True, "")

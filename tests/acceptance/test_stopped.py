@@ -30,7 +30,7 @@ def stopped(process: subprocess.Popen[str], number: signal.Signals) -> tuple[dic
     """Send the command a signal now. Returns its report, and how long it took to end."""
     begun = time.monotonic()
     process.send_signal(number)
-    stdout, stderr = process.communicate(timeout=30)
+    stdout, stderr = process.communicate(timeout=60)
     took = time.monotonic() - begun
     assert process.returncode < 0 or "Traceback" not in stderr
     return json.loads(stdout) if stdout else None, took

@@ -378,7 +378,7 @@ def test_systemd_is_notified_when_ready_alive_and_stopping(fivrec: Fivrec, url: 
             until(lambda: listen().count("WATCHDOG=1") >= 3)
             watch.process.send_signal(signal.SIGTERM)
             until(lambda: "STOPPING=1" in listen())
-            assert watch.process.wait(10) == 143  # a second signal in its last instant would kill it
+            assert watch.process.wait(60) == 143  # a second signal in its last instant would kill it
     assert heard[:2] == ["READY=1", "STATUS=watching 1 instance"]
 
 

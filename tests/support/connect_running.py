@@ -78,9 +78,9 @@ def running_connect(folder: Path, *, tls: bool = True) -> Iterator[ConnectServer
         server = AppServer(build_app(state), listen, bound, lambda _: ready.set())
         thread = threading.Thread(target=asyncio.run, args=(server.serve([bound]),), daemon=True)
         thread.start()
-        assert ready.wait(10)
+        assert ready.wait(60)
         try:
             yield ConnectServer(server.url, str(files.ca), state)
         finally:
             server.should_exit = True
-            thread.join(10)
+            thread.join(60)

@@ -91,4 +91,4 @@ def echoing(folder: Path) -> Iterator[Echo]:
     finally:
         server.shutdown()
         server.server_close()
-        thread.join(10)
+        thread.join(60)

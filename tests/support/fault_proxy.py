@@ -299,4 +299,4 @@ def running_proxy(host: str, port: int, *, seed: int = 0, listen: tuple[str, int
         yield handles[0]
     finally:
         handles[0]._loop.call_soon_threadsafe(ended[0].set)
-        thread.join(10)
+        thread.join(60)

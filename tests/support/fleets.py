@@ -83,7 +83,7 @@ class RunningFleet:
                 one.process.send_signal(signal.SIGCONT)
                 one.process.terminate()
         for one in self.started:
-            one.process.wait(15)
+            one.process.wait(60)
 
     def status(self) -> dict[str, Any]:
         ended = self.fivrec.run("fleet", "status", "-o", "json")

@@ -163,7 +163,7 @@ def connect_over_tls(fivrec: Fivrec, *, instances: Sequence[str] = (INSTANCE,)) 
         yield url
     finally:
         server.send_signal(signal.SIGTERM)
-        server.communicate(timeout=10)
+        server.communicate(timeout=60)
 
 
 def rows(url: str, query: str, *params: Any) -> list[tuple[Any, ...]]:

@@ -18,7 +18,7 @@ import pytest
 
 from tests.support.postgres_server import free_port
 
-START_S = 15
+START_S = 60
 # New logins are looked up on the server, so that the tests may create some.
 SETTINGS = """\
 [databases]
@@ -76,7 +76,7 @@ def through_pgbouncer(url: str, *, retry_s: int = 1, mode: str = "transaction") 
         yield urlunsplit(parts._replace(netloc=f"{userinfo}@127.0.0.1:{port}"))
     finally:
         server.send_signal(signal.SIGTERM)
-        server.wait(10)
+        server.wait(60)
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -24,7 +24,7 @@ from typing import Any
 from urllib.parse import quote
 
 IMAGE = "postgres:17-alpine"
-START_S = 30
+START_S = 120
 
 
 @contextmanager

@@ -70,7 +70,7 @@ class Watching:
         values = [line.rsplit(" ", 1)[1] for line in page if line.split("{")[0].split(" ")[0] == name]
         return sum(map(float, values))
 
-    def stop(self, number: int = signal.SIGTERM, seconds: float = 10.0) -> int:
+    def stop(self, number: int = signal.SIGTERM, seconds: float = 60.0) -> int:
         self.process.send_signal(number)
         return self.process.wait(seconds)
 
@@ -97,7 +97,7 @@ def watching(fivrec: Fivrec, *words: str, code: int | None = 143, **more: str | 
     finally:
         if process.poll() is None:
             found.stop()
-        reader.join(5)
+        reader.join(60)
         assert process.stdout is not None
         process.stdout.close()
         if process.stderr is not None:

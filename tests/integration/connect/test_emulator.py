@@ -47,10 +47,10 @@ def ask(
     host = url.split("//")[1]
     if url.startswith("https"):
         connection: http.client.HTTPConnection = http.client.HTTPSConnection(
-            host, context=ssl.create_default_context(cafile=ca_file), timeout=10
+            host, context=ssl.create_default_context(cafile=ca_file), timeout=60
         )
     else:
-        connection = http.client.HTTPConnection(host, timeout=10)
+        connection = http.client.HTTPConnection(host, timeout=60)
     body = payload if payload is None or isinstance(payload, bytes) else json.dumps(payload).encode()
     connection.request(method, path, body, headers)
     answer = connection.getresponse()
@@ -195,7 +195,7 @@ def serving(*arguments: str, cwd: Path, **environ: str) -> Iterator[tuple[str, s
         yield line.split()[-1], process
     finally:
         process.terminate()
-        process.communicate(timeout=10)
+        process.communicate(timeout=60)
 
 
 def test_serve_follows_set_and_ends_on_sigterm_mid_answer(tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_serve_follows_set_and_ends_on_sigterm_mid_answer(tmp_path: Path) -> Non
         hanging.request("GET", STATUS, headers=both("k-1"))
         time.sleep(0.2)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 143  # while the response would take 60 s
+        assert process.wait(30) == 143  # while the response would take 60 s
         hanging.close()
 
 

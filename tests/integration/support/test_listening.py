@@ -53,17 +53,17 @@ def running(app: Any, listen: Listen | None = None) -> Iterator[tuple[int, io.St
         server = AppServer(app, listen or Listen("127.0.0.1", 0), bound, lambda _: ready.set(), log=EventLog(log))
         thread = threading.Thread(target=asyncio.run, args=(server.serve([bound]),), daemon=True)
         thread.start()
-        assert ready.wait(10)
+        assert ready.wait(60)
         try:
             yield port, log
         finally:
             server.should_exit = True
-            thread.join(10)
+            thread.join(60)
             assert not thread.is_alive()
 
 
 def opened(port: int, data: bytes = b"") -> socket.socket:
-    client = socket.create_connection(("127.0.0.1", port), timeout=10)
+    client = socket.create_connection(("127.0.0.1", port), timeout=60)
     client.sendall(data)
     return client
 
@@ -135,7 +135,7 @@ def test_a_request_that_takes_long_and_a_next_one_are_answered(monkeypatch: pyte
     app = App()
     whole = b"GET /%s HTTP/1.1\r\nHost: x\r\n\r\n"
     with running(app) as (port, _), opened(port, whole % b"wait") as client:
-        assert app.waiting.acquire(timeout=10)
+        assert app.waiting.acquire(timeout=60)
         threading.Timer(2.0, app.release.set).start()  # twice the limits
         for _ in range(2):
             assert response(client).startswith(b"HTTP/1.1 200 ")
@@ -186,7 +186,7 @@ def test_health_has_a_spare_when_all_are_busy(monkeypatch: pytest.MonkeyPatch) -
         for _ in range(3):
             stack.enter_context(opened(port, b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n"))
         for _ in range(3):
-            assert app.waiting.acquire(timeout=10)
+            assert app.waiting.acquire(timeout=60)
         assert get(port) == b"HTTP/1.1 200 OK"
         assert get(port, "/other") == b"HTTP/1.1 503 Service Unavailable"
         app.release.set()
@@ -208,7 +208,7 @@ def served_by(port: int, files: TlsFiles) -> bool:
     """Whether the server's certificate is signed by this CA."""
     context = ssl.create_default_context(cafile=str(files.ca))
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as plain:
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as plain:
             context.wrap_socket(plain, server_hostname="localhost").close()
     except ssl.SSLCertVerificationError:
         return False
