@@ -226,7 +226,7 @@ async def test_errors_have_different_codes_and_quote_no_value(
     statement: str, code: str, database: Secret, open_connection: Connect
 ) -> None:
     conn = await open_connection(database)
-    await conn.execute("SET statement_timeout = '300ms'")
+    await conn.execute(f"SET statement_timeout = '{300 if 'pg_sleep' in statement else 9000}ms'".encode())
     await conn.execute("BEGIN")
     with pytest.raises(DatabaseError) as raised:
         async with with_deadline(conn, 10):
