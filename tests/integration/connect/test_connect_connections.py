@@ -284,7 +284,7 @@ async def test_a_proxy_that_refuses_is_named(
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 async def test_a_proxy_that_never_answers_is_named(scheme: str, settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    own = settings(total_s=0.3)
+    own = settings(total_s=1.5)
     async with misbehaving(hanging) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", f"{scheme}://127.0.0.1:{proxy.port}")
         async with open_pool(own) as pool:
@@ -292,7 +292,7 @@ async def test_a_proxy_that_never_answers_is_named(scheme: str, settings, monkey
     assert view.status_error is not None
     assert (view.status_error.code, view.status_error.message) == (
         "connect_proxy",
-        f"the proxy 127.0.0.1:{proxy.port} does not open a connection to Fi.V Connect: it did not answer within 0.3 s",
+        f"the proxy 127.0.0.1:{proxy.port} does not open a connection to Fi.V Connect: it did not answer within 1.5 s",
     )
 
 

@@ -606,7 +606,7 @@ BODIES = {
 async def test_a_status_counts_whatever_becomes_of_its_body(
     head: bytes, status: str, expected: Answer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reconciler.watch.receivers.POST_S", 0.5)
+    monkeypatch.setattr("reconciler.watch.receivers.POST_S", 2.0)  # the status has to come within it
     gone = asyncio.Event()
 
     async def respond(writer: asyncio.StreamWriter) -> None:

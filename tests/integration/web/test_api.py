@@ -797,7 +797,7 @@ async def test_a_call_that_the_servers_end_cuts_off_is_answered(api: Served) -> 
     app = build_app(replace(api.service, run=replace(api.service.run, log=EventLog(log))))
     with psycopg.connect(api.desired.database.url.reveal()) as other:
         other.execute("LOCK TABLE users")
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(timeout=60) as client:
             settings = {"log": EventLog(log), "on_stop": app.state.stop, "timeout_graceful_shutdown": 0}
             async with listening(app, **settings) as url:
                 call = asyncio.create_task(client.get(f"{url}/api/instance/status-logs", headers=api.bearer))

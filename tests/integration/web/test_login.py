@@ -164,11 +164,11 @@ async def test_a_kept_connection_is_used_again_and_a_dead_one_is_not(ready: Secr
 
 
 async def test_connections_beyond_those_kept_are_closed(ready: Secret) -> None:
-    pool = ConnectionPool(at_once=4, kept=1)
+    pool, all_lent = ConnectionPool(at_once=4, kept=1), asyncio.Barrier(4)
 
     async def one() -> Connection:
         async with lent(pool, ready) as conn:
-            await conn.execute("SELECT pg_sleep(0.05)")
+            await all_lent.wait()
             return conn
 
     used = await asyncio.gather(*(one() for _ in range(4)))
