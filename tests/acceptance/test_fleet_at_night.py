@@ -393,7 +393,7 @@ def test_a_missing_password_keeps_no_lock_open(fivrec: Fivrec, url: str, make_da
     said = "admin.password: the variable NOWHERE is not set (set what is missing, or add generate: true)"
     assert failing["message"] == f"❌ cannot be reconciled: {said}"
     assert rows(url, "SELECT outcome, error FROM fivrec.last_run") == [("failed", "missing_setting")]
-    waiting = "SELECT alert FROM fivrec.alert_outbox WHERE sent_at IS NULL ORDER BY created_at, alert"
+    waiting = "SELECT alert FROM fivrec.alert_outbox WHERE sent_at IS NULL ORDER BY alert"
     assert rows(url, waiting) == [("failing",), ("suspended",)]
 
 
@@ -425,9 +425,9 @@ def test_a_wave_of_nothing_is_64(bare: Fivrec, amount: str) -> None:
 def test_a_timeout_says_that_the_database_was_slow(fleet: Fivrec) -> None:
     assert fleet.run("apply", "m/a.yaml", "-q").code == 0
     with psycopg.connect(fleet.env["DB_A"]) as conn:
-        conn.execute("LOCK TABLE queues IN ACCESS EXCLUSIVE MODE")
-        ended = fleet.run("diff", "m/a.yaml", "-o", "json", "--timeout", "1500ms")
-    said = "not done within 1.5 s, waiting for the database; what was not committed was rolled back"
+        conn.execute("LOCK TABLE queues IN ACCESS EXCLUSIVE MODE")  # 2 s later it would be a lock_timeout
+        ended = fleet.run("diff", "m/a.yaml", "-o", "json", "--timeout", "1900ms")
+    said = "not done within 1.9 s, waiting for the database; what was not committed was rolled back"
     assert ended.json["instances"][0]["error"] == {
         "code": "timeout",
         "message": said,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.played_pages import blocks, play, promised
+from tests.support.played_pages import blocks, patient, play, promised
 from tests.support.watching import receiving
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -119,7 +119,8 @@ def test_an_alert_arrives_as_its_page_says(tmp_path: Path) -> None:
     place.mkdir()
     typed = [body.replace("\n    ", "\n").lstrip() for _, body in blocks("how-to/test-an-alert.md")]
     with receiving() as receiver:
-        played = play("\n".join([f"export SLACK_WEBHOOK={receiver.url}", *typed]), place)
+        script = "\n".join([f"export SLACK_WEBHOOK={receiver.url}", *typed])
+        played = play(patient(script, "client-drill.yaml"), place)
         assert [post["text"] for post in receiver.posts] == [
             "client-drill: ⚠️ instance suspended: access is locked",
             "client-drill: ✅ recovered: active, paid",

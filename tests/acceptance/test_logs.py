@@ -82,6 +82,7 @@ def test_follow_misses_nothing_and_keeps_one_connection(fivrec: Fivrec, url: str
     )
     try:
         (before,) = until(lambda: [found for found in rows(url, session) if found[1]], what="a second reading")
+        until(lambda: len(checks) >= at_first)
         assert len(checks) == at_first
         run_sql(url, MANY)
         until(lambda: len(checks) == at_first + 2500)

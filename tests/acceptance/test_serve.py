@@ -23,6 +23,8 @@ from tests.support.harness import INSTANCE, PASSWORD, Fivrec, manifest, rows, ru
 from tests.support.watching import another, receiving, until
 
 MANIFEST = "client.yaml"
+SLOW_S = 60
+"""How long an answer may take on a busy machine: httpx itself gives up after 5 s."""
 
 
 @contextmanager
@@ -48,14 +50,18 @@ def serving(fivrec: Fivrec, *words: str, **more: str | None) -> Iterator[tuple[s
         process.stdout.close()
 
 
+def ask(method: str, url: str, **more: Any) -> httpx.Response:
+    return httpx.request(method, url, timeout=SLOW_S, **more)
+
+
 def log_in(url: str, **more: Any) -> str:
     body = {"email": "admin@empresa.com", "password": PASSWORD}
-    token: str = httpx.post(f"{url}/api/auth/login", json=body, **more).raise_for_status().json()["token"]
+    token: str = ask("POST", f"{url}/api/auth/login", json=body, **more).raise_for_status().json()["token"]
     return token
 
 
 def curl(*words: str) -> Any:
-    done = subprocess.run(["curl", "-sS", *words], capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run(["curl", "-sS", *words], capture_output=True, text=True, timeout=SLOW_S, check=True)
     return json.loads(done.stdout)
 
 
@@ -80,7 +86,7 @@ def test_the_seeds_three_curl_commands_answer_as_the_seed_says(fivrec: Fivrec) -
             ("manual", True, "active")
         ]
         bearer = {"Authorization": f"Bearer {log_in(url)}"}
-        taken = httpx.post(f"{url}/api/fiv-connect/report-usage", headers=bearer)
+        taken = ask("POST", f"{url}/api/fiv-connect/report-usage", headers=bearer)
         assert (taken.status_code, taken.json()["sent"]) == (200, 1)
 
 
@@ -123,10 +129,10 @@ def test_one_that_lacks_a_secret_keeps_no_other_from_being_served(
     (fivrec.folder / "poor" / "secret").unlink()
     with serving(fivrec, MANIFEST, "poor/") as (url, _):
         asked = f"{url}/instances/poor/api/instance/config"
-        assert httpx.get(f"{url}/api/instance/config").status_code == 401
-        assert httpx.get(asked).status_code == 404
+        assert ask("GET", f"{url}/api/instance/config").status_code == 401
+        assert ask("GET", asked).status_code == 404
         fivrec.write(PASSWORD, "poor/secret")
-        until(lambda: httpx.get(asked).status_code == 401)
+        until(lambda: ask("GET", asked).status_code == 401)
     ended = fivrec.run("serve", "poor/", FIVREC_JWT_KEY=generate_key(), KEY_POOR=None)
     assert (ended.code, "KEY_POOR" in ended.stderr) == (78, True)
 
@@ -140,9 +146,9 @@ def test_https_by_a_certificate_of_its_own(fivrec: Fivrec, tmp_path: Path) -> No
         import ssl
 
         trust = ssl.create_default_context(cafile=str(files.ca))
-        answer = httpx.get(f"{url}/login", verify=trust)
+        answer = ask("GET", f"{url}/login", verify=trust)
         assert (answer.status_code, "max-age" in answer.headers["strict-transport-security"]) == (200, True)
-        entered = httpx.post(f"{url}/login", data={"email": "admin@empresa.com", "password": PASSWORD}, verify=trust)
+        entered = ask("POST", f"{url}/login", data={"email": "admin@empresa.com", "password": PASSWORD}, verify=trust)
         assert entered.headers["set-cookie"].startswith("__Host-fivrec=")
 
 
@@ -180,7 +186,7 @@ def test_with_everything_embedded_a_key_is_created_and_announced(bare: Fivrec) -
     assert bare.run("apply", MANIFEST).code == 0
     for _ in range(2):
         with serving(bare, MANIFEST, FIVREC_JWT_KEY=None) as (url, _process):
-            assert httpx.get(f"{url}/healthz").json() == {"status": "ok"}
+            assert ask("GET", f"{url}/healthz").json() == {"status": "ok"}
     key = bare.folder / ".fivrec" / "jwt.key"
     assert (key.stat().st_mode & 0o777, len(key.read_text().strip())) == (0o600, 44)
 
@@ -212,7 +218,7 @@ def test_a_report_waits_for_the_timeout_and_names_the_unread(fivrec: Fivrec) -> 
     assert (ended.code, ended.stdout) == (1, "")
     assert f"{INSTANCE}: [" in ended.stderr
     assert "no answer within 1 s" in (fivrec.folder / "report.html").read_text()
-    assert took < 15  # without the limit it takes 20 s, on an idle machine
+    assert took < 20  # without the limit it takes that long even on an idle machine
 
 
 def test_a_report_without_connect_is_not_wholly_green(fivrec: Fivrec) -> None:
@@ -236,25 +242,17 @@ def test_a_report_says_that_manifests_are_missing_from_it(fivrec: Fivrec) -> Non
     assert 'broken.yaml:3:1: b: unknown key "quues" (did you mean "queues"?)' in text
 
 
-def eventually(look: Callable[[], bool]) -> None:
-    """Wait until `look` returns True, for 20 s at most."""
-    until = time.monotonic() + 20
-    while not look():
-        assert time.monotonic() < until
-        time.sleep(0.1)
-
-
 def test_serve_checks_at_its_start_and_follows_connect(fivrec: Fivrec, url: str) -> None:
     """Cronograma de Verificações: a recorded startup check, which locks a suspended instance."""
     assert fivrec.apply().code == 0
     run_sql(url, "UPDATE queues SET description = 'by hand'")
     fivrec.connect_set("--status", "suspended", "--billing", "overdue")
     with serving(fivrec, MANIFEST) as (served, _):
-        eventually(lambda: rows(url, "SELECT is_locked FROM instance_config") == [(True,)])
+        until(lambda: rows(url, "SELECT is_locked FROM instance_config") == [(True,)])
         checks = "SELECT check_type, success, status_received FROM status_check_logs ORDER BY created_at"
         assert rows(url, checks) == [("manual", True, "active"), ("startup", True, "suspended")]
-        logs = httpx.get(
-            f"{served}/api/instance/status-logs", headers={"Authorization": f"Bearer {log_in(served)}"}
+        logs = ask(
+            "GET", f"{served}/api/instance/status-logs", headers={"Authorization": f"Bearer {log_in(served)}"}
         ).json()
         assert logs[0]["statusReceived"] == "suspended"
     assert rows(url, "SELECT DISTINCT description FROM queues") == [("by hand",)]  # nothing else is applied
@@ -263,7 +261,7 @@ def test_serve_checks_at_its_start_and_follows_connect(fivrec: Fivrec, url: str)
 def test_without_checks_nothing_is_recorded(fivrec: Fivrec, url: str) -> None:
     assert fivrec.apply().code == 0
     with serving(fivrec, MANIFEST, "--no-checks") as (served, _):
-        assert httpx.get(f"{served}/healthz").json() == {"status": "ok"}
+        assert ask("GET", f"{served}/healthz").json() == {"status": "ok"}
         log_in(served)
     assert rows(url, "SELECT check_type FROM status_check_logs") == [("manual",)]
 
@@ -274,17 +272,17 @@ def test_a_changed_manifest_is_served_as_it_is_then(fivrec: Fivrec, url: str) ->
     assert fivrec.run("apply", "manifests").code == 0
     second = url.rpartition("/")[0] + f"/{url.rpartition('/')[2]}_b"
     with serving(fivrec, "manifests", "--no-checks", URL_B=second) as (served, process):
-        assert httpx.get(f"{served}/instances/b/api/instance/config").status_code == 404
+        assert ask("GET", f"{served}/instances/b/api/instance/config").status_code == 404
         text = manifest("b", url="url: {env: DATABASE_URL}|url: {env: URL_B}")
         fivrec.write(text, "manifests/b.yaml")
-        eventually(lambda: httpx.get(f"{served}/instances/b/api/instance/config").status_code == 401)
-        assert httpx.get(f"{served}/api/instance/config").status_code == 404  # there are two instances now
+        until(lambda: ask("GET", f"{served}/instances/b/api/instance/config").status_code == 401)
+        assert ask("GET", f"{served}/api/instance/config").status_code == 404  # there are two instances now
         fivrec.write("version: 1\ninstance: [", "manifests/b.yaml")
         assert process.stderr is not None
         assert any("manifests/b.yaml" in line for line in process.stderr)
-        assert httpx.get(f"{served}/instances/b/api/instance/config").status_code == 401
+        assert ask("GET", f"{served}/instances/b/api/instance/config").status_code == 401
         (fivrec.folder / "manifests" / "b.yaml").unlink()
-        eventually(lambda: httpx.get(f"{served}/api/instance/config").status_code == 401)
+        until(lambda: ask("GET", f"{served}/api/instance/config").status_code == 401)
 
 
 def test_a_login_that_may_not_write_serves_all_the_same(fivrec: Fivrec, url: str) -> None:
@@ -306,7 +304,7 @@ def test_a_login_that_may_not_write_serves_all_the_same(fivrec: Fivrec, url: str
             assert line, said
             said += line
         served = said.partition(" on http")[2].split()[0]
-        assert httpx.get(f"http{served}/login").status_code == 200
+        assert ask("GET", f"http{served}/login").status_code == 200
     finally:
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=60)

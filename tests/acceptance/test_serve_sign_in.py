@@ -12,7 +12,7 @@ import pytest
 
 from reconciler.cli.serve_sign_in import repository_root
 from reconciler.model.secret import Secret
-from tests.acceptance.test_serve import MANIFEST, serving
+from tests.acceptance.test_serve import MANIFEST, SLOW_S, serving
 from tests.support.harness import INSTANCE, PASSWORD, Fivrec, manifest
 from tests.support.watching import another, until
 
@@ -31,7 +31,7 @@ def test_a_person_of_a_group_sees_the_fleet(fivrec: Fivrec) -> None:
         )  # fmt: skip
         with (
             serving(fivrec, MANIFEST, *options, FIVREC_OIDC_CLIENT_SECRET=SECRET) as (url, _),
-            httpx.Client() as browser,
+            httpx.Client(timeout=SLOW_S) as browser,
         ):
             away = browser.get(f"{url}/sso/login").headers["location"]
             assert away.startswith(f"{issuer}/oauth2/authorize?response_type=code&client_id=fivrec&redirect_uri=")
@@ -64,7 +64,7 @@ def test_the_page_names_those_that_cannot_be_served(fivrec: Fivrec, make_databas
             "FIVREC_OIDC_CLIENT_SECRET": SECRET,
             "THIRD_URL": "postgresql://u@127.0.0.1:1/third",
         }
-        with serving(fivrec, MANIFEST, "m/", *options, **more) as (url, _), httpx.Client() as browser:
+        with serving(fivrec, MANIFEST, "m/", *options, **more) as (url, _), httpx.Client(timeout=SLOW_S) as browser:
             away = browser.get(f"{url}/sso/login").headers["location"]
             browser.get(browser.post(away, data={"sub": "ana"}).headers["location"])
 

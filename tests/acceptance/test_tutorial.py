@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.support.played_pages import blocks, play, promised
+from tests.support.played_pages import blocks, patient, play, promised
 from tests.support.postgres_server import free_port
 
 
@@ -29,7 +29,7 @@ def test_the_tutorial_does_what_it_says(tmp_path: Path) -> None:
     place = tmp_path / "place"
     place.mkdir()
     typed = script().replace("9000", str(free_port()))
-    played = play(typed, place)
+    played = play(patient(typed, "clients.yaml", "--limit", "client-b"), place)
     assert played.codes == promised(typed), played.stdout + played.stderr
     assert shown_post() in played.stdout
     assert "+  - {instance: client-a" in played.stdout

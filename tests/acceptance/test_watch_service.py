@@ -181,9 +181,8 @@ def test_checks_lock_and_alert_even_if_reconcile_is_refused(fivrec: Fivrec, url:
         fivrec.connect_set("--status", "active")
         until(lambda: watch.alerts("recovered"))
         assert rows(url, "SELECT status, is_locked FROM instance_config") == [("active", False)]
-        checks = len(watch.of("status_check"))
     logged = rows(url, "SELECT count(*) FROM status_check_logs")[0][0] - before
-    assert 0 <= logged - checks <= 1
+    assert 0 <= logged - len(watch.of("status_check")) <= 1  # one may be stopped between its commit and its event
     assert rows(url, "SELECT count(*) FROM queues") == [(4,)]
     refused = rows(url, "SELECT count(*) FROM fivrec.audit_log WHERE kind = 'run'")
     assert refused == [(1,)]
@@ -401,12 +400,12 @@ def test_watch_reports_problems_before_it_starts(fivrec: Fivrec, url: str, words
 def test_a_watch_holds_no_more_after_many_turns_than_after_few(fivrec: Fivrec, url: str) -> None:
     """The short version; benchmarks/run.py soak does 10,000 cycles over 200 instances with 5% faults."""
     with watching(fivrec, "--every", "20ms", "--listen", "127.0.0.1:0") as watch:
-        until(lambda: watch.metric("fivrec_runs_total") >= 60, 30)
+        until(lambda: watch.metric("fivrec_runs_total") >= 60, 120)
         before = _held(watch.process.pid), rows(url, CONNECTIONS)
         fivrec.connect_set("--fail", "500")
         time.sleep(0.5)
         fivrec.connect_set("--reset")
-        until(lambda: watch.metric("fivrec_runs_total") >= 260, 60)
+        until(lambda: watch.metric("fivrec_runs_total") >= 260, 300)
         time.sleep(0.5)
         after = _held(watch.process.pid), rows(url, CONNECTIONS)
     (memory, files, threads), connections = before

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"^(?:\(umask 077; set -C; )?fivrec ([a-z-]+)")
 EXIT = re.compile(r"# exit (\d+)$")
-TIMEOUT_S = 300
+TIMEOUT_S = 900
 
 FIVREC = """#!/bin/sh
 case $1 in watch) exec {python} -m reconciler "$@" ;; esac
@@ -48,6 +48,17 @@ def promised(script: str) -> list[str]:
             code = EXIT.search(line)
             found.append(f"{command[1]} {code[1] if code else 0}")
     return found
+
+
+def patient(script: str, *instance: str) -> str:
+    """Returns the script with more than `sleep 8` for a slow machine: the nth also waits until n alerts were delivered.
+    `instance`: the words that name it."""
+    parts = script.split("\nsleep 8\n")
+    for number in range(1, len(parts)):
+        query = f"SELECT count(sent_at) >= {number} FROM fivrec.alert_outbox"
+        words = (sys.executable, "-m", "reconciler", "psql", *instance, "--", "-Atc", query)
+        parts[number] = f'sleep 8\nuntil [ "$({shlex.join(words)})" = t ]; do sleep 1; done\n{parts[number]}'
+    return "\n".join(parts)
 
 
 def play(script: str, place: Path) -> Played:
