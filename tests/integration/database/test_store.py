@@ -439,7 +439,7 @@ async def test_an_error_within_a_savepoint_keeps_the_limit_of_the_transaction(co
     """PostgreSQL stops the clock at each error: after one, nothing ended a transaction whose link froze."""
     if conn.info.server_version < 170_000:
         pytest.skip("transaction_timeout came with PostgreSQL 17")
-    await transaction.open_locked(conn, {}, {}, scope=scope, limits=Limits(transaction_ms=1000))
+    await transaction.open_locked(conn, {}, {}, scope=scope, limits=Limits(transaction_ms=2500))
     await conn.execute("SAVEPOINT part")
     with pytest.raises(psycopg.errors.DivisionByZero):
         await conn.execute("SELECT 1 / 0")

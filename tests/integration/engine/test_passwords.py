@@ -169,7 +169,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(bcrypt, name, call)
 
 
-IMPATIENT = Limits(idle_ms=1000)
+IMPATIENT = Limits(idle_ms=1700)
 
 
 @pytest.mark.usefixtures("slow")
@@ -196,7 +196,7 @@ async def test_no_transaction_stands_idle_while_a_password_is_verified(
 
 @pytest.mark.usefixtures("slow")
 async def test_the_lock_is_free_while_a_password_is_hashed(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
-    hurried = replace(Limits(), lock_wait_s=1.0)
+    hurried = replace(Limits(), lock_wait_s=1.7)
     runs = (run_of(keys, tmp_path, number, limits=hurried) for number in (1, 2))
     await reconcile(declared(database, "always"), run_of(keys, tmp_path))
     put(database, hash_of(OTHER))

@@ -330,7 +330,7 @@ async def test_many_messages_are_purged_in_bounded_memory(
     assert report.error is None
     assert counts(report)["messages"] == MESSAGES + 1
     assert hashes(database.reveal(), "production") == before
-    assert slowest < max(1, took / 4)  # a read that waits for the purge takes as long as the purge
+    assert slowest < max(1, took / 2)  # a read that waits for the purge takes as long as the purge
     assert grown < 40_000
 
 

@@ -131,12 +131,12 @@ def test_a_byte_now_and_then_lengthens_nothing(sent: bytes) -> None:
 
 def test_a_request_that_takes_long_and_a_next_one_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     for limit in ("HEAD_S", "BODY_S"):
-        monkeypatch.setattr(http_limits, limit, 1.0)  # the test itself has to send the next request within it
+        monkeypatch.setattr(http_limits, limit, 2.0)  # the test itself has to send the next request within it
     app = App()
     whole = b"GET /%s HTTP/1.1\r\nHost: x\r\n\r\n"
     with running(app) as (port, _), opened(port, whole % b"wait") as client:
         assert app.waiting.acquire(timeout=60)
-        threading.Timer(2.0, app.release.set).start()  # twice the limits
+        threading.Timer(2.5, app.release.set).start()  # longer than the limits
         for _ in range(2):
             assert response(client).startswith(b"HTTP/1.1 200 ")
             client.sendall(whole % b"healthz")

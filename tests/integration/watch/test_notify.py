@@ -342,7 +342,7 @@ async def test_what_could_not_be_marked_is_tried_again_by_itself(monkeypatch: py
     notifier.hear(alert("a"))
     clock.now += 10
     running = asyncio.create_task(notifier.run())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await marked.wait()
     running.cancel()
 
@@ -385,7 +385,7 @@ async def test_a_post_that_outlasts_the_end_is_given_up() -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(60) as end:
             await notifier.flush()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await given_up.wait()
     assert notifier.waiting == 1
 
@@ -402,7 +402,7 @@ async def test_a_fault_that_nobody_foresaw_ends_no_lane() -> None:
     notifier.hear(alert("a"))
     notifier.clock.now += 10  # type: ignore[attr-defined]
     notifier.hear(alert("b"))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await faulty.came.wait()
         await well.came.wait()
         while "notify" not in log.stream.getvalue():  # type: ignore[attr-defined]

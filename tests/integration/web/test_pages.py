@@ -502,7 +502,7 @@ async def test_a_stream_ends_with_its_session(site: Served, how: str, monkeypatc
             site.sql("UPDATE users SET password = 'other' WHERE email = %s", EMAIL)
         case _:
             monkeypatch.setattr("reconciler.web.sessions.SESSION_S", -1)
-    await asyncio.wait_for(stream, 20)
+    await asyncio.wait_for(stream, 25)
     assert [line for line in iter(lines.get_nowait, b"") if b"event" in line] == []
 
 

@@ -42,7 +42,7 @@ async def test_a_worker_that_was_forgotten_says_so_and_takes_the_job_again(make_
         else:
             again.set()
 
-    async with asyncio.timeout(30), open_queue(url) as queue:
+    async with asyncio.timeout(120), open_queue(url) as queue:
         await queue.make_schema()
         await queue.enqueue_run("run", "first", "digest", stored=False, wish={})
         with pytest.raises(DatabaseError, match="forgotten this worker, which was frozen or cut off") as found:
@@ -67,7 +67,7 @@ async def test_a_job_whose_end_the_queue_did_not_hear_is_done_all_the_same(
         else:
             await queue.enqueue_run("second", "one", "digest", stored=False, wish={})
 
-    async with asyncio.timeout(30), open_queue(make_database()) as queue:
+    async with asyncio.timeout(120), open_queue(make_database()) as queue:
         await queue.make_schema()
         execute = queue._connector.execute_query_async
 
@@ -191,7 +191,7 @@ async def test_a_worker_leaves_the_jobs_of_older_tables_to_older_workers(make_da
     url, took, waited = make_database(), list[Job](), asyncio.Event()
     log = EventLog(io.StringIO())
     log.listeners.append(lambda event: waited.set() if "fleet init" in event["message"] else None)
-    async with asyncio.timeout(30), open_queue(url) as queue:
+    async with asyncio.timeout(120), open_queue(url) as queue:
         await queue.make_schema()
         await queue.enqueue_run("run", "first", "digest", stored=False, wish={})
         run_sql(url.reveal(), "DELETE FROM fivrec_fleet.versions WHERE version > 2")

@@ -16,7 +16,7 @@ def test_a_command_is_read_to_its_end() -> None:
 def test_background_processes_of_a_command_are_not_awaited() -> None:
     began = time.monotonic()
     assert run_command(["sh", "-c", "setsid sleep 8 & printf one"], 100, 20.0) == b"one"
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 8
 
 
 @pytest.mark.parametrize(

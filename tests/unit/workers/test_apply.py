@@ -59,7 +59,7 @@ def desired(name: str) -> Desired:
 
 async def rolled_out(queue: Any, *names: str, patience_s: float) -> list[tuple[str, str | None]]:
     jobs = Jobs(queue, "run", {}, stored=False, patience_s=patience_s)
-    async with asyncio.timeout(5), jobs.listening(quiet_run()):
+    async with asyncio.timeout(60), jobs.listening(quiet_run()):
         reports = await asyncio.gather(*(jobs.apply(desired(name), quiet_run()) for name in names))
     return [(one.outcome, one.error.code if one.error else None) for one in reports]
 
