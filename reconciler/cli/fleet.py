@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -16,10 +16,9 @@ from reconciler.cli.options import (
     manifest_options,
     output_option,
     settings_from,
+    text_or_variable,
 )
-
-if TYPE_CHECKING:
-    from reconciler.model.secret import Secret
+from reconciler.model.secret import Secret
 
 FAILING_SHOWN = 50
 
@@ -40,10 +39,7 @@ store_option = click.option(
 
 
 def queue_url(options: dict[str, Any]) -> Secret:
-    from reconciler.cli.options import text_or_variable
-    from reconciler.model.secret import Secret
-
-    return Secret(text_or_variable(options.pop("queue_url")))
+    return Secret(text_or_variable(options["queue_url"]))
 
 
 @click.group("fleet", short_help="Spread the work over machines.")
@@ -95,12 +91,9 @@ def schedule(**options: Any) -> None:
 
     Example: fivrec fleet schedule manifests/ --listen 127.0.0.1:9465
     """
-    from reconciler.cli.fleet_service import ScheduleOptions, run_schedule
+    from reconciler.cli.fleet_service import run_schedule
 
-    own = ScheduleOptions(
-        queue_url(options), options.pop("every"), options.pop("listen"), options.pop("store"), options.pop("once")
-    )
-    click.get_current_context().exit(run_schedule(settings_from(options), own))
+    click.get_current_context().exit(run_schedule(queue_url(options), settings_from(options), options))
 
 
 @command.command("worker", short_help="Reconcile what is queued.")
@@ -115,19 +108,11 @@ def worker(**options: Any) -> None:
 
     Example: fivrec fleet worker manifests/ -f 16
     """
-    from reconciler.cli.fleet_service import WorkerOptions, run_worker
-    from reconciler.cli.notifying import Receivers
-    from reconciler.engine.retention import Keep
+    from reconciler.cli.fleet_service import run_worker
+    from reconciler.cli.watch_service import LoopOptions
 
-    own = WorkerOptions(
-        queue_url(options),
-        options.pop("listen"),
-        Receivers.of(options.pop("notify_url"), options.pop("notify")),
-        options.pop("keep_connections"),
-        check_only=not options.pop("reconciles"),
-        keep=Keep(options.pop("keep_logs"), options.pop("keep_audit")),
-    )
-    click.get_current_context().exit(run_worker(settings_from(options), own))
+    url, own = queue_url(options), LoopOptions.of(options)
+    click.get_current_context().exit(run_worker(url, settings_from(options), own))
 
 
 @command.command("apply", short_help="Roll manifests out across the workers.")

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from reconciler.cli.collector import collect
-from reconciler.cli.notifying import Receivers
-from reconciler.cli.options import SECONDS, loop_options, manifest_options, settings_from
-
-if TYPE_CHECKING:
-    from reconciler.cli.options import Settings
-    from reconciler.cli.watch_service import Own
-    from reconciler.support.asgi_server import Listen
+from reconciler.cli.options import SECONDS, Settings, loop_options, manifest_options, settings_from
+from reconciler.model.errors import UsageError
 
 
 @click.command("watch", short_help="Keep reconciling and checking.")
@@ -37,54 +31,27 @@ def command(**options: Any) -> None:
 
     Example: fivrec watch manifests/ --report-only
     """
-    own = _own(options)
     settings = settings_from(options)
-    stopped = _watch(settings, replace(own, watch=replace(own.watch, forks=settings.forks)))
-    click.get_current_context().exit(128 + stopped)
-
-
-def _own(options: dict[str, Any]) -> Own:
-    from reconciler.cli.watch_service import Own
-    from reconciler.engine.retention import Keep
-    from reconciler.model.errors import UsageError
-    from reconciler.watch.loop import WatchSettings
-
     if options["report_only"] and not options["reconciles"]:
         raise UsageError("--report-only looks at everything, and --check-only at nothing", hint="leave one of them out")
-    return Own(
-        watch=WatchSettings(
-            forks=1,
-            every_s=options.pop("every"),
-            check_only=not options.pop("reconciles"),
-            keep=Keep(options.pop("keep_logs"), options.pop("keep_audit")),
-        ),
-        listen=_listen(options.pop("listen")),
-        receivers=Receivers.of(options.pop("notify_url"), options.pop("notify")),
-        keep_connections=options.pop("keep_connections"),
-        report_only=options.pop("report_only"),
-    )
+    click.get_current_context().exit(128 + _watch(settings, options))
 
 
-def _listen(text: str | None) -> Listen | None:
-    if not text:
-        return None
-    from reconciler.support.asgi_server import listen_from_text  # uvicorn: 10 MiB
-
-    return listen_from_text(text, what=None)
-
-
-def _watch(settings: Settings, own: Own) -> int:
+def _watch(settings: Settings, options: dict[str, Any]) -> int:
     """Returns the signal that ended it. Everything that can be wrong with the input is found first; an instance that
     lacks something waits until it is available, and blocks no other."""
     from reconciler.cli.runtime import open_log, resolution_of, resolve_some, start_servers
-    from reconciler.cli.watch_service import manifest_source, run_loop
+    from reconciler.cli.watch_service import LoopOptions, manifest_source, run_loop
     from reconciler.support.log import QuietLog
+    from reconciler.watch.loop import WatchSettings
 
+    own = LoopOptions.of(options)
+    watch = WatchSettings(settings.forks, options["every"], own.check_only, own.keep)
     log = QuietLog.over(open_log(settings))
     source = manifest_source(settings, resolved_later=True)
     resolution = resolution_of(settings)
     desired, _ = resolve_some(source.held, settings)
-    with start_servers(desired, settings, "watch", log, service=True, report_only=own.report_only) as ready:
+    with start_servers(desired, settings, "watch", log, service=True, report_only=options["report_only"]) as ready:
         del desired
         collect()
-        return asyncio.run(run_loop(source, resolution, ready, own))
+        return asyncio.run(run_loop(source, resolution, ready, watch, own))

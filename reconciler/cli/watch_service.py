@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import signal
 import sys
@@ -14,41 +15,66 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from reconciler.cli.notifying import notifying, settler
-from reconciler.cli.runtime import ALL_NEEDS
+from reconciler.cli.notifying import Receivers, notifying, settler
+from reconciler.cli.options import Settings
+from reconciler.cli.runtime import ALL_NEEDS, RunSetup
 from reconciler.cli.signals import outlive_hangup
+from reconciler.database.pool import ConnectionPool
+from reconciler.engine.retention import Keep
+from reconciler.engine.run import Run
+from reconciler.manifest.actor import find_commit
+from reconciler.manifest.loader import Made, Manifest, load_manifests, load_sound
+from reconciler.manifest.references import Incomplete, Resolution, asks_others, resolve_each
+from reconciler.manifest.reuse import Reuse
+from reconciler.manifest.selection import NoneChosen, select
+from reconciler.model.errors import ManifestError
 from reconciler.model.records import dataclass
+from reconciler.model.types import Desired
 from reconciler.support.cancellation import on_hangup
-from reconciler.support.log import counted
+from reconciler.support.log import EventLog, counted
+from reconciler.watch.files import looks_or, name_directory, scan_files, watch_files
+from reconciler.watch.health import Health, notify, watchdog_s
+from reconciler.watch.loop import Watch, WatchSettings
+from reconciler.watch.manifests import ManifestSource
+from reconciler.watch.messages import say_manifests
+from reconciler.watch.supervisor import supervised
 
-if TYPE_CHECKING:
-    from reconciler.cli.notifying import Receivers
-    from reconciler.cli.options import Settings
-    from reconciler.cli.runtime import RunSetup
+if TYPE_CHECKING:  # what not every service needs: httpx, uvicorn, the metrics' library
     from reconciler.connect.client import ConnectPool
-    from reconciler.database.pool import ConnectionPool
-    from reconciler.engine.run import Run
-    from reconciler.manifest.loader import Made, Manifest
-    from reconciler.manifest.references import Resolution
-    from reconciler.model.errors import ManifestError
-    from reconciler.model.types import Desired
     from reconciler.support.asgi_server import Listen
-    from reconciler.support.log import EventLog
-    from reconciler.watch.loop import Watch, WatchSettings
-    from reconciler.watch.manifests import ManifestSource
     from reconciler.watch.metrics import Metrics
     from reconciler.watch.notify import Notifier
 
 
 @dataclass(frozen=True, slots=True)
-class Own:
-    """The command's own options."""
+class LoopOptions:
+    """The values of `loop_options`."""
 
-    watch: WatchSettings
     listen: Listen | None
     receivers: Receivers
     keep_connections: int
-    report_only: bool
+    check_only: bool
+    keep: Keep
+
+    @classmethod
+    def of(cls, options: dict[str, Any]) -> LoopOptions:
+        """Raises UsageError or MissingSetting if one can't be used."""
+        return cls(
+            parse_listen(options["listen"]),
+            Receivers.of(options["notify_url"], options["notify"]),
+            options["keep_connections"],
+            check_only=not options["reconciles"],
+            keep=Keep(options["keep_logs"], options["keep_audit"]),
+        )
+
+
+def parse_listen(text: str | None) -> Listen | None:
+    """The value of `listen_option`: nothing that is served there is secret."""
+    if not text:
+        return None
+    from reconciler.support.asgi_server import listen_from_text  # uvicorn: 10 MiB
+
+    return listen_from_text(text, what=None)
 
 
 class Troubled(Protocol):
@@ -63,13 +89,10 @@ LAST_RESORT_S = 9.5
 BEAT_S = 10.0
 
 
-async def run_loop(source: ManifestSource, resolution: Resolution, ready: RunSetup, own: Own) -> int:
+async def run_loop(
+    source: ManifestSource, resolution: Resolution, ready: RunSetup, settings: WatchSettings, own: LoopOptions
+) -> int:
     """Watch until a signal ends it; returns the signal."""
-    from reconciler.database.pool import ConnectionPool
-    from reconciler.watch.health import notify
-    from reconciler.watch.loop import Watch
-    from reconciler.watch.supervisor import supervised
-
     # A hanging name server blocks a thread per database: more of them than the loop's usual handful.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
     stop, signals = listen_to_signals()
@@ -83,7 +106,7 @@ async def run_loop(source: ManifestSource, resolution: Resolution, ready: RunSet
         run = replace(run, stored_alerts=notifier.take if notifier else None)
         metrics = _metrics(lambda: watch, pool, log, notifier) if own.listen is not None else None
         resolve = resolver(resolution, ready)
-        watch = Watch(source, resolve, run, own.watch, metrics)
+        watch = Watch(source, resolve, run, settings, metrics)
         if own.listen is not None and metrics is not None:
             await stack.enter_async_context(serving(own.listen, watch, metrics.page, log))
         if notifier is not None:
@@ -99,8 +122,6 @@ async def run_loop(source: ManifestSource, resolution: Resolution, ready: RunSet
 
 def looks_of(source: ManifestSource, log: EventLog) -> Callable[[], AsyncIterator[None]]:
     """When to look at the manifests: when they may have changed, and at SIGHUP. Each call starts listening."""
-    from reconciler.watch.files import looks_or, watch_files
-
     asked = hear_hangups(source, log)
     return lambda: looks_or(watch_files(source.paths), asked)
 
@@ -134,24 +155,14 @@ async def shared_connect(run: Run) -> AsyncIterator[ConnectPool]:
 def manifest_source(settings: Settings, *, resolved_later: bool = False) -> ManifestSource:
     """The manifests of the command line, to be read again when they change. `resolved_later`: a missing environment
     variable is found when its instance is resolved."""
-    from reconciler.manifest.actor import find_commit
-    from reconciler.manifest.reuse import Reuse
-    from reconciler.watch.files import name_directory, scan_files
-    from reconciler.watch.manifests import ManifestSource
-
     outlive_hangup()
     reuse: Reuse[Made] = Reuse()
     stdin = sys.stdin.buffer.read() if "-" in settings.paths else b""
 
     def given() -> dict[str, Any]:
-        import io
-
         return {"variables": settings.extra_vars, "environ": os.environ, "stdin": io.BytesIO(stdin), "reuse": reuse}
 
     def load(paths: Sequence[str]) -> tuple[Manifest, ...]:
-        from reconciler.manifest.loader import load_manifests
-        from reconciler.manifest.selection import select
-
         return select(load_manifests(paths, resolved_later=resolved_later, **given()), settings.limit)
 
     more = tuple(word[1:] for word in settings.extra_vars if word.startswith("@"))
@@ -175,10 +186,6 @@ def _load_sound(
 ) -> tuple[tuple[Manifest, ...], ManifestError | None]:
     """The manifests to start with, and what is wrong with the rest. Raises ManifestError if nothing is left, or if a
     path of the command line does not exist."""
-    from reconciler.manifest.loader import load_sound
-    from reconciler.manifest.selection import NoneChosen, select
-    from reconciler.model.errors import ManifestError
-
     try:
         return load(settings.paths), None
     except ManifestError as exc:
@@ -193,15 +200,12 @@ def _load_sound(
 
 def say_broken(source: ManifestSource, log: EventLog) -> None:
     """The alert about manifests that were left out at the start, if any."""
-    from reconciler.watch.messages import say_manifests
-
     say_manifests(log, None, source.trouble)
 
 
 def resolver(resolution: Resolution, ready: RunSetup) -> Callable[[Manifest], Awaitable[Desired]]:
     """The values of a manifest's references, at each call. Raises FivrecError if not even its database is known; other
     missing values are in `lacks`."""
-    from reconciler.manifest.references import Incomplete, asks_others, resolve_each
 
     def resolved(manifest: Manifest) -> Desired:
         (item,) = resolve_each((manifest,), needs=ALL_NEEDS, environ=os.environ, resolution=resolution)
@@ -238,8 +242,6 @@ def listen_to_signals() -> tuple[asyncio.Event, list[int]]:
 
 async def _beat(watch: Watch) -> None:
     """Tell systemd that the service is ready and alive. The loop itself runs this, which proves it."""
-    from reconciler.watch.health import notify, watchdog_s
-
     notify("READY=1")
     every = watchdog_s()
     while True:
@@ -252,7 +254,6 @@ async def _beat(watch: Watch) -> None:
 @asynccontextmanager
 async def serving(listen: Listen, watch: Troubled, metrics: Callable[[], bytes], log: EventLog) -> AsyncIterator[None]:
     from reconciler.support.asgi_server import AppServer, bound_socket
-    from reconciler.watch.health import Health
     from reconciler.watch.metrics import CONTENT_TYPE
 
     app = Health(watch.trouble_alive, watch.trouble_ready, lambda: (metrics(), CONTENT_TYPE))
