@@ -38,8 +38,8 @@ def command(**options: Any) -> None:
     from reconciler.cli.runtime import open_run, run_async
     from reconciler.web import page
 
-    out, language = options.pop("out"), options.pop("language") or _language()
     settings = settings_from(options)
+    out, language = options["out"], options["language"] or _language()
     if out == STDOUT and settings.output != "text":
         raise UsageError(
             f"with --out - the page is on stdout, and -o {settings.output} would be there too", hint="name a file"

@@ -15,7 +15,7 @@ import click
 from reconciler.cli.collector import collect
 from reconciler.cli.notifying import Receivers, beside_server
 from reconciler.cli.options import KEPT_CONNECTIONS, manifest_options, receiver_options, settings_from
-from reconciler.cli.serve_sign_in import sign_in_options, take_sign_in, with_sign_in
+from reconciler.cli.serve_sign_in import check_sign_in, sign_in_options, with_sign_in
 from reconciler.cli.signals import outlive_hangup
 from reconciler.model.errors import MissingSetting, extra_hint
 from reconciler.model.types import Desired, is_embedded
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from reconciler.support.asgi_server import Listen
     from reconciler.web.service import Service
     from reconciler.web.status_service import StatusService
-
-_OWN = ("listen", "tls_cert", "tls_key", "trust_proxy", "allow_writes", "checks")
 
 
 @click.command("serve", short_help="Serve the integration API and the status page.")
@@ -77,13 +75,11 @@ def command(**options: Any) -> None:
     from reconciler.web.status_service import StatusService
 
     outlive_hangup()
-    own = {name: options.pop(name) for name in _OWN}
-    receivers = Receivers.of(options.pop("notify_url"), options.pop("notify"))
-    sign_in = take_sign_in(options)
     settings = settings_from(options)
-    listen = listen_from_text(
-        own["listen"], own["tls_cert"], own["tls_key"], proxies=own["trust_proxy"], what="passwords and tokens"
-    )
+    receivers = Receivers.of(options["notify_url"], options["notify"])
+    check_sign_in(options)
+    tls = (options["tls_cert"], options["tls_key"])
+    listen = listen_from_text(options["listen"], *tls, proxies=options["trust_proxy"], what="passwords and tokens")
     log = replace(open_log(settings), patience=Patience())
     source = manifest_source(settings, resolved_later=True)
     resolution = resolution_of(settings)
@@ -92,9 +88,9 @@ def command(**options: Any) -> None:
         said = f"❌ not served until it has it: {item.error.message}"
         log.error("serve", said, instance=item.manifest.instance, error=item.error.code)
     with start_servers(desired, settings, "serve", log, service=True) as ready:
-        service = with_sign_in(_service(ready, listen, allow_writes=own["allow_writes"]), sign_in, settings.paths)
+        service = with_sign_in(_service(ready, listen, allow_writes=options["allow_writes"]), options, settings.paths)
         lacking = {item.manifest.instance: (item.manifest, item.error, _readable(item)) for item in incomplete}
-        beside = StatusService(service, source, resolver(resolution, ready), settings.forks, own["checks"], lacking)
+        beside = StatusService(service, source, resolver(resolution, ready), settings.forks, options["checks"], lacking)
         stopped = _serve(service, listen, beside, receivers)
     click.get_current_context().exit(128 + stopped if stopped else 0)
 

@@ -13,7 +13,6 @@ import click
 
 from reconciler.cli.options import combine
 from reconciler.model.errors import MissingSetting, UsageError, extra_hint
-from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 
 if TYPE_CHECKING:
@@ -22,18 +21,6 @@ if TYPE_CHECKING:
 SECRET = "FIVREC_OIDC_CLIENT_SECRET"  # noqa: S105 (a variable's name)
 SECRET_FILE = "FIVREC_OIDC_CLIENT_SECRET_FILE"  # noqa: S105
 _FILE_LIMIT = 16 * 1024
-_OWN = ("oidc_issuer", "oidc_client_id", "oidc_groups_claim", "role", "source_url")
-
-
-@dataclass(frozen=True, slots=True)
-class SignInSettings:
-    """The options as given; without an issuer there is no login for the fleet."""
-
-    oidc_issuer: str | None
-    oidc_client_id: str | None
-    oidc_groups_claim: str
-    role: tuple[str, ...]
-    source_url: str | None
 
 
 sign_in_options = combine(
@@ -64,20 +51,20 @@ sign_in_options = combine(
 )
 
 
-def take_sign_in(options: dict[str, Any]) -> SignInSettings:
-    """Takes its own options out. Raises UsageError if they don't belong together, MissingSetting without the extra."""
-    settings = SignInSettings(**{name: options.pop(name) for name in _OWN})
-    if settings.oidc_issuer is None:
-        for name, value in (("--oidc-client-id", settings.oidc_client_id), ("--role", settings.role)):
+def check_sign_in(options: dict[str, Any]) -> None:
+    """Raises UsageError if its options don't belong together, MissingSetting without the extra."""
+    source_url = options["source_url"]
+    if options["oidc_issuer"] is None:
+        for name, value in (("--oidc-client-id", options["oidc_client_id"]), ("--role", options["role"])):
             if value:
                 raise UsageError(f"{name} needs --oidc-issuer")
-        if settings.source_url:
+        if source_url:
             raise UsageError("--source-url needs --oidc-issuer: the fleet's page has the links")
-        return settings
-    if not settings.oidc_client_id or not settings.role:
+        return
+    if not options["oidc_client_id"] or not options["role"]:
         raise UsageError("--oidc-issuer needs --oidc-client-id and one --role at least")
-    if settings.source_url and urlsplit(settings.source_url).scheme not in ("http", "https"):
-        raise UsageError(f'--source-url "{settings.source_url}" is not an https URL')
+    if source_url and urlsplit(source_url).scheme not in ("http", "https"):
+        raise UsageError(f'--source-url "{source_url}" is not an https URL')
     try:
         import authlib  # noqa: F401 (asked for early, as the other extras are)
         import joserfc  # noqa: F401
@@ -86,14 +73,13 @@ def take_sign_in(options: dict[str, Any]) -> SignInSettings:
     from reconciler.web.oidc import check_issuer
     from reconciler.web.roles import rule_from_text
 
-    check_issuer(settings.oidc_issuer)
-    rule_from_text(settings.role, settings.oidc_groups_claim)
-    return settings
+    check_issuer(options["oidc_issuer"])
+    rule_from_text(options["role"], options["oidc_groups_claim"])
 
 
-def with_sign_in(service: Service, settings: SignInSettings, paths: tuple[str, ...]) -> Service:
-    """The service with one login for its fleet, if the settings have one."""
-    if settings.oidc_issuer is None or settings.oidc_client_id is None:
+def with_sign_in(service: Service, options: dict[str, Any], paths: tuple[str, ...]) -> Service:
+    """The service with one login for its fleet, if the options have one."""
+    if options["oidc_issuer"] is None:
         return service
     from reconciler.web.fleet_access import FleetAccess
     from reconciler.web.fleet_items import SourceLinks
@@ -102,11 +88,11 @@ def with_sign_in(service: Service, settings: SignInSettings, paths: tuple[str, .
     from reconciler.web.roles import rule_from_text
 
     run, tokens = service.run, service.tokens
-    client = Client(settings.oidc_issuer, settings.oidc_client_id, client_secret(os.environ), run.ca_file)
-    links = SourceLinks(settings.source_url, repository_root(paths)) if settings.source_url else None
+    client = Client(options["oidc_issuer"], options["oidc_client_id"], client_secret(os.environ), run.ca_file)
+    links = SourceLinks(options["source_url"], repository_root(paths)) if options["source_url"] else None
     access = FleetAccess(
         provider=Provider(client, run.now),
-        rule=rule_from_text(settings.role, settings.oidc_groups_claim),
+        rule=rule_from_text(options["role"], options["oidc_groups_claim"]),
         sessions=FleetSessions(tokens.now, tokens.digest, service.secure),
         links=links,
         paths=paths,

@@ -80,7 +80,6 @@ def command(**options: Any) -> None:
     from reconciler.engine.reconcile import reconcile
     from reconciler.engine.setup import build_desired, opening_lines, read_made
 
-    options.pop("output")
     settings = settings_from(options)
     log = open_log(settings)
     if options["admin_password"]:

@@ -49,7 +49,6 @@ def command(**options: Any) -> None:
     """
     from reconciler.engine.status_and_logs import is_unchecked, needs_somebody, query_status
 
-    problems = options.pop("problems")
     settings = settings_from(options)
     with open_readonly(settings, "status", DATABASE) as ready:
         readings = ask_all(ready, settings, query_status)
@@ -58,7 +57,7 @@ def command(**options: Any) -> None:
         named = first_of([item.instance for item in refused], MOST_NAMED)
         said = f"⚠️ Connect has not taken usage reports of {counted(len(refused), 'instance')}: {named}"
         ready.run.log.warning("status", f"{said}; -o json has since when and why")
-    if problems:
+    if options["problems"]:
         if silent := [item for item in readings if item.value and is_unchecked(item.value, ready.run.now())]:
             named = first_of([item.instance for item in silent], MOST_NAMED)
             said = f"⚠️ no check of {counted(len(silent), 'instance')} for more than two intervals: {named}"
