@@ -9,6 +9,7 @@ import click
 
 from reconciler.cli.gitops import (
     adopt_option,
+    build_rollout,
     changed_since_option,
     deep_option,
     keep_going_option,
@@ -18,6 +19,7 @@ from reconciler.cli.gitops import (
     strict_option,
 )
 from reconciler.cli.options import manifest_options, settings_from
+from reconciler.model.errors import UsageError
 
 
 @click.command("apply", short_help="Reconcile instances with their manifests.")
@@ -73,7 +75,6 @@ def command(**options: Any) -> None:
 def run_apply(settings: Any, options: dict[str, Any]) -> int:
     """Apply, write the report, return the exit code."""
     from reconciler.cli.failure_events import say_failure
-    from reconciler.cli.gitops import build_rollout
     from reconciler.cli.planned import limit_rollout
     from reconciler.cli.render.output import write_report
     from reconciler.cli.runtime import open_run, run_instances, today
@@ -97,8 +98,6 @@ def run_apply(settings: Any, options: dict[str, Any]) -> int:
 
 
 def _refuse_with_check(options: dict[str, Any]) -> None:
-    from reconciler.model.errors import UsageError
-
     for name in ("plan", "max_changed", "canary", "serial", "max_fail"):
         if options[name] is not None:
             raise UsageError(f"--{name.replace('_', '-')} says how to apply, and --check applies nothing")

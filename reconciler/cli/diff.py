@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.cli.gitops import changed_since_option, deep_option, keep_going_option, strict_option
+from reconciler.cli.gitops import changed_since_option, deep_option, explained_key, keep_going_option, strict_option
 from reconciler.cli.options import OF_APPLY, manifest_options, settings_from
+from reconciler.model.errors import UsageError
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -51,14 +52,12 @@ def command(**options: Any) -> None:
 
 def run_diff(settings: Any, options: dict[str, Any], command: str = "diff") -> int:
     """Shared with `apply --check` and `drift`. Returns the exit code."""
-    from reconciler.cli.gitops import explained_key
     from reconciler.cli.planned import save_plan
     from reconciler.cli.render.output import write_report
     from reconciler.cli.runtime import open_run, run_instances, today
     from reconciler.engine.guards import saved_instances
     from reconciler.engine.reconcile import preview
     from reconciler.engine.rollout import accepted_digests, whole_digest
-    from reconciler.model.errors import UsageError
     from reconciler.planning.report import CHANGES, DONE, exit_code
 
     if options.get("out") == "-":

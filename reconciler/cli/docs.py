@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from reconciler.model.errors import UsageError
+
 
 @click.command("docs", short_help="Print a page of the docs.")
 @click.argument("page", metavar="[PAGE|PAGE#SECTION|CODE]", required=False)
@@ -20,8 +22,6 @@ def command(page: str | None) -> None:
       fivrec docs database_missing
       fivrec docs keys#if-a-key-is-lost
     """
-    from reconciler.model.errors import UsageError
-
     pages = _pages()
     if page is None:
         click.echo("\n".join((*pages, *filter(None, (_address(),)))))

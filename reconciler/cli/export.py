@@ -12,6 +12,10 @@ import click
 from reconciler.cli.options import Settings, log_options, schema_option, text_or_variable
 from reconciler.cli.streams import json_text
 from reconciler.model.errors import FivrecError, ManifestError, Refused, UsageError
+from reconciler.model.kinds.setting import looks_secret
+from reconciler.model.names import first_of, printable
+from reconciler.model.secret import Secret
+from reconciler.model.types import DatabaseSpec, Desired, EnvironmentSpec
 from reconciler.planning.report import PARTLY
 
 if TYPE_CHECKING:
@@ -83,8 +87,6 @@ def command(**options: Any) -> None:
 
 def _warn_of_secrets(document: dict[str, Any], log: EventLog) -> None:
     """Warn about settings that look like secrets but go into Git in plain text."""
-    from reconciler.model.kinds.setting import looks_secret
-
     settings = document.get("config", {}).get("settings", {})
     for name in (name for name, value in settings.items() if looks_secret(name, value)):
         said = f"⚠️ setting {json.dumps(name)} looks like a secret, but is in plain text; declare it as"
@@ -131,9 +133,6 @@ def _read(options: dict[str, Any], log: EventLog) -> tuple[tuple[dict[str, Any],
     """The documents, and whether a database was left out."""
     from reconciler.cli.runtime import start_servers
     from reconciler.engine.export import export, export_server
-    from reconciler.model.names import printable
-    from reconciler.model.secret import Secret
-    from reconciler.model.types import DatabaseSpec, Desired, EnvironmentSpec
 
     url = Secret(text_or_variable(options["database_url"]))
     name, plans = options["instance"] or "", options["plans"]
@@ -161,7 +160,6 @@ def _write_files(folder: Path, documents: tuple[Exported, ...], log: EventLog) -
     """Write one manifest per file; existing files are not overwritten. Returns the instances and their files."""
     from reconciler.manifest.positions import instance_of
     from reconciler.manifest.yaml_writer import SCHEMA_FILE
-    from reconciler.model.names import first_of
     from reconciler.support.files import replace_text
     from reconciler.support.package_files import read_text
 

@@ -11,11 +11,12 @@ from dataclasses import field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from reconciler.cli.options import Settings
 from reconciler.cli.signals import SIGNALS
+from reconciler.model.errors import UsageError
 from reconciler.model.records import dataclass
 
 if TYPE_CHECKING:
-    from reconciler.cli.options import Settings
     from reconciler.engine.batch import Stop
     from reconciler.engine.run import Run
     from reconciler.manifest.loader import Manifest
@@ -31,7 +32,6 @@ def run_fleet_apply(url: Secret, settings: Settings, options: dict[str, Any], *,
     from reconciler.cli.render.output import write_report
     from reconciler.cli.runtime import load, progress
     from reconciler.engine.batch import Stop
-    from reconciler.model.errors import UsageError
     from reconciler.planning.report import Report, exit_code
 
     rollout = build_rollout(options)

@@ -7,6 +7,7 @@ import sys
 import click
 
 from reconciler.cli.options import log_options
+from reconciler.model.errors import ManifestError, ManifestProblem
 
 
 @click.command("fmt", short_help="Format manifests, comments kept.")
@@ -24,7 +25,6 @@ def command(paths: tuple[str, ...], *, check: bool, verbose: int, quiet: bool, l
     """
     from reconciler.manifest.files import STDIN, read_manifest_files
     from reconciler.manifest.formatter import Unformattable, format_text
-    from reconciler.model.errors import ManifestError, ManifestProblem
     from reconciler.model.names import printable
     from reconciler.support.files import replace_text
 

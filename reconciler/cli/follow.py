@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import click
 
 from reconciler.cli.failure_events import say_failure
+from reconciler.cli.options import Settings
 from reconciler.cli.reading_commands import ask_within, show_cell, unresolved, write_errors
 from reconciler.cli.signals import SIGNALS
 from reconciler.cli.streams import json_text
 from reconciler.model.errors import UsageError
+from reconciler.model.types import Desired
 
 if TYPE_CHECKING:
-    from reconciler.cli.options import Settings
     from reconciler.cli.runtime import RunSetup
     from reconciler.engine.run import Run
-    from reconciler.model.types import Desired
 
 T = TypeVar("T")
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.cli.options import combine
+from reconciler.cli.options import Settings, combine
+from reconciler.model.errors import UsageError
 
 if TYPE_CHECKING:
-    from reconciler.cli.options import Settings
     from reconciler.manifest.loader import Manifest
     from reconciler.model.types import Key
     from reconciler.planning.report import InstanceReport
@@ -129,7 +129,6 @@ def explained_key(text: str | None, output: str, option: str = "--explain") -> K
     """KIND/NAME, the value of --explain or another option, as a key."""
     if text is None:
         return None
-    from reconciler.model.errors import UsageError
     from reconciler.model.kinds import BY_NAME
     from reconciler.model.types import Key
 

@@ -23,15 +23,14 @@ from reconciler.cli.reading_commands import (
     write_found,
     write_json,
 )
-from reconciler.model.errors import MissingSetting, UsageError
+from reconciler.model.errors import ManifestError, MissingSetting, UsageError
+from reconciler.model.kinds import BY_NAME
 from reconciler.model.types import rfc3339
-from reconciler.planning.audit import field_names
+from reconciler.planning.audit import NOT_RESOURCES, AuditEntry, field_names
 from reconciler.planning.report import FAILED
 
 if TYPE_CHECKING:
     from reconciler.engine.status_and_logs import QueryResult
-    from reconciler.model.errors import ManifestError
-    from reconciler.planning.audit import AuditEntry
     from reconciler.planning.audit_check import Chain
 
 KEYLESS = MissingSetting.exit_code
@@ -112,9 +111,6 @@ def _check_whole(options: dict[str, Any]) -> None:
 
 
 def _check_kind(kind: str | None) -> None:
-    from reconciler.model.kinds import BY_NAME
-    from reconciler.planning.audit import NOT_RESOURCES
-
     known = (*BY_NAME, *NOT_RESOURCES)
     if kind is not None and kind not in known:
         raise UsageError(f'--kind "{kind[:60]}": there is no such kind', hint=f"kinds are {', '.join(known)}")

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from reconciler.cli.follow import PAGE
 from reconciler.model.records import dataclass
+from reconciler.model.types import Desired
 
 if TYPE_CHECKING:
     from reconciler.database.status_queries import HistoryFilter
     from reconciler.engine.run import Run
-    from reconciler.model.types import Desired
     from reconciler.planning.audit import AuditEntry
 
 

@@ -10,6 +10,9 @@ from typing import TextIO
 
 import click
 
+from reconciler.cli.options import instance_name
+from reconciler.model.errors import Refused, UsageError
+
 DEFAULT_FILE = "fivrec.yaml"
 FIRST = "client-abc-123"
 OWN_VARIABLES = ("DATABASE_URL", "FIV_APP_API_KEY", "FIV_ADMIN_PASSWORD")
@@ -49,8 +52,6 @@ def command(file: str, *, instance: str | None, force: bool, from_setup: TextIO 
 
     Example: fivrec init manifests/client.yaml --from-setup provision.sh
     """
-    from reconciler.cli.options import instance_name
-    from reconciler.model.errors import Refused, UsageError
     from reconciler.support.files import make_parent_folder, replace_text
 
     if not file:
@@ -130,9 +131,6 @@ def _read_manifests_beside(path: Path) -> list[str]:
 def _free_name(path: Path, others: list[str]) -> str:
     """An instance's id that no other manifest declares: the first client's, otherwise from the file's or its folder's
     name."""
-    from reconciler.cli.options import instance_name
-    from reconciler.model.errors import UsageError
-
     if not others:
         return FIRST
     folder = path.parent.name
@@ -148,7 +146,6 @@ def _free_name(path: Path, others: list[str]) -> str:
 def _convert(script: str, instance: str | None) -> tuple[str, str]:
     from reconciler.manifest.from_setup import instance_of_database, manifest_from, parse_options
     from reconciler.manifest.yaml_writer import as_manifest
-    from reconciler.model.errors import UsageError
     from reconciler.model.kinds.base import literal
     from reconciler.support.postgres_url import form_problem, name_in
 

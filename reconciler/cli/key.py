@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.cli.options import manifest_options, settings_from
+from reconciler.cli.options import Settings, manifest_options, settings_from
+from reconciler.model.errors import FivrecError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from reconciler.cli.options import Settings
     from reconciler.manifest.loader import Manifest
     from reconciler.model.types import Desired
 
@@ -66,7 +66,6 @@ def _resolved(manifests: Sequence[Manifest], settings: Settings) -> tuple[Desire
     """The databases; and the admins' passwords where they are at hand, so that their fingerprints are renewed too."""
     from reconciler.cli.reading_commands import DATABASE
     from reconciler.cli.runtime import resolve_all
-    from reconciler.model.errors import FivrecError
 
     bare = resolve_all(manifests, settings, DATABASE)
     try:

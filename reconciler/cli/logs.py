@@ -23,11 +23,11 @@ from reconciler.cli.reading_commands import (
     write_json,
 )
 from reconciler.model.records import dataclass
+from reconciler.model.types import Desired
 
 if TYPE_CHECKING:
     from reconciler.database.status_queries import CheckLog, LogFilter
     from reconciler.engine.run import Run
-    from reconciler.model.types import Desired
 
 LATE = timedelta(seconds=60)
 """Seconds by which a check may be committed later than the time in its row."""

@@ -12,7 +12,7 @@ from reconciler import __version__
 from reconciler.cli import streams
 from reconciler.cli.command_tree import group_shared_options, read_variables, refuse_empty_values
 from reconciler.cli.signals import SIGNALS
-from reconciler.model.errors import FivrecError
+from reconciler.model.errors import FivrecError, Interrupted, UsageError
 
 COMMANDS: dict[str, str] = {
     "apply": "Reconcile instances with their manifests.",
@@ -179,14 +179,11 @@ def _command() -> object:
 def _interrupted() -> int:
     from signal import SIGINT
 
-    from reconciler.model.errors import Interrupted
-
     return _foreseen(Interrupted(SIGNALS.number or SIGINT))
 
 
 def _usage_error(exc: click.ClickException) -> int:
     from reconciler.cli.boundary import command_name, logs_json, usage_words
-    from reconciler.model.errors import UsageError
 
     if isinstance(exc, NO_COMMAND):
         click.echo(exc.format_message(), err=True)

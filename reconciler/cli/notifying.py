@@ -8,16 +8,16 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from reconciler.cli.options import receiver_url
 from reconciler.model.records import dataclass
-from reconciler.support.log import counted
+from reconciler.model.secret import Secret
+from reconciler.model.types import Desired
+from reconciler.support.log import EventLog, QuietLog, counted
 
 if TYPE_CHECKING:
     from reconciler.connect.client import ConnectPool
     from reconciler.engine.run import Run
     from reconciler.manifest.loader import Manifest
-    from reconciler.model.secret import Secret
-    from reconciler.model.types import Desired
-    from reconciler.support.log import EventLog
     from reconciler.watch.instance_state import InstanceState
     from reconciler.watch.notify import Notifier
     from reconciler.web.status_service import StatusService
@@ -37,8 +37,6 @@ class Receivers:
         """Raises UsageError or MissingSetting if one can't be used."""
         if not webhooks and not services:
             return cls()
-        from reconciler.cli.options import receiver_url
-        from reconciler.model.secret import Secret
         from reconciler.watch.receivers import AppriseReceiver, check_url
 
         found = cls(
@@ -104,8 +102,6 @@ def settler(
 async def beside_server(receivers: Receivers, checks: StatusService) -> AsyncIterator[StatusService]:
     """The checks of a server, whose alerts go to the receivers. Its log is not quiet, because failed logins are counted
     from it."""
-    from reconciler.support.log import QuietLog
-
     run = checks.service.run
     quiet = QuietLog.over(run.log)
     shared = run.connect

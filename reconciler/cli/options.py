@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from reconciler.cli.streams import is_plain
+from reconciler.model.errors import MissingSetting, UsageError
 from reconciler.model.records import dataclass
 
 if TYPE_CHECKING:
@@ -381,7 +382,6 @@ def text_or_variable(text: str) -> str:
     """A literal URL, or env:NAME for the variable that contains it."""
     if not text.startswith("env:"):
         return text
-    from reconciler.model.errors import MissingSetting
 
     name = text.removeprefix("env:")
     value = os.environ.get(name, "")
@@ -392,8 +392,6 @@ def text_or_variable(text: str) -> str:
 
 def receiver_url(text: str) -> str:
     """A receiver's literal URL, or env:NAME for the variable, or file:PATH for the file that contains it."""
-    from reconciler.model.errors import MissingSetting, UsageError
-
     scheme, _, rest = text.partition(":")
     if scheme in ("env", "file") and not rest:
         raise UsageError(
@@ -416,7 +414,6 @@ def receiver_url(text: str) -> str:
 
 def instance_name(text: str | None) -> str | None:
     """--instance as given. Raises UsageError if no manifest could have that name."""
-    from reconciler.model.errors import UsageError
     from reconciler.support.json_schema.validate import load_schema
 
     if text and not re.fullmatch(load_schema("manifest")["$defs"]["name"]["pattern"], text):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from reconciler.cli.options import Settings
 from reconciler.support.log import counted
 
 if TYPE_CHECKING:
-    from reconciler.cli.options import Settings
     from reconciler.cli.runtime import RunSetup
     from reconciler.planning.saved_plan import SavedInstance
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from reconciler.cli.options import OF_APPLY, manifest_options, settings_from
 from reconciler.cli.reading_commands import show_connects
-
-if TYPE_CHECKING:
-    from reconciler.model.types import ConnectPlan
+from reconciler.model.types import ConnectPlan
 
 HEADINGS = ("instance", "id", "name", "price", "interval", "users", "conversations", "storage MB", "active", "features")
 

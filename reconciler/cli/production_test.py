@@ -9,6 +9,7 @@ import click
 
 from reconciler.cli.options import OF_APPLY, manifest_options, settings_from
 from reconciler.cli.reading_commands import ask_all, exit_code, write_errors, write_found, write_json
+from reconciler.model.names import printable
 from reconciler.planning.report import FAILED
 
 if TYPE_CHECKING:
@@ -71,8 +72,6 @@ def _shown(checks: tuple[Check, ...] | None) -> dict[str, Any]:
 
 
 def _write(item: QueryResult[tuple[Check, ...]]) -> None:
-    from reconciler.model.names import printable
-
     click.echo(click.style(item.instance, bold=True) + " (as production)")
     checks = item.value or ()
     for check in checks:

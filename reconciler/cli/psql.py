@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli.options import OF_DATABASE, manifest_options, settings_from
+from reconciler.model.errors import UsageError
 
 if TYPE_CHECKING:
     from reconciler.cli.runtime import RunSetup
@@ -70,7 +71,6 @@ def _build_call(ready: RunSetup, more: list[str]) -> PsqlCall:
 def _only(ready: RunSetup) -> Desired:
     """The one chosen instance; those that lack something or are broken count too."""
     from reconciler.cli.reading_commands import unresolved
-    from reconciler.model.errors import UsageError
 
     names = [*(item.instance for item in ready.desired), *(item.instance for item in unresolved(ready))]
     if len(names) == 1:

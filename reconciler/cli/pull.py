@@ -10,11 +10,13 @@ import click
 
 from reconciler.cli.options import OF_APPLY, Settings, manifest_options, settings_from
 from reconciler.cli.streams import json_text
+from reconciler.model.errors import FivrecError, Refused, UsageError
+from reconciler.model.names import printable
+from reconciler.model.types import Key
 from reconciler.support.log import counted
 
 if TYPE_CHECKING:
     from reconciler.manifest.editing import ChangedFile, Edited
-    from reconciler.model.types import Key
     from reconciler.planning.pull import Drift, Edit
     from reconciler.planning.report import InstanceReport
 
@@ -51,7 +53,6 @@ def _pull(settings: Settings, resources: Sequence[str], *, write: bool) -> int:
     from reconciler.engine.reconcile import preview
     from reconciler.manifest.editing import Editor
     from reconciler.manifest.files import STDIN, read_manifest_files
-    from reconciler.model.errors import UsageError
     from reconciler.model.kinds import folded_key
     from reconciler.planning.report import exit_code
 
@@ -93,7 +94,6 @@ def _write(changed: Sequence[ChangedFile]) -> None:
     If one can't be written, those before it are restored.
     """
     from reconciler.manifest.editing import read_bytes
-    from reconciler.model.errors import FivrecError, Refused
     from reconciler.support.files import replace_bytes
 
     for file in changed:
@@ -115,7 +115,6 @@ def _write(changed: Sequence[ChangedFile]) -> None:
 
 
 def _put_back(file: ChangedFile) -> bool:
-    from reconciler.model.errors import FivrecError
     from reconciler.support.files import replace_bytes
 
     try:
@@ -173,7 +172,6 @@ def _show(
         }  # fmt: skip
         click.echo(json_text(document))
         return
-    from reconciler.model.names import printable
 
     unpulled = [
         (instance, f"{item.key}" if item.field == "*" else f"{item.key}/{item.field}", item.reason)
@@ -213,8 +211,6 @@ def _as_json(instance: str, item: Edit) -> dict[str, Any]:
 def _diff(file: ChangedFile) -> str:
     """As `git diff` and `diff -u` write it, so that `patch -p0` can read it."""
     from difflib import unified_diff
-
-    from reconciler.model.names import printable
 
     before, after = (text.decode("utf-8").splitlines(keepends=True) for text in (file.before, file.after))
     name = printable(file.path)

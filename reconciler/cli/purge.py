@@ -12,12 +12,12 @@ import click
 
 from reconciler.cli.options import Settings, manifest_options, settings_from
 from reconciler.cli.streams import shows_bars
+from reconciler.model.types import Desired, ErrorInfo
 from reconciler.support.log import counted
 
 if TYPE_CHECKING:
     from reconciler.cli.runtime import RunSetup
     from reconciler.manifest.references import Need
-    from reconciler.model.types import Desired
     from reconciler.planning.report import InstanceReport
 
 MORE = "purge_more"
@@ -82,7 +82,6 @@ def _delete(item: Desired, shown: InstanceReport, ready: RunSetup, settings: Set
     from reconciler.cli.runtime import run_instances
     from reconciler.engine.purge import counts
     from reconciler.engine.reconcile import reconcile
-    from reconciler.model.types import ErrorInfo
 
     with _progress(sum(counts(shown).values()), settings) as removed:
         run = replace(ready.run, accept=frozenset({shown.digest or ""}), removed=removed)
@@ -106,7 +105,6 @@ def _confirmed(settings: Settings, total: int) -> bool:
 
 
 def _unconfirmed(report: InstanceReport, total: int) -> InstanceReport:
-    from reconciler.model.types import ErrorInfo
     from reconciler.planning.report import REFUSED
 
     error = ErrorInfo(

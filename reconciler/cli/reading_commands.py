@@ -12,21 +12,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from reconciler.cli.failure_events import say_failure
+from reconciler.cli.options import Settings
 from reconciler.cli.streams import json_text
+from reconciler.model.errors import DatabaseError, FivrecError, ManifestError, Unforeseen
 from reconciler.model.names import cut
 from reconciler.model.names import printable as escaped
-from reconciler.model.types import ErrorInfo, rfc3339
+from reconciler.model.types import Desired, ErrorInfo, rfc3339
 from reconciler.planning.report import DONE, FAILED, PARTLY
 
 if TYPE_CHECKING:
-    from reconciler.cli.options import Settings
     from reconciler.cli.runtime import RunSetup
     from reconciler.database.status_queries import CheckLog
     from reconciler.engine.run import Run
     from reconciler.engine.status_and_logs import QueryResult
     from reconciler.manifest.references import Need
-    from reconciler.model.errors import ManifestError
-    from reconciler.model.types import Desired
 
 T = TypeVar("T")
 
@@ -45,7 +44,6 @@ def open_readonly(settings: Settings, command: str, needs: frozenset[Need]) -> A
 def unresolved(ready: RunSetup) -> tuple[QueryResult[Any], ...]:
     """Instances that lack something or whose manifest is broken, as readings that failed."""
     from reconciler.engine.status_and_logs import QueryResult
-    from reconciler.model.errors import ManifestError
 
     lacking: Iterator[QueryResult[Any]] = (
         QueryResult(item.instance, item.environment, None, item.error, item.exit_code, row=item.row)
@@ -109,8 +107,6 @@ def show_connects(
 
 async def ask_within(ask: Callable[[Desired, Run], Awaitable[T]], item: Desired, run: Run) -> T:
     """The result of `ask`, within --timeout. An unexpected exception is an error of this instance, like others."""
-    from reconciler.model.errors import DatabaseError, FivrecError, Unforeseen
-
     try:
         async with asyncio.timeout(run.timeout_s):
             return await ask(item, run)

@@ -11,6 +11,7 @@ import click
 
 from reconciler.cli.options import OFFLINE, manifest_options, settings_from
 from reconciler.cli.streams import json_text
+from reconciler.model.errors import ManifestError, MissingSetting
 
 if TYPE_CHECKING:
     from reconciler.manifest.loader import Manifest
@@ -30,7 +31,6 @@ def command(**options: Any) -> None:
     """
     from reconciler.cli.runtime import bounds_of, load, open_log
     from reconciler.manifest.bounds import check_bounds
-    from reconciler.model.errors import ManifestError, MissingSetting
     from reconciler.model.names import first_of
 
     settings = settings_from(options)

@@ -10,13 +10,13 @@ import click
 
 from reconciler.cli.options import OF_APPLY, manifest_options, settings_from
 from reconciler.cli.reading_commands import ask_within, unresolved, write_errors, write_found, write_json
-from reconciler.model.errors import UsageError
+from reconciler.model.errors import FivrecError, UsageError
+from reconciler.model.types import Desired, ErrorInfo
 from reconciler.support.log import counted
 
 if TYPE_CHECKING:
     from reconciler.cli.runtime import RunSetup
     from reconciler.engine.status_and_logs import QueryResult
-    from reconciler.model.types import Desired
     from reconciler.web.overview import Detail
 
 STDOUT = "-"
@@ -81,8 +81,6 @@ def _unread(item: QueryResult[Any]) -> Detail:
 
 async def _details(ready: RunSetup, at_once: int) -> tuple[Detail, ...]:
     from reconciler.database.pool import ConnectionPool
-    from reconciler.model.errors import FivrecError
-    from reconciler.model.types import ErrorInfo
     from reconciler.support.places import ask_each
     from reconciler.web.overview import Detail, Overview, read_detail
 

@@ -11,10 +11,10 @@ from reconciler.cli.gitops import NO_LONGER_MANAGED
 from reconciler.engine.batch import SUSPENDED
 from reconciler.model.errors import UsageError
 from reconciler.model.names import first_of
+from reconciler.support.log import EventLog
 
 if TYPE_CHECKING:
     from reconciler.manifest.loader import Manifest
-    from reconciler.support.log import EventLog
 
 DONE = frozenset({"in_sync", "changed"})
 MOST_NAMED = 10

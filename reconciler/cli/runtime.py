@@ -22,8 +22,10 @@ from reconciler.cli.failure_events import both, find_failures
 from reconciler.cli.options import Settings
 from reconciler.cli.signals import SIGNALS
 from reconciler.cli.streams import shows_bars
+from reconciler.model.errors import ManifestError, MissingSetting
 from reconciler.model.records import dataclass
-from reconciler.model.types import Desired, is_embedded
+from reconciler.model.types import Desired, ErrorInfo, is_embedded
+from reconciler.planning.report import InstanceReport, Report
 from reconciler.support.log import EventLog, Level
 
 if TYPE_CHECKING:
@@ -32,8 +34,6 @@ if TYPE_CHECKING:
     from reconciler.manifest.bounds import Bounds
     from reconciler.manifest.loader import Manifest
     from reconciler.manifest.references import Incomplete, Need, Resolution
-    from reconciler.model.errors import ManifestError, MissingSetting
-    from reconciler.planning.report import InstanceReport, Report
     from reconciler.planning.rollout import Rollout
     from reconciler.support.crypto.keyring import KeyRing
 
@@ -73,8 +73,6 @@ class RunSetup:
 
     def build_report(self, reports: tuple[InstanceReport, ...], *, digest: str | None = None) -> Report:
         """The report that the command shows, as of now."""
-        from reconciler.planning.report import Report
-
         took = round((self.run.now() - self.started_at).total_seconds() * 1000)
         return Report(self.run.command, self.run.id, self.started_at, took, reports, digest=digest)
 
@@ -100,7 +98,6 @@ def _load_each(settings: Settings) -> tuple[tuple[Manifest, ...], ManifestError 
     ManifestError if none is left."""
     from reconciler.manifest.loader import load_sound
     from reconciler.manifest.selection import NoneChosen, may_choose
-    from reconciler.model.errors import ManifestError
 
     stdin = sys.stdin.buffer if "-" in settings.paths else None
     manifests, broken = load_sound(settings.paths, variables=settings.extra_vars, environ=os.environ, stdin=stdin)
@@ -206,9 +203,6 @@ def _on_servers(incomplete: Sequence[Incomplete]) -> tuple[Desired, ...]:
 
 
 def build_incomplete_report(item: Incomplete) -> InstanceReport:
-    from reconciler.model.types import ErrorInfo
-    from reconciler.planning.report import InstanceReport
-
     manifest, error = item.manifest, item.error
     environment = manifest.document["environment"]["name"]
     said = ErrorInfo.of(error)
@@ -223,7 +217,6 @@ def resolve_all(
     """The values of the manifests' references. Raises MissingSetting naming everything that is missing, including the
     encryption key."""
     from reconciler.manifest.references import resolve
-    from reconciler.model.errors import MissingSetting
     from reconciler.support.postgres_url import one_environment
 
     resolution = resolution_of(settings)
@@ -265,7 +258,6 @@ def _missing_key(manifests: Sequence[Manifest], resolution: Resolution) -> Missi
     """What is wrong with the encryption keys; if all databases are embedded none is required, because one is
     created."""
     from reconciler.manifest.references import resolve_databases
-    from reconciler.model.errors import MissingSetting
     from reconciler.support.crypto.key_files import is_set
     from reconciler.support.crypto.keyring import KeyRing
 

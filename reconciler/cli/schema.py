@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from reconciler.model.errors import UsageError
+
 
 @click.command("schema", short_help="Print a JSON Schema.")
 @click.argument("name", default="manifest")
@@ -16,7 +18,6 @@ def command(name: str, *, list_names: bool) -> None:
 
     Example: fivrec schema manifest > manifest.v1.schema.json
     """
-    from reconciler.model.errors import UsageError
     from reconciler.support.package_files import read_text
 
     schemas = _schemas()

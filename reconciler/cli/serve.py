@@ -19,6 +19,7 @@ from reconciler.cli.serve_sign_in import check_sign_in, sign_in_options, with_si
 from reconciler.cli.signals import outlive_hangup
 from reconciler.model.errors import MissingSetting, extra_hint
 from reconciler.model.types import Desired, is_embedded
+from reconciler.support.log import Patience
 
 if TYPE_CHECKING:
     from reconciler.cli.runtime import RunSetup
@@ -71,7 +72,6 @@ def command(**options: Any) -> None:
     from reconciler.cli.runtime import open_log, resolution_of, resolve_some, start_servers
     from reconciler.cli.watch_service import manifest_source, resolver
     from reconciler.support.asgi_server import listen_from_text
-    from reconciler.support.log import Patience
     from reconciler.web.status_service import StatusService
 
     outlive_hangup()

@@ -21,12 +21,12 @@ from reconciler.cli.options import (
 )
 from reconciler.cli.streams import json_text
 from reconciler.model.errors import MissingSetting, UsageError
-from reconciler.model.types import rfc3339
+from reconciler.model.secret import Secret
+from reconciler.model.types import is_embedded, rfc3339
 
 if TYPE_CHECKING:
     from reconciler.cli.runtime import RunSetup
     from reconciler.engine.setup import Setup
-    from reconciler.model.secret import Secret
     from reconciler.planning.report import InstanceReport
     from reconciler.support.log import EventLog
 
@@ -153,7 +153,6 @@ def _setup(options: dict[str, Any]) -> Setup:
     from reconciler.engine.export import ENVIRONMENTS
     from reconciler.engine.setup import Setup
     from reconciler.manifest.yaml.scalars import UNSTORABLE
-    from reconciler.model.secret import Secret
 
     email = options["admin_email"]
     if not re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+", email):
@@ -188,7 +187,6 @@ def _check_url(url: str) -> None:
 
 
 def _password(options: dict[str, Any]) -> Secret:
-    from reconciler.model.secret import Secret
     from reconciler.support.crypto.passwords import check_password
 
     if options["admin_password"] is not None and options["admin_password_env"] is not None:
@@ -203,12 +201,9 @@ def _password(options: dict[str, Any]) -> Secret:
 
 
 def _instance_from(url: str) -> str:
-    from reconciler.model.types import is_embedded
-
     if is_embedded(url):
         return "instance"
     from reconciler.manifest.from_setup import instance_of_database
-    from reconciler.model.secret import Secret
     from reconciler.support.conninfo import database_name
 
     return instance_of_database(database_name(Secret(url)))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli.failure_events import say_failure
-from reconciler.cli.options import manifest_options, settings_from
+from reconciler.cli.options import Settings, manifest_options, settings_from
 from reconciler.cli.reading_commands import (
     CONNECT,
     DATABASE,
@@ -22,7 +22,6 @@ from reconciler.cli.reading_commands import (
 )
 
 if TYPE_CHECKING:
-    from reconciler.cli.options import Settings
     from reconciler.engine.status_and_logs import QueryResult
     from reconciler.engine.usage import Usage
 

@@ -13,11 +13,12 @@ import click
 
 from reconciler.cli.options import OFFLINE, manifest_options, settings_from
 from reconciler.cli.streams import json_text
+from reconciler.model.errors import ManifestError, ManifestProblem, MissingSetting, group_problems, merge_problems
+from reconciler.model.names import printable
 from reconciler.support.log import counted
 
 if TYPE_CHECKING:
     from reconciler.manifest.loader import Manifest
-    from reconciler.model.errors import ManifestProblem
 
 
 @click.command("validate", short_help="Check manifests offline.")
@@ -40,7 +41,6 @@ def command(**options: Any) -> None:
     from reconciler.manifest.lint import lint
     from reconciler.manifest.loader import load_manifests
     from reconciler.manifest.selection import select, unmatched
-    from reconciler.model.errors import ManifestError, ManifestProblem, MissingSetting
 
     settings = settings_from(options)
     stdin = sys.stdin.buffer if "-" in settings.paths else None
@@ -73,9 +73,6 @@ def command(**options: Any) -> None:
 
 def _write_text(manifests: Sequence[Manifest], problems: Sequence[ManifestProblem]) -> int:
     """Returns how many problems were written."""
-    from reconciler.model.errors import group_problems, merge_problems
-    from reconciler.model.names import printable
-
     for path, count in _sound(manifests, problems):
         click.echo(f"{printable(path)}: {click.style('ok', fg='green')} ({counted(count, 'instance')})")
     groups = group_problems(problems)
@@ -86,7 +83,6 @@ def _write_text(manifests: Sequence[Manifest], problems: Sequence[ManifestProble
 
 def _write_markdown(manifests: Sequence[Manifest], problems: Sequence[ManifestProblem]) -> None:
     from reconciler.cli.reading_commands import write_table
-    from reconciler.model.errors import group_problems, merge_problems
 
     sound = [(path, f"✅ {counted(count, 'instance')}") for path, count in _sound(manifests, problems)]
     groups = map(merge_problems, group_problems(problems))
