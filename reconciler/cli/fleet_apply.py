@@ -9,31 +9,33 @@ from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from reconciler.cli.gitops import build_rollout
 from reconciler.cli.options import Settings
+from reconciler.cli.render.output import write_report
+from reconciler.cli.runtime import load, open_log, progress
 from reconciler.cli.signals import SIGNALS
+from reconciler.engine.batch import Stop
+from reconciler.engine.rollout import roll_out
+from reconciler.engine.run import Run
+from reconciler.manifest.actor import find_actor
+from reconciler.manifest.loader import Manifest
+from reconciler.manifest.references import Resolution, resolve
 from reconciler.model.errors import UsageError
 from reconciler.model.records import dataclass
-
-if TYPE_CHECKING:
-    from reconciler.engine.batch import Stop
-    from reconciler.engine.run import Run
-    from reconciler.manifest.loader import Manifest
-    from reconciler.model.secret import Secret
-    from reconciler.model.types import Desired
-    from reconciler.planning.report import InstanceReport
-    from reconciler.planning.rollout import Rollout
+from reconciler.model.secret import Secret
+from reconciler.model.types import Desired
+from reconciler.planning.report import InstanceReport, Report, exit_code
+from reconciler.planning.rollout import Rollout
+from reconciler.support.crypto.keyring import KeyRing
+from reconciler.workers.apply import NO_LIMIT_S, Jobs, queued
+from reconciler.workers.job_queue import open_queue
+from reconciler.workers.manifests import stored_rows
 
 
 def run_fleet_apply(url: Secret, settings: Settings, options: dict[str, Any], *, forks: int | None) -> int:
     """Roll out, write the report, return the exit code."""
-    from reconciler.cli.gitops import build_rollout
-    from reconciler.cli.render.output import write_report
-    from reconciler.cli.runtime import load, progress
-    from reconciler.engine.batch import Stop
-    from reconciler.planning.report import Report, exit_code
-
     rollout = build_rollout(options)
     if not options["wait"] and rollout.staged:
         raise UsageError("--canary, --serial and --max-fail need --wait", hint="leave --no-wait out")
@@ -63,10 +65,6 @@ class _Work:
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     async def roll_out(self, manifests: tuple[Manifest, ...], run: Run) -> tuple[InstanceReport, ...]:
-        from reconciler.engine.rollout import roll_out
-        from reconciler.workers.apply import Jobs, queued
-        from reconciler.workers.job_queue import open_queue
-
         wish = {
             "actor": run.actor.name,
             "commit": run.actor.git_commit,
@@ -94,26 +92,15 @@ class _Work:
 
 
 async def _store(queue: Any, manifests: tuple[Manifest, ...]) -> None:
-    from reconciler.support.crypto.keyring import KeyRing
-    from reconciler.workers.manifests import stored_rows
-
     await queue.run("store", **stored_rows(manifests, KeyRing.from_environ(os.environ)))
 
 
 def _unresolved(manifests: tuple[Manifest, ...], settings: Settings) -> tuple[Desired, ...]:
     """The instances, without any secret: none is needed here."""
-    from reconciler.manifest.references import Resolution, resolve
-
     return resolve(manifests, needs=frozenset(), environ={}, resolution=Resolution(settings.work_dir))
 
 
 def _run(settings: Settings) -> Run:
-    from reconciler.cli.runtime import open_log
-    from reconciler.engine.run import Run
-    from reconciler.manifest.actor import find_actor
-    from reconciler.support.crypto.keyring import KeyRing
-    from reconciler.workers.apply import NO_LIMIT_S
-
     return Run(
         id=str(uuid.uuid4()),
         command="fleet apply",
