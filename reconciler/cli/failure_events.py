@@ -21,19 +21,11 @@ def say_failure(run: Run, instance: str, error: ErrorInfo | None, **more: Value)
     run.log.error(run.command, error.message, instance=instance, success=False, **said)
 
 
-def both(first: Heard, second: Heard) -> Heard:
-    def tell(report: InstanceReport) -> None:
-        first(report)
-        second(report)
-
-    return tell
-
-
-def find_failures(run: Run) -> Heard:
-    """Takes each report as it ends: logs what failed, and what a run changed. A failed status check, which the run
-    itself logged, is not logged again."""
+def find_failures(run: Run, then: Heard) -> Heard:
+    """Takes each report as it ends: logs what failed, and what a run changed, then calls `then`. A failed status check,
+    which the run itself logged, is not logged again."""
     if run.log.format != "json":
-        return lambda _: None
+        return then
     from reconciler.watch.messages import say_changes
 
     known: set[tuple[Value, Value]] = set()
@@ -49,5 +41,6 @@ def find_failures(run: Run) -> Heard:
             say_changes(run.log, report, run.command)
         if report.error is not None and (report.instance, report.error.code) not in known:
             say_failure(run, report.instance, report.error, outcome=report.outcome, duration_ms=report.duration_ms)
+        then(report)
 
     return tell

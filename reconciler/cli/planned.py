@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from reconciler.cli.options import Settings
+from reconciler.engine.guards import find_undeclared, saved_instances, saved_plan
 from reconciler.support.log import counted
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ def save_plan(
     path: str, ready: RunSetup, saved: tuple[SavedInstance, ...], stopped: int, paths: tuple[str, ...]
 ) -> None:
     """--out: save the plan, if every instance could be compared."""
-    from reconciler.engine.guards import saved_plan
     from reconciler.engine.saved_plan_file import write_plan
     from reconciler.manifest.actor import find_commit
 
@@ -35,7 +35,6 @@ def limit_rollout(ready: RunSetup, settings: Settings, options: dict[str, Any]) 
     """The run, limited to what --plan, --accept and --max-changed name; instances of the plan that no manifest declares
     are among its `others`."""
     if options["plan"] is not None:
-        from reconciler.engine.guards import find_undeclared
         from reconciler.engine.saved_plan_file import read_plan
 
         saved = {item.instance: item for item in read_plan(options["plan"]).instances}
@@ -51,7 +50,6 @@ def _planned(ready: RunSetup, settings: Settings, limit: str | None) -> RunSetup
     """Plan every instance before the first is written: accepted digests must match, and changes are counted."""
     from reconciler.cli.runtime import run_async
     from reconciler.engine.batch import Stop, run_many
-    from reconciler.engine.guards import saved_instances
     from reconciler.engine.reconcile import preview
     from reconciler.engine.rollout import accepted_digests, refuse_too_many
 

@@ -18,7 +18,7 @@ import click
 
 from reconciler.cli.boundary import say
 from reconciler.cli.collector import collect
-from reconciler.cli.failure_events import both, find_failures
+from reconciler.cli.failure_events import find_failures
 from reconciler.cli.options import Settings
 from reconciler.cli.signals import SIGNALS
 from reconciler.cli.streams import shows_bars
@@ -26,7 +26,10 @@ from reconciler.model.errors import ManifestError, MissingSetting
 from reconciler.model.records import dataclass
 from reconciler.model.types import Desired, ErrorInfo, is_embedded
 from reconciler.planning.report import InstanceReport, Report
+from reconciler.support.crypto.key_files import FILE_NAME, exposed_files, is_set
+from reconciler.support.crypto.keyring import KeyRing, reread_ring
 from reconciler.support.log import EventLog, Level
+from reconciler.support.postgres_url import one_environment
 
 if TYPE_CHECKING:
     from reconciler.engine.batch import One
@@ -35,7 +38,6 @@ if TYPE_CHECKING:
     from reconciler.manifest.loader import Manifest
     from reconciler.manifest.references import Incomplete, Need, Resolution
     from reconciler.planning.rollout import Rollout
-    from reconciler.support.crypto.keyring import KeyRing
 
 T = TypeVar("T")
 
@@ -217,7 +219,6 @@ def resolve_all(
     """The values of the manifests' references. Raises MissingSetting naming everything that is missing, including the
     encryption key."""
     from reconciler.manifest.references import resolve
-    from reconciler.support.postgres_url import one_environment
 
     resolution = resolution_of(settings)
     try:
@@ -258,8 +259,6 @@ def _missing_key(manifests: Sequence[Manifest], resolution: Resolution) -> Missi
     """What is wrong with the encryption keys; if all databases are embedded none is required, because one is
     created."""
     from reconciler.manifest.references import resolve_databases
-    from reconciler.support.crypto.key_files import is_set
-    from reconciler.support.crypto.keyring import KeyRing
 
     try:
         KeyRing.from_environ(os.environ)
@@ -293,7 +292,10 @@ def start_servers(
     all_embedded = bool(folders) and all(is_embedded(item.database.url.reveal()) for item in desired)
     beside = folders[0].parent if all_embedded else None
     embedded = folders if all_embedded else ()
-    keys = _reread_keys(command, log) if service and _names_keys() else _keys(embedded, keyless=keyless, dry=dry)
+    if service and is_set(os.environ):
+        keys = reread_ring(os.environ, partial(log.warning, command, error="key_files"))
+    else:
+        keys = _keys(embedded, keyless=keyless, dry=dry)
     _say_keys(keys, command, log)
     run_id, actor = str(uuid.uuid4()), find_actor(settings.actor, settings.paths, os.environ, recorded=not dry)
     run = Run(
@@ -316,8 +318,6 @@ def start_servers(
 
 
 def _say_keys(keys: KeyRing, command: str, log: EventLog) -> None:
-    from reconciler.support.crypto.key_files import exposed_files
-
     if keys.made:
         log.info(command, f"🔐 made an encryption key for the embedded database: {keys.made}")
     if keys.lost:
@@ -326,24 +326,9 @@ def _say_keys(keys: KeyRing, command: str, log: EventLog) -> None:
         log.warning(command, f"⚠️ the encryption keys in {path} can be read by other users: chmod 600 {path}")
 
 
-def _names_keys() -> bool:
-    from reconciler.support.crypto.key_files import is_set
-
-    return is_set(os.environ)
-
-
-def _reread_keys(command: str, log: EventLog) -> KeyRing:
-    from reconciler.support.crypto.keyring import reread_ring
-
-    return reread_ring(os.environ, partial(log.warning, command, error="key_files"))
-
-
 def _keys(embedded: Sequence[Path], *, keyless: bool, dry: bool) -> KeyRing:
     """The keys of the environment; otherwise, if all databases are embedded, those beside them. A dry run creates none,
     and nor does any run once there are databases: their content is encrypted with a key that existed before."""
-    from reconciler.support.crypto.key_files import FILE_NAME, is_set
-    from reconciler.support.crypto.keyring import KeyRing
-
     if is_set(os.environ):
         return KeyRing.from_environ(os.environ)
     if not embedded:
@@ -364,9 +349,8 @@ def run_instances(
 ) -> tuple[tuple[InstanceReport, ...], int]:
     """Run all instances through `one`. The second value is 128 + the signal that stopped the run, otherwise 0."""
     from reconciler.engine.batch import Stop, run_many
-    from reconciler.support.postgres_url import one_environment
 
-    stop, tell = Stop(SIGNALS.note), find_failures(ready.run)
+    stop = Stop(SIGNALS.note)
 
     async def work(done: Callable[[Any], None]) -> tuple[InstanceReport, ...]:
         SIGNALS.hold()
@@ -383,7 +367,7 @@ def run_instances(
 
     with one_environment(), progress(len(ready.desired), settings, ready.run.log) as done:
         collect()
-        reports = run_async(ready.run, work(both(tell, done)))
+        reports = run_async(ready.run, work(find_failures(ready.run, done)))
     return reports, 128 + stop.signal if stop.signal else 0
 
 
