@@ -22,7 +22,7 @@ from reconciler.cli.options import manifest_options, settings_from
 from reconciler.model.errors import UsageError
 
 
-@click.command("apply", short_help="Reconcile instances with their manifests.")
+@click.command("apply")
 @manifest_options("text", "json", "markdown", "codequality", "junit")
 @click.option("--check", "-C", is_flag=True, help="The dry run, as fivrec diff. Not to be confused with fivrec check.")
 @show_fields_option

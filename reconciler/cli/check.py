@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 ATTENTION = 6
 
 
-@click.command("check", short_help="Check each instance's status at Connect, and record it.")
+@click.command("check")
 @manifest_options("text", "json", "markdown")
 @keep_going_option
 @click.option("--strict", is_flag=True, help="End with 1 if Connect says something other than what is expected.")

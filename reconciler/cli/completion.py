@@ -7,7 +7,6 @@ import os
 from typing import TYPE_CHECKING
 
 import click
-from click.shell_completion import CompletionItem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +51,7 @@ AFTER_EQUALS = {
 """What is changed in click's scripts, so that values are completed after `--option=` and `key=` too."""
 
 
-@click.command("completion", short_help="Print a shell's completion script.")
+@click.command("completion")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def command(shell: str) -> None:
     """Print the completion script of a shell, to be evaluated in its start-up file.
@@ -73,25 +72,25 @@ def command(shell: str) -> None:
     click.echo(script)
 
 
-def complete_limit(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
+def complete_limit(ctx: click.Context, incomplete: str) -> list[str]:
     """-l: the part of `a,b` and `!a` that is already typed stays before the names."""
     before, comma, last = incomplete.rpartition(",")
     sign = "!" if last.startswith("!") else ""
     manifests = _load(ctx)
     labels = {f"{key}={value}" for manifest in manifests for key, value in manifest.labels.items()}
     words = sorted({manifest.instance for manifest in manifests}) + sorted(labels)
-    return [CompletionItem(f"{before}{comma}{sign}{word}") for word in words if word.startswith(last[len(sign) :])]
+    return [f"{before}{comma}{sign}{word}" for word in words if word.startswith(last[len(sign) :])]
 
 
-def complete_resource(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
+def complete_resource(ctx: click.Context, incomplete: str) -> list[str]:
     """--explain: KIND/ until there is a kind, then the names that the manifests declare."""
     from reconciler.model.kinds import KINDS
 
     kind, slash, _ = incomplete.partition("/")
     if not slash:
-        return [CompletionItem(f"{one.name}/") for one in KINDS if one.name.startswith(kind)]
+        return [f"{one.name}/" for one in KINDS if one.name.startswith(kind)]
     names = sorted({name for manifest in _load(ctx) for name in _names(manifest, kind)})
-    return [CompletionItem(word) for name in names if (word := f"{kind}/{name}").startswith(incomplete)]
+    return [word for name in names if (word := f"{kind}/{name}").startswith(incomplete)]
 
 
 def _names(manifest: Manifest, kind: str) -> Sequence[str]:

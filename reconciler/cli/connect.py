@@ -27,7 +27,7 @@ _output_option = click.option(
 _existing_file = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
-@click.group(name="connect", short_help="Run and drive the Connect emulator.")
+@click.group(name="connect")
 def command() -> None:
     """Run and drive the Connect emulator: Fi.V Connect's documented API for drills and tests.
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 HEADINGS = ("instance", "id", "name", "type", "host", "port", "database", "status", "size MB", "backup", "last backup")
 
 
-@click.command("databases", short_help="Show the databases that Connect knows.")
+@click.command("databases")
 @manifest_options("text", "json", "markdown", unused=OF_APPLY)
 def command(**options: Any) -> None:
     """Show the databases that Connect knows of each instance; nothing is changed.

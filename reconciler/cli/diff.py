@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -10,17 +10,14 @@ from reconciler.cli.gitops import changed_since_option, deep_option, explained_k
 from reconciler.cli.options import OF_APPLY, manifest_options, settings_from
 from reconciler.model.errors import UsageError
 
-if TYPE_CHECKING:
-    from click.shell_completion import CompletionItem
 
-
-def _complete_resource(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def _complete_resource(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001
     from reconciler.cli.completion import complete_resource  # only when a shell asks
 
-    return complete_resource(ctx, param, incomplete)
+    return complete_resource(ctx, incomplete)
 
 
-@click.command("diff", short_help="Show what apply would change; write nothing.")
+@click.command("diff")
 @manifest_options("text", "json", "markdown", "codequality", "junit", unused=OF_APPLY)
 @click.option("--out", metavar="FILE", help="Save the plan, for fivrec apply --plan.")
 @click.option(

@@ -11,7 +11,7 @@ import click
 from reconciler.model.errors import UsageError
 
 
-@click.command("docs", short_help="Print a page of the docs.")
+@click.command("docs")
 @click.argument("page", metavar="[PAGE|PAGE#SECTION|CODE]", required=False)
 def command(page: str | None) -> None:
     """Print a page of the docs that came with this version, PAGE#SECTION as hints and errors name it, or what a

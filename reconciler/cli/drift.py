@@ -10,7 +10,7 @@ from reconciler.cli.gitops import deep_option, keep_going_option
 from reconciler.cli.options import OF_APPLY, manifest_options, settings_from
 
 
-@click.command("drift", short_help="Show what others changed; write nothing.")
+@click.command("drift")
 @manifest_options("text", "json", "markdown", "codequality", "junit", unused=OF_APPLY)
 @keep_going_option
 @click.option("--exit-zero", is_flag=True, help="Exit 0 even if there is drift.")

@@ -26,7 +26,7 @@ Exported: TypeAlias = tuple[dict[str, Any], dict[str, str]]
 """A manifest's document, and the settings that were left out, with the reasons."""
 
 
-@click.command("export", short_help="Write a manifest of a live database.")
+@click.command("export")
 @click.option("--database-url", required=True, metavar="URL", help="PostgreSQL URL, or env:NAME for a variable.")
 @click.option("--instance", metavar="ID", help="The instance's id at Connect.")
 @schema_option

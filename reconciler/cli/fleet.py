@@ -42,7 +42,7 @@ def queue_url(options: dict[str, Any]) -> Secret:
     return Secret(text_or_variable(options["queue_url"]))
 
 
-@click.group("fleet", short_help="Spread the work over machines.")
+@click.group("fleet")
 def command() -> None:
     """Spread the work over machines: a scheduler queues the instances that are due, workers reconcile them.
 

@@ -10,7 +10,7 @@ from reconciler.cli.options import log_options
 from reconciler.model.errors import ManifestError, ManifestProblem
 
 
-@click.command("fmt", short_help="Format manifests, comments kept.")
+@click.command("fmt")
 @click.argument("paths", metavar="PATH…", nargs=-1, required=True)
 @click.option(
     "--check", is_flag=True, help="Write nothing; list what is not formatted, and exit with 1 if there is any."

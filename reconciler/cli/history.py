@@ -37,7 +37,7 @@ KEYLESS = MissingSetting.exit_code
 HEADINGS = ("time", "instance", "action", "resource", "cause", "actor", "run", "fields")
 
 
-@click.command("history", short_help="Show the audit log; --verify checks its chain.")
+@click.command("history")
 @manifest_options("text", "json", "markdown", unused=OF_DATABASE)
 @click.option("--since", type=SECONDS, metavar="SPAN", help="Only entries of the last 30m, 12h, 7d …")
 @click.option(

@@ -23,7 +23,7 @@ LOST = (
 )
 
 
-@click.command("init", short_help="Write a commented starter manifest.")
+@click.command("init")
 @click.argument("file", default=DEFAULT_FILE)
 @click.option(
     "--instance",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from reconciler.model.types import Desired
 
 
-@click.group("key", short_help="Make and rotate encryption keys.")
+@click.group("key")
 def command() -> None:
     """Make and rotate the keys that encrypt instance keys at rest.
 

@@ -35,7 +35,7 @@ WINDOW = 100_000
 HEADINGS = ("time", "instance", "type", "result", "received", "ms", "error")
 
 
-@click.command("logs", short_help="Show the recorded status checks.")
+@click.command("logs")
 @manifest_options("text", "json", "markdown", unused=OF_DATABASE)
 @click.option("--since", type=SECONDS, metavar="SPAN", help="Only checks of the last 30m, 12h, 7d …")
 @click.option("--type", "check_type", type=click.Choice(["startup", "scheduled", "manual"]), help="Only this type.")

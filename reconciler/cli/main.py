@@ -82,6 +82,7 @@ class LazyGroup(click.Group):
             return None
         module = importlib.import_module(f"reconciler.cli.{MODULES.get(cmd_name, cmd_name.replace('-', '_'))}")
         command: click.Command = module.command
+        command.short_help = COMMANDS[cmd_name]
         refuse_empty_values(command)
         read_variables(command)
         group_shared_options(command)

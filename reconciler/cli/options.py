@@ -6,16 +6,13 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from reconciler.cli.streams import is_plain
 from reconciler.model.errors import MissingSetting, UsageError
 from reconciler.model.records import dataclass
-
-if TYPE_CHECKING:
-    from click.shell_completion import CompletionItem
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -185,7 +182,7 @@ class Names(click.ParamType[str]):
         return name
 
 
-def bound_option(what: str, metavar: str, words: str, **more: Any) -> Callable[[F], F]:
+def bound_option(what: str, metavar: str, words: str) -> Callable[[F], F]:
     """--allow-…: what manifests may reach, also settable by a variable for all commands."""
     variable = f"FIVREC_ALLOW_{what.upper()}"
     text = f"{words}; anything else is 65. Repeatable; also {variable}, with commas."
@@ -203,8 +200,8 @@ def bound_option(what: str, metavar: str, words: str, **more: Any) -> Callable[[
         envvar=variable,
         callback=refuse_empty,
         metavar=metavar,
+        group=REACH,
         help=text,
-        **more,
     )
 
 
@@ -228,10 +225,10 @@ def manifest_options(*formats: str, required: bool = True, unused: frozenset[str
     return combine(log_options, paths, *_choices(option), *_run(option), *_reach(option), output_option(*formats))
 
 
-def _complete_limit(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def _complete_limit(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001
     from reconciler.cli.completion import complete_limit  # only when a shell asks
 
-    return complete_limit(ctx, param, incomplete)
+    return complete_limit(ctx, incomplete)
 
 
 def _choices(option: Any) -> tuple[Callable[[F], F], ...]:
@@ -273,14 +270,13 @@ def _reach(option: Any) -> tuple[Callable[[F], F], ...]:
             group=REACH,
             help="Let {command: [PROG, …]} references run this program. Repeatable.",
         ),
-        bound_option("env", "GLOB", "Let manifests name only variables that match", group=REACH),
-        bound_option("connect", "HOST", "Let manifests name only this host of Fi.V Connect", group=REACH),
-        bound_option("database", "HOST", "Let manifests name only databases on this host", group=REACH),
+        bound_option("env", "GLOB", "Let manifests name only variables that match"),
+        bound_option("connect", "HOST", "Let manifests name only this host of Fi.V Connect"),
+        bound_option("database", "HOST", "Let manifests name only databases on this host"),
         bound_option(
             "secret",
             "GLOB",
             "Let manifests name only secrets of Vault and packages that match (vault:mount/path#field, NAME:VALUE)",
-            group=REACH,
         ),
         option("--allow-embedded", is_flag=True, group=REACH, help='Let production use "embedded:".'),
     )

@@ -13,7 +13,7 @@ from reconciler.model.types import ConnectPlan
 HEADINGS = ("instance", "id", "name", "price", "interval", "users", "conversations", "storage MB", "active", "features")
 
 
-@click.command("plans", short_help="Show Connect's plans.")
+@click.command("plans")
 @manifest_options("text", "json", "markdown", unused=OF_APPLY)
 def command(**options: Any) -> None:
     """Show the plans that Connect offers each instance; nothing is changed.

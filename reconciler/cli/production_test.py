@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SIGNS = {True: "✅", False: "❌"}
 
 
-@click.command("production-test", short_help="Run an instance's checks as production, and roll back.")
+@click.command("production-test")
 @manifest_options("text", "json", "markdown", unused=OF_APPLY)
 def command(**options: Any) -> None:
     """Run an instance's checks as if it were in production.

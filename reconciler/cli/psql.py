@@ -34,7 +34,7 @@ class _WithArguments(click.Command):
         return [*super().collect_usage_pieces(ctx), "[-- ARG…]"]
 
 
-@click.command("psql", cls=_WithArguments, short_help="Open psql in one instance's database.")
+@click.command("psql", cls=_WithArguments)
 @manifest_options(unused=OF_DATABASE | {"forks", "timeout"})
 def command(**options: Any) -> None:
     """Open psql in the database of the one instance that PATH and --limit choose; the embedded one too.

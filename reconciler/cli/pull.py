@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from reconciler.planning.report import InstanceReport
 
 
-@click.command("pull", short_help="Write drift back into the manifests.")
+@click.command("pull")
 @manifest_options("text", "json", "markdown", unused=OF_APPLY)
 @click.option("--write", is_flag=True, help="Write the files. Default: only show the difference.")
 @click.option(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 MORE = "purge_more"
 
 
-@click.command("purge", short_help="Delete an instance's development rows.")
+@click.command("purge")
 @manifest_options("text", "json", "markdown")
 @click.option(
     "--environment",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MOST_NAMED = 3
 
 
-@click.command("render", short_help="Print the manifests as they would be applied.")
+@click.command("render")
 @manifest_options("yaml", "json", unused=OFFLINE)
 def command(**options: Any) -> None:
     """Print each instance's manifest with defaults, CSV rows, overrides and templates filled in. Offline.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 STDOUT = "-"
 
 
-@click.command("report", short_help="Write the status page as one file.")
+@click.command("report")
 @manifest_options("text", "json", "markdown", unused=OF_APPLY)
 @click.option("--out", required=True, type=click.Path(dir_okay=False), metavar="FILE", help="The file; - is stdout.")
 @click.option("--language", type=click.Choice(["en", "pt"]), help="Default: LANG decides.")

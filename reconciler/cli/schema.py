@@ -7,7 +7,7 @@ import click
 from reconciler.model.errors import UsageError
 
 
-@click.command("schema", short_help="Print a JSON Schema.")
+@click.command("schema")
 @click.argument("name", default="manifest")
 @click.option("--list", "list_names", is_flag=True, help="List the schemas' names.")
 def command(name: str, *, list_names: bool) -> None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from reconciler.web.status_service import StatusService
 
 
-@click.command("serve", short_help="Serve the integration API and the status page.")
+@click.command("serve")
 @manifest_options("text")
 @click.option("--listen", default="127.0.0.1:5000", show_default=True, metavar="HOST:PORT", help="Where to listen.")
 @click.option("--tls-cert", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Certificate, PEM.")

@@ -39,7 +39,7 @@ class _PasswordVariable(click.Option):
         return super().consume_value(ctx, opts)
 
 
-@click.command("setup", short_help="Provision one instance in one go.")
+@click.command("setup")
 @click.option("--database-url", required=True, metavar="URL", help="PostgreSQL URL, env:NAME, or embedded:.")
 @click.option("--admin-email", required=True, metavar="EMAIL")
 @click.option(

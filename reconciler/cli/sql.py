@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 
-@click.command("sql", short_help="Print the database setup script.")
+@click.command("sql")
 @click.option("--logins", is_flag=True, help="Print the roles and GRANTs of `fivrec docs logins` instead.")
 def command(*, logins: bool) -> None:
     """Print the SQL that sets a database up, or brings one that the app made up to date.

@@ -33,7 +33,7 @@ UNKNOWN = "unknown"
 MOST_NAMED = 10
 
 
-@click.command("status", short_help="Show what is known of each instance.")
+@click.command("status")
 @manifest_options("text", "json", "markdown", unused=OF_DATABASE)
 @click.option("--problems", is_flag=True, help="Only instances that need attention.")
 def command(**options: Any) -> None:

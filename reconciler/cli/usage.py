@@ -30,7 +30,7 @@ QUEUED = "the report is queued, and sent by the next usage --send or watch"
 COLUMNS = ("totalUsers", "totalClients", "totalConversations", "activeConversations", "totalQueues")
 
 
-@click.command("usage", short_help="Show the usage report; --send posts it.")
+@click.command("usage")
 @manifest_options("text", "json", "markdown")
 @click.option("--send", is_flag=True, help="Queue the report in the database, and post it with all that are waiting.")
 def command(**options: Any) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from reconciler.manifest.loader import Manifest
 
 
-@click.command("validate", short_help="Check manifests offline.")
+@click.command("validate")
 @manifest_options("text", "json", "markdown", unused=OFFLINE)
 @click.option("--strict", is_flag=True, help="Also refuse what is valid but probably a mistake.")
 def command(**options: Any) -> None:

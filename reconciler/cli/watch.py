@@ -12,7 +12,7 @@ from reconciler.cli.options import SECONDS, Settings, loop_options, manifest_opt
 from reconciler.model.errors import UsageError
 
 
-@click.command("watch", short_help="Keep reconciling and checking.")
+@click.command("watch")
 @manifest_options("text")
 @click.option("--every", type=SECONDS, metavar="SPAN", help="One interval for all, not the manifests' own.")
 @click.option(

@@ -24,16 +24,6 @@ from tests.support.cli_process import ROOT, fivrec
 
 SCHEMA = json.loads((Path(__file__).parents[3] / "schemas" / "report.v1.schema.json").read_text())
 
-TO_BE_WRITTEN: set[str] = set()
-"""Commands that --help promises and that are still to be written. Strict: a written one must leave this list."""
-
-
-def commands(*pending: set[str]) -> list[object]:
-    """Returns every command; those still listed are expected to fail."""
-    waiting = {name for names in pending for name in names}
-    mark = pytest.mark.xfail(strict=True, raises=(ModuleNotFoundError, AssertionError), reason="to be done")
-    return [pytest.param(name, marks=mark if name in waiting else ()) for name in COMMANDS]
-
 
 def command(name: str) -> click.Command:
     found = cli.get_command(click.Context(cli), name)
@@ -41,16 +31,7 @@ def command(name: str) -> click.Command:
     return found
 
 
-def test_hints_name_commands_that_exist() -> None:
-    assert set(COMMANDS) >= TO_BE_WRITTEN
-
-
-@pytest.mark.parametrize("name", commands(TO_BE_WRITTEN))
-def test_the_groups_help_says_what_the_command_says_of_itself(name: str) -> None:
-    assert command(name).get_short_help_str(limit=200) == COMMANDS[name]
-
-
-@pytest.mark.parametrize("name", commands(TO_BE_WRITTEN))
+@pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help_with_an_example(name: str) -> None:
     outcome = CliRunner().invoke(cli, [name, "--help"])
     assert outcome.exit_code == 0
