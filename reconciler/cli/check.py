@@ -11,7 +11,6 @@ from reconciler.cli.gitops import keep_going_option
 from reconciler.cli.options import manifest_options, settings_from
 
 if TYPE_CHECKING:
-    from reconciler.manifest.references import Need
     from reconciler.planning.report import InstanceReport
 
 ATTENTION = 6
@@ -31,13 +30,13 @@ def command(**options: Any) -> None:
 
     Example: fivrec check manifests/
     """
+    from reconciler.cli.reading_commands import CONNECT, DATABASE
     from reconciler.cli.render.output import write_report
     from reconciler.cli.runtime import open_run, run_instances
     from reconciler.engine.databases import check
 
     settings = settings_from(options)
-    needs: frozenset[Need] = frozenset({"database", "connect"})
-    with open_run(settings, "check", needs=needs, check_only=True) as ready:
+    with open_run(settings, "check", needs=DATABASE | CONNECT, check_only=True) as ready:
         # For instances that lack something the failure is recorded, and the check if Connect's part is known.
         bare = tuple(item.without_declarations() for item in ready.desired)
         reports, stopped = run_instances(replace(ready, desired=(*bare, *ready.lacking)), check, settings)

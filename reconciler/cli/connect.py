@@ -67,12 +67,10 @@ def serve(listen: str, instance: str | None, key_env: str | None, state: Path, *
     collect()
     file.read()  # a broken state is reported now, not at the first request
     with bound_socket(place) as bound:
-        number = asyncio.run(AppServer(build_app(file), place, bound, _say_ready).run_until_signal())
+        said = "Fi.V Connect emulator on"
+        server = AppServer(build_app(file), place, bound, lambda url: click.echo(f"{said} {url}", err=True))
+        number = asyncio.run(server.run_until_signal())
     raise SystemExit(128 + number if number else 0)
-
-
-def _say_ready(url: str) -> None:
-    click.echo(f"Fi.V Connect emulator on {url}", err=True)
 
 
 @command.command("set", short_help="Set what Connect answers about an instance.")

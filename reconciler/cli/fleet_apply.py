@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from reconciler.cli.gitops import build_rollout
@@ -25,10 +25,10 @@ from reconciler.manifest.references import Resolution, resolve
 from reconciler.model.errors import UsageError
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
-from reconciler.model.types import Desired
 from reconciler.planning.report import InstanceReport, Report, exit_code
 from reconciler.planning.rollout import Rollout
 from reconciler.support.crypto.keyring import KeyRing
+from reconciler.support.log import utc_now
 from reconciler.workers.apply import NO_LIMIT_S, Jobs, queued
 from reconciler.workers.job_queue import open_queue
 from reconciler.workers.manifests import stored_rows
@@ -44,7 +44,7 @@ def run_fleet_apply(url: Secret, settings: Settings, options: dict[str, Any], *,
     with progress(len(manifests), settings, run.log) as done:
         work = _Work(url, settings, options, rollout, stop, done, forks or len(manifests))
         reports = asyncio.run(work.roll_out(manifests, run))
-    took = round((datetime.now(UTC) - work.started_at).total_seconds() * 1000)
+    took = round((utc_now() - work.started_at).total_seconds() * 1000)
     write_report(
         Report("fleet apply", run.id, work.started_at, took, reports), settings.output, fields=options["show_fields"]
     )
@@ -62,7 +62,7 @@ class _Work:
     stop: Stop
     done: Callable[[Any], None]
     forks: int
-    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    started_at: datetime = field(default_factory=utc_now)
 
     async def roll_out(self, manifests: tuple[Manifest, ...], run: Run) -> tuple[InstanceReport, ...]:
         wish = {
@@ -76,9 +76,11 @@ class _Work:
         async with AsyncExitStack() as stack:
             queue = await stack.enter_async_context(open_queue(self.url))
             if store:
-                await _store(queue, manifests)
+                await queue.run("store", **stored_rows(manifests, KeyRing.from_environ(os.environ)))
             jobs = Jobs(queue, run.id, wish, store, self.settings.timeout)
-            desired = _unresolved(manifests, self.settings)
+            # Without any secret: none is needed here.
+            resolution = Resolution(self.settings.work_dir)
+            desired = resolve(manifests, needs=frozenset(), environ={}, resolution=resolution)
             if not self.options["wait"]:
                 return await queued(jobs, desired)
             SIGNALS.hold()
@@ -91,15 +93,6 @@ class _Work:
             )
 
 
-async def _store(queue: Any, manifests: tuple[Manifest, ...]) -> None:
-    await queue.run("store", **stored_rows(manifests, KeyRing.from_environ(os.environ)))
-
-
-def _unresolved(manifests: tuple[Manifest, ...], settings: Settings) -> tuple[Desired, ...]:
-    """The instances, without any secret: none is needed here."""
-    return resolve(manifests, needs=frozenset(), environ={}, resolution=Resolution(settings.work_dir))
-
-
 def _run(settings: Settings) -> Run:
     return Run(
         id=str(uuid.uuid4()),
@@ -107,6 +100,6 @@ def _run(settings: Settings) -> Run:
         actor=find_actor(settings.actor, settings.paths, os.environ, recorded=True),
         keys=KeyRing(()),
         log=open_log(settings),
-        now=lambda: datetime.now(UTC),
+        now=utc_now,
         timeout_s=NO_LIMIT_S,
     )

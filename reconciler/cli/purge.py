@@ -17,7 +17,6 @@ from reconciler.support.log import counted
 
 if TYPE_CHECKING:
     from reconciler.cli.runtime import RunSetup
-    from reconciler.manifest.references import Need
     from reconciler.planning.report import InstanceReport
 
 MORE = "purge_more"
@@ -40,13 +39,13 @@ def command(**options: Any) -> None:
 
     Example: fivrec purge manifests/client.yaml --yes
     """
+    from reconciler.cli.reading_commands import DATABASE
     from reconciler.cli.render.output import write_report
     from reconciler.cli.runtime import open_run
     from reconciler.engine.purge import with_purge
 
     settings = settings_from(options)
-    needs: frozenset[Need] = frozenset({"database"})
-    with open_run(settings, "purge", needs=needs, dry=True, check_only=True) as ready:
+    with open_run(settings, "purge", needs=DATABASE, dry=True, check_only=True) as ready:
         item = with_purge(ready.desired, options["environment"])
         found, stopped = _purge(item, ready, settings, yes=options["yes"])
         report = ready.build_report((found,))

@@ -213,13 +213,13 @@ def write_errors(readings: Sequence[QueryResult[Any]], settings: Settings) -> No
     for item in readings:
         if item.error is not None and not item.said and settings.log_format != "json":
             beside = "" if item.row in item.error.message else f" ({item.row})"
-            write_problem(f"{item.instance}{beside}", item.error, item.error.hint)
+            write_problem(f"{item.instance}{beside}", item.error)
 
 
-def write_problem(instance: str, problem: ErrorInfo, hint: str) -> None:
+def write_problem(instance: str, problem: ErrorInfo) -> None:
     click.echo(click.style(f"{instance}: [{problem.code}] {printable(problem.message)}", fg="red"), err=True)
-    if hint:
-        click.echo(f"  {printable(hint)}", err=True)
+    if problem.hint:
+        click.echo(f"  {printable(problem.hint)}", err=True)
 
 
 def format_moment(value: datetime | None) -> str | None:

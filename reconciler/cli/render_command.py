@@ -92,7 +92,6 @@ def _name_files(value: Any, folder: str, path: str = "") -> Any:
 
 
 def _write_json(manifests: tuple[Manifest, ...]) -> None:
-
     from reconciler.model.types import encodable
 
     instances = [

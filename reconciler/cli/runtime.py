@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -28,7 +28,7 @@ from reconciler.model.types import Desired, ErrorInfo, is_embedded
 from reconciler.planning.report import InstanceReport, Report
 from reconciler.support.crypto.key_files import FILE_NAME, exposed_files, is_set
 from reconciler.support.crypto.keyring import KeyRing, reread_ring
-from reconciler.support.log import EventLog, Level
+from reconciler.support.log import EventLog, Level, utc_now
 from reconciler.support.postgres_url import one_environment
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class RunSetup:
 
 def today() -> date:
     """The day of a run: entries of `ignore` expire between runs, not within one."""
-    return datetime.now(UTC).date()
+    return utc_now().date()
 
 
 def load(settings: Settings) -> tuple[Manifest, ...]:
@@ -162,7 +162,7 @@ def open_run(
         desired, incomplete = resolve_complete(manifests, settings, wanted, apart=each)
         if each and incomplete and not desired:
             resolve_all(manifests, settings, wanted, keyless=keyless)  # raises: no instance can be asked
-        lacking = () if dry else _on_servers(incomplete)
+        lacking = () if dry else tuple(filter(None, map(find_known, incomplete)))
         named = {item.instance for item in lacking}
         reports = (build_incomplete_report(item) for item in incomplete if item.manifest.instance not in named)
         others = (*reports, *others)
@@ -198,10 +198,9 @@ def resolve_some(
     return desired, incomplete
 
 
-def _on_servers(incomplete: Sequence[Incomplete]) -> tuple[Desired, ...]:
-    """Instances whose failure can be recorded; an embedded server is not started only for that."""
-    known = (item.known for item in incomplete)
-    return tuple(item for item in known if item is not None and not is_embedded(item.database.url.reveal()))
+def find_known(item: Incomplete) -> Desired | None:
+    """Enough to read its database and record its failure; an embedded server is not started only for that."""
+    return None if item.known is None or is_embedded(item.known.database.url.reveal()) else item.known
 
 
 def build_incomplete_report(item: Incomplete) -> InstanceReport:
@@ -304,7 +303,7 @@ def start_servers(
         actor=actor,
         keys=keys,
         log=log.bind(run_id=run_id, commit=actor.git_commit),
-        now=lambda: datetime.now(UTC),
+        now=utc_now,
         work_dir=settings.work_dir,
         ca_file=settings.ca_file,
         timeout_s=settings.timeout,

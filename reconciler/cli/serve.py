@@ -18,12 +18,10 @@ from reconciler.cli.options import KEPT_CONNECTIONS, manifest_options, receiver_
 from reconciler.cli.serve_sign_in import check_sign_in, sign_in_options, with_sign_in
 from reconciler.cli.signals import outlive_hangup
 from reconciler.model.errors import MissingSetting, extra_hint
-from reconciler.model.types import Desired, is_embedded
 from reconciler.support.log import Patience
 
 if TYPE_CHECKING:
     from reconciler.cli.runtime import RunSetup
-    from reconciler.manifest.references import Incomplete
     from reconciler.support.asgi_server import Listen
     from reconciler.web.service import Service
     from reconciler.web.status_service import StatusService
@@ -69,7 +67,7 @@ def command(**options: Any) -> None:
         import starlette  # noqa: F401
     except ImportError as exc:
         raise MissingSetting("serve needs the extra api", hint=extra_hint("api")) from exc
-    from reconciler.cli.runtime import open_log, resolution_of, resolve_some, start_servers
+    from reconciler.cli.runtime import find_known, open_log, resolution_of, resolve_some, start_servers
     from reconciler.cli.watch_service import manifest_source, resolver
     from reconciler.support.asgi_server import listen_from_text
     from reconciler.web.status_service import StatusService
@@ -89,16 +87,10 @@ def command(**options: Any) -> None:
         log.error("serve", said, instance=item.manifest.instance, error=item.error.code)
     with start_servers(desired, settings, "serve", log, service=True) as ready:
         service = with_sign_in(_service(ready, listen, allow_writes=options["allow_writes"]), options, settings.paths)
-        lacking = {item.manifest.instance: (item.manifest, item.error, _readable(item)) for item in incomplete}
+        lacking = {item.manifest.instance: (item.manifest, item.error, find_known(item)) for item in incomplete}
         beside = StatusService(service, source, resolver(resolution, ready), settings.forks, options["checks"], lacking)
         stopped = _serve(service, listen, beside, receivers)
     click.get_current_context().exit(128 + stopped if stopped else 0)
-
-
-def _readable(item: Incomplete) -> Desired | None:
-    """Enough to read its database; an embedded server is not started only for that."""
-    known = item.known
-    return None if known is None or is_embedded(known.database.url.reveal()) else known
 
 
 def _service(ready: RunSetup, listen: Listen, *, allow_writes: bool) -> Service:

@@ -91,4 +91,4 @@ def _write_unsent(readings: tuple[QueryResult[Usage], ...], settings: Settings) 
     if settings.output == "markdown":
         write_notices(unsent)
     for instance, problem in unsent if settings.log_format != "json" else ():
-        write_problem(instance, problem, problem.hint)
+        write_problem(instance, problem)

@@ -98,7 +98,6 @@ def _sound(manifests: Sequence[Manifest], problems: Sequence[ManifestProblem]) -
 
 
 def _write_json(manifests: Sequence[Manifest], problems: Sequence[ManifestProblem]) -> None:
-
     instances = [
         {"instance": manifest.instance, "path": manifest.origin.path, "line": manifest.origin.line}
         for manifest in manifests

@@ -13,10 +13,8 @@ GRACE_S = 4.0
 """How long a stopped run waits for the answer to its COMMIT."""
 
 
-async def finish_despite_cancel(
-    work: Coroutine[None, None, None], cut: Callable[[], None], *, grace_s: float = GRACE_S
-) -> None:
-    """Run `work` to its end. If this is cancelled meanwhile, `work` has `grace_s` more; then `cut` makes it fail.
+async def finish_despite_cancel(work: Coroutine[None, None, None], cut: Callable[[], None]) -> None:
+    """Run `work` to its end. If this is cancelled meanwhile, `work` has GRACE_S more; then `cut` makes it fail.
 
     Returns or raises what `work` does, cancelled or not: ask `is_being_stopped` before going on.
     """
@@ -27,10 +25,10 @@ async def finish_despite_cancel(
         try:
             await asyncio.wait({task}, timeout=None if until is None else max(0.0, until - loop.time()))
         except asyncio.CancelledError:
-            until = until or loop.time() + grace_s
+            until = until or loop.time() + GRACE_S
         if until is not None and loop.time() >= until and not task.done():
             cut()
-            until = loop.time() + grace_s
+            until = loop.time() + GRACE_S
     task.result()
 
 

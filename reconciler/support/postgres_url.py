@@ -62,7 +62,7 @@ _NUMBERS: Final = (
 )
 _FILES: Final = "passfile", "sslcert", "sslkey", "sslrootcert", "sslcrl"
 _ANY_CASE: Final = frozenset({"ssl_min_protocol_version", "ssl_max_protocol_version", "replication"})
-_MAY_BE_EMPTY: Final = _ANY_CASE
+"""They may be empty, too."""
 
 _TLS: Final = "TLS is chosen by sslmode"
 _OF_OTHERS: Final[Mapping[str, str]] = {
@@ -368,7 +368,7 @@ def _wrong_values(settings: Mapping[str, str], *, quotable: bool = True) -> Iter
     """Yields words about each setting that libpq would refuse, which begin with its name."""
     for name, allowed in _ONE_OF.items():
         value = settings.get(name)
-        if value is None or value in allowed or (not value and name in _MAY_BE_EMPTY):
+        if value is None or value in allowed or (not value and name in _ANY_CASE):
             continue
         if name in _ANY_CASE and value.lower() in {one.lower() for one in allowed}:
             continue

@@ -9,8 +9,6 @@ from reconciler.model.passwords import unfit, unusable
 from reconciler.model.secret import Secret, cost_of
 from reconciler.model.types import BCRYPT_MOST_COST
 
-DEFAULT_COST = 12
-
 
 def check_password(password: Secret, where: str) -> Secret:
     """Returns the password itself. Raises MissingSetting, naming `where` it came from, if it must not be stored."""
@@ -20,7 +18,7 @@ def check_password(password: Secret, where: str) -> Secret:
     return password
 
 
-def hash_password(password: Secret, cost: int = DEFAULT_COST) -> str:
+def hash_password(password: Secret, cost: int) -> str:
     """Returns a `$2b$` hash. Raises ValueError if the password is `unusable`."""
     reason = unusable(password)
     if reason is not None:
