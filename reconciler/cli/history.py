@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,11 @@ if TYPE_CHECKING:
 
 KEYLESS = MissingSetting.exit_code
 HEADINGS = ("time", "instance", "action", "resource", "cause", "actor", "run", "fields")
+SHOWN = (
+    *("seq", "at", "run_id", "actor", "git_commit", "manifest_digest", "environment"),
+    *("kind", "name", "action", "cause", "source", "fields", "hash", "signature"),
+)
+"""What JSON has of an entry."""
 
 
 @click.command("history")
@@ -88,7 +93,7 @@ def command(**options: Any) -> None:
             follow(ready, settings, FollowedHistory(wanted).ask, entry_as_json, _row)
         readings = ask_all(ready, settings, lambda item, run: query_history(item, run, wanted))
     if settings.output == "json":
-        write_json("history", readings, _shown_entries, ready.broken)
+        write_json("history", readings, lambda found: {"entries": list(map(entry_as_json, found or ()))}, ready.broken)
     else:
         entries = [(entry.at, entry.seq, item.instance, entry) for item in readings for entry in item.value or ()]
         entries.sort(key=lambda found: found[:3], reverse=True)
@@ -116,28 +121,8 @@ def _check_kind(kind: str | None) -> None:
         raise UsageError(f'--kind "{kind[:60]}": there is no such kind', hint=f"kinds are {', '.join(known)}")
 
 
-def _shown_entries(entries: Sequence[AuditEntry] | None) -> dict[str, Any]:
-    return {"entries": [entry_as_json(entry) for entry in entries or ()]}
-
-
 def entry_as_json(entry: AuditEntry) -> dict[str, Any]:
-    return {
-        "seq": entry.seq,
-        "at": _at(entry),
-        "run_id": entry.run_id,
-        "actor": entry.actor,
-        "git_commit": entry.git_commit,
-        "manifest_digest": entry.manifest_digest,
-        "environment": entry.environment,
-        "kind": entry.kind,
-        "name": entry.name,
-        "action": entry.action,
-        "cause": entry.cause,
-        "source": entry.source,
-        "fields": entry.fields,
-        "hash": entry.hash,
-        "signature": entry.signature,
-    }
+    return {name: getattr(entry, name) for name in SHOWN} | {"at": _at(entry)}
 
 
 def _row(instance: str, entry: AuditEntry) -> tuple[str, ...]:
@@ -162,12 +147,8 @@ def _write_verified(chains: tuple[QueryResult[Chain], ...], settings: Settings, 
     found = [item.value for item in chains if item.value is not None]
     if any(chain.finding is not None for chain in found):
         return FAILED
-    judged = [replace(item, exit_code=KEYLESS) if _is_unchecked(item) else item for item in chains]
+    judged = [replace(item, exit_code=KEYLESS) if item.value and item.value.unchecked else item for item in chains]
     return exit_code(judged, broken)
-
-
-def _is_unchecked(item: QueryResult[Chain]) -> bool:
-    return item.value is not None and item.value.unchecked is not None
 
 
 def _shown_chain(chain: Chain | None) -> dict[str, Any]:

@@ -58,16 +58,12 @@ def command(**options: Any) -> None:
             follow(ready, settings, _Following(wanted).ask, check_as_json, _row)
         readings = ask_all(ready, settings, lambda item, run: query_checks(item, run, wanted))
     if settings.output == "json":
-        write_json("logs", readings, _shown_checks, ready.broken)
+        write_json("logs", readings, lambda found: {"checks": list(map(check_as_json, found or ()))}, ready.broken)
     else:
         rows = [_row(item.instance, check) for item in readings for check in item.value or ()]
         rows.sort(key=lambda row: row[0], reverse=True)
         write_found(settings, HEADINGS, rows, readings, ready.broken)
     click.get_current_context().exit(exit_code(readings, ready.broken))
-
-
-def _shown_checks(checks: Sequence[CheckLog] | None) -> dict[str, Any]:
-    return {"checks": [check_as_json(check) for check in checks or ()]}
 
 
 def check_as_json(check: CheckLog) -> dict[str, Any]:

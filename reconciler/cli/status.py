@@ -134,7 +134,7 @@ def _row(item: QueryResult[StatusView | None]) -> tuple[str, ...]:
         "yes" if view.is_locked else "no",
         features,
         last,
-        *((_run(run), _drift(run), _former(run)) if run else ("never", "-", "-")),
+        *((_run(run), _drift(run), ", ".join(map(former_line, run.former)) or "-") if run else ("never", "-", "-")),
     )
 
 
@@ -154,7 +154,3 @@ def _drift(run: LastRun) -> str:
     if not run.open_drift:
         return f"{run.drift} repaired" if run.drift else "-"
     return ", ".join(f"{item.key} since {format_moment(item.since)}" for item in run.open_drift)
-
-
-def _former(run: LastRun) -> str:
-    return ", ".join(former_line(item) for item in run.former) or "-"

@@ -93,7 +93,7 @@ def _word(error: _Error, path: list[str | int]) -> Iterator[Violation]:
             yield from _word_unknown(error, path)
         case "required":
             name = error.message.split("'")[1]
-            hint = _example(_property(error.schema, name), name) or f"add {name}: …"
+            hint = _example(error.schema.get("properties", {}).get(name), name) or f"add {name}: …"
             yield Violation(_join(path), f'"{name}" is missing', hint)
         case "not" if "enum" in error.validator_value:
             named = ", ".join(map(str, error.validator_value["enum"]))
@@ -134,8 +134,8 @@ def _word_value(error: _Error) -> tuple[str, str]:  # noqa: PLR0911  one line a 
 
 def _word_pattern(text: str, schema: Mapping[str, Any]) -> str:
     """Schemas of answers have no titles; their patterns ask for text, without characters that no column holds."""
-    if "title" in schema:
-        return f"is not a valid {_title(schema)}"
+    if title := schema.get("title"):
+        return f"is not a valid {title[:1].lower()}{title[1:]}"
     if not text:
         return "must not be empty"
     return "holds a NUL character" if "\0" in text else f"does not fit the pattern {schema['pattern']}"
@@ -211,15 +211,6 @@ def json_word(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return str(value).lower().replace("none", "null")
     return f'"{value}"' if isinstance(value, str) and value.endswith(":") else str(value)
-
-
-def _property(schema: Any, name: str) -> object:
-    return schema.get("properties", {}).get(name) if isinstance(schema, Mapping) else None
-
-
-def _title(schema: Mapping[str, Any]) -> str:
-    title = str(schema["title"])
-    return title[:1].lower() + title[1:]
 
 
 def _misfit(words: str, value: object) -> str:
