@@ -274,10 +274,7 @@ def _write_group(page: _Page, group: _Group) -> None:
     names = f"# {cut(printable(', '.join(group.instances)), LONGEST_NAMES)}"
     opening = f"<details><summary>{what} {many}</summary>\n\n```diff\n{names}"
     ending = "```\n\n</details>\n"
-    written = _fitting(group.units, page.room(1.0) - len(opening) - len(ending) - 2)
-    if written:
-        for text in (opening, *group.units[:written], ending):
-            page.write(text)
+    written = _write_folded(page, opening, group.units, ending)
     page.leave_out("change", (len(group.units) - written) * len(group.instances))
 
 
@@ -294,12 +291,17 @@ def _write_block(page: _Page, item: InstanceReport, equal: Container[str]) -> No
     ending = f"```{digest}\n\n</details>\n"
     units = [_unit(change, since_words(change, item.since)) for change in own]
     units += [f"# {accepted_line(one)}" for one in accepted]
-    written = _fitting(units, page.room(1.0) - len(opening) - len(ending) - 2)
-    if written:
-        for text in (opening, *units[:written], ending):
-            page.write(text)
+    written = _write_folded(page, opening, units, ending)
     page.leave_out("change", max(0, len(own) - written))
     page.leave_out("accepted difference", len(units) - max(written, len(own)))
+
+
+def _write_folded(page: _Page, opening: str, units: Sequence[str], ending: str) -> int:
+    """Write as many of the units as there is room for; nothing if there is room for none. Returns how many."""
+    written = _fitting(units, page.room(1.0) - len(opening) - len(ending) - 2)
+    for text in (opening, *units[:written], ending) if written else ():
+        page.write(text)
+    return written
 
 
 def _shared_unit(item: InstanceReport, change: Change) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
 
 import click
 
@@ -15,31 +16,18 @@ MACHINE_FORMATS = frozenset({"json", "markdown", "codequality", "junit"})
 
 
 def write_report(report: Report, output: str, *, fields: bool) -> None:
-    """`output` as for --output, or `explained` for the text of --explain. `fields` shows fields in text; the other
-    formats always do."""
+    """`output` as for --output, or `explained` for the text of --explain; all but json are modules of this package.
+    `fields` shows fields in text; the other formats always do."""
     match output:
         case "json":
-            click.echo(encodable(json_text(as_json(report))))
-        case "markdown":
-            from reconciler.cli.render.markdown import render as render_markdown
+            shown = encodable(json_text(as_json(report)))
+        case "text":
+            from reconciler.cli.render.text import render
 
-            click.echo(render_markdown(report))
-        case "codequality":
-            from reconciler.cli.render.codequality import render as render_codequality
-
-            click.echo(render_codequality(report))
-        case "junit":
-            from reconciler.cli.render.junit import render as render_junit
-
-            click.echo(render_junit(report))
-        case "explained":
-            from reconciler.cli.render.explained import render as render_explained
-
-            click.echo(render_explained(report))
+            shown = render(report, fields=fields)
         case _:
-            from reconciler.cli.render.text import render as render_text
-
-            click.echo(render_text(report, fields=fields))
+            shown = import_module(f"reconciler.cli.render.{output}").render(report)
+    click.echo(shown)
     publish(report)
 
 
