@@ -34,15 +34,10 @@ def unfit(password: Secret) -> str | None:
     value = password.reveal()
     if reason := unusable(password):
         return reason
-    if holds_control(value):
+    if any(unicodedata.category(char) in ("Cc", "Zl", "Zp") for char in value):
         return "the password holds a control character, such as a line break at its end"
     if value != value.strip() or any(unicodedata.category(end) == "Cf" for end in (value[0], value[-1])):
         return "the password begins or ends with white space or an invisible character"
     if len(value) < MIN_LENGTH:
         return f"the password has fewer than {MIN_LENGTH} characters"
     return None
-
-
-def holds_control(text: str) -> bool:
-    """Whether the text has control characters, or separators of lines or paragraphs."""
-    return any(unicodedata.category(char) in ("Cc", "Zl", "Zp") for char in text)

@@ -153,12 +153,14 @@ def environment_problem(url: str) -> str | None:
     """Returns what is wrong with the settings that PG* variables or a service add to this URL, or None."""
     if is_embedded(url):
         return None
-    known = effective(url)
-    return _beside(_read(url) or {}, known) if any(_wrong_values(known)) else None
+    own = _read(url) or {}
+    known = _with_defaults(own)
+    return _beside(own, known) if any(_wrong_values(known)) else None
 
 
 def usable(url: str) -> dict[str, str]:
-    """Like `effective`, but raises ValueError, in words for people, if no connection can be made with the URL."""
+    """Returns the URL's parameters over those that libpq takes from service files, the environment and its defaults.
+    Raises ValueError, in words for people, if no connection can be made with the URL."""
     if is_embedded(url):
         return {}
     own = None if _text_problem(url) or _misleading(url) else _read(url)
@@ -202,9 +204,7 @@ def secrets_in(settings: Mapping[str, str]) -> tuple[str, ...]:
 @cache
 def secret_parameters() -> frozenset[str]:
     """Returns the parameters whose values must not be shown, according to the installed libpq."""
-    from psycopg import pq
-
-    return _DERIVED | {item.keyword.decode() for item in pq.Conninfo.get_defaults() if item.dispchar == b"*"}
+    return _DERIVED | {one.name for one in _parameters() if one.secret}
 
 
 def database_identity(url: str) -> Identity | None:
@@ -217,11 +217,6 @@ def database_identity(url: str) -> Identity | None:
     ports = [port or "5432" for port in (known.get("port") or "").split(",")]
     ports = ports * len(hosts) if len(ports) == 1 else ports
     return Identity(tuple(_plain_host(host) for host in hosts), tuple(ports), database_of(known))
-
-
-def effective(url: str) -> dict[str, str]:
-    """Returns the URL's parameters over those that libpq takes from service files, the environment and its defaults."""
-    return _with_defaults(_read(url) or {})
 
 
 def _with_defaults(own: Mapping[str, str]) -> dict[str, str]:
@@ -269,19 +264,13 @@ def _defaults() -> Mapping[str, str]:
 def _defaults_now() -> Mapping[str, str]:
     if os.environ.get("PGSERVICE"):
         return _ask_defaults()  # they come from a file, and files change
-    return _known_defaults(tuple(os.environ.get(name) for name in _environment()))
+    return _known_defaults(tuple(map(os.environ.get, ("PGREQUIRESSL", *_variables().values()))))
 
 
 @lru_cache(maxsize=8)
 def _known_defaults(_: tuple[str | None, ...]) -> Mapping[str, str]:
     """Returns the defaults for variables with these values."""
     return _ask_defaults()
-
-
-@cache
-def _environment() -> tuple[str, ...]:
-    """Returns the variables that the defaults depend on."""
-    return ("PGREQUIRESSL", *_variables().values())
 
 
 def _ask_defaults() -> dict[str, str]:
@@ -296,9 +285,7 @@ def _ask_defaults() -> dict[str, str]:
 
 @cache
 def _variables() -> dict[str, str]:
-    from psycopg import pq
-
-    return {item.keyword.decode(): item.envvar.decode() for item in pq.Conninfo.get_defaults() if item.envvar}
+    return {one.name: one.variable for one in _parameters() if one.variable}
 
 
 def _defaults_with(service: str) -> Mapping[str, str]:
@@ -343,7 +330,7 @@ def _unreadable(url: str) -> str:
         return f"has the parameter {other}, which is another tool's{instead}"
     import difflib
 
-    known = _parameters()
+    known = [one.name for one in _parameters()]
     unknown = [name[:100] for name in names if name not in known][:10]
     close = [found for name in unknown for found in difflib.get_close_matches(name, known, 1)]
     # An unknown name is not repeated: it may be part of a password.
@@ -351,12 +338,21 @@ def _unreadable(url: str) -> str:
     return f"can't be read: it has a parameter that PostgreSQL does not know{guess}, or a stray character"
 
 
+class _Parameter(NamedTuple):
+    name: str
+    variable: str
+    secret: bool
+
+
 @cache
-def _parameters() -> frozenset[str]:
+def _parameters() -> tuple[_Parameter, ...]:
     """Returns the parameters of the installed libpq."""
     from psycopg import pq
 
-    return frozenset(item.keyword.decode() for item in pq.Conninfo.get_defaults())
+    return tuple(
+        _Parameter(one.keyword.decode(), (one.envvar or b"").decode(), one.dispchar == b"*")
+        for one in pq.Conninfo.get_defaults()
+    )
 
 
 def _quotable(url: str) -> bool:

@@ -7,7 +7,7 @@ jsonschema-rs decides on every run, in a hundredth of the time; if it says no, j
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -76,29 +76,21 @@ def _compiled(name: str) -> jsonschema_rs.Draft202012Validator:
 
 
 def _holds_half_pair(data: Any) -> bool:
-    todo = [data]
-    while todo:
-        node = todo.pop()
-        if isinstance(node, str):
-            if not node.isascii() and SURROGATES.search(node):
-                return True
-        elif isinstance(node, Mapping):
-            todo.extend(node.values())
-        elif isinstance(node, list):
-            todo.extend(node)
-    return False
+    return any(isinstance(node, str) and not node.isascii() and SURROGATES.search(node) for node in _nodes(data))
 
 
 @cache
 def _property_names(name: str) -> frozenset[str]:
-    names: set[str] = {""}
-    todo: list[Any] = [load_schema(name)]
+    properties = (node.get("properties") for node in _nodes(load_schema(name)) if isinstance(node, Mapping))
+    return frozenset(("", *(key for known in properties if isinstance(known, Mapping) for key in known)))
+
+
+def _nodes(data: Any) -> Iterator[Any]:
+    """Yields a JSON value and all values in it."""
+    todo = [data]
     while todo:
-        node = todo.pop()
+        yield (node := todo.pop())
         if isinstance(node, Mapping):
-            properties = node.get("properties")
-            names.update(properties if isinstance(properties, Mapping) else ())
             todo.extend(node.values())
         elif isinstance(node, list):
             todo.extend(node)
-    return frozenset(names)
