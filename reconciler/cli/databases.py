@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli.options import OF_APPLY, manifest_options, settings_from
-from reconciler.cli.reading_commands import show_connects
+from reconciler.cli.reading_commands import cell_text, show_connects
 
 if TYPE_CHECKING:
     from reconciler.connect.responses import ConnectDatabase
@@ -29,7 +29,6 @@ def command(**options: Any) -> None:
 
 
 def _row(instance: str, found: ConnectDatabase) -> tuple[str, ...]:
-    backup = "-" if found.backup_enabled is None else ("yes" if found.backup_enabled else "no")
     cells = (
         found.id,
         found.name,
@@ -39,7 +38,7 @@ def _row(instance: str, found: ConnectDatabase) -> tuple[str, ...]:
         found.database,
         found.status,
         found.size_mb,
-        backup,
+        found.backup_enabled,
         found.last_backup,
     )
-    return (instance, *("-" if cell is None else str(cell) for cell in cells))
+    return (instance, *map(cell_text, cells))

@@ -14,6 +14,7 @@ from reconciler.cli.options import OF_DATABASE, SECONDS, lines_option, manifest_
 from reconciler.cli.reading_commands import (
     DATABASE,
     ask_all,
+    cell_text,
     check_result,
     exit_code,
     format_moment,
@@ -71,7 +72,7 @@ def check_as_json(check: CheckLog) -> dict[str, Any]:
 
 
 def _row(instance: str, check: CheckLog) -> tuple[str, ...]:
-    took = "-" if check.response_time_ms is None else str(check.response_time_ms)
+    took = cell_text(check.response_time_ms)
     result = "ok" if check.success else "FAILED"
     received, error = check.status_received or "-", check.error_message or ""
     return (format_moment(check.at) or "", instance, check.check_type, result, received, took, error)

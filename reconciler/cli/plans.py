@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from reconciler.cli.options import OF_APPLY, manifest_options, settings_from
-from reconciler.cli.reading_commands import show_connects
+from reconciler.cli.reading_commands import cell_text, show_connects
 from reconciler.model.types import ConnectPlan
 
 HEADINGS = ("instance", "id", "name", "price", "interval", "users", "conversations", "storage MB", "active", "features")
@@ -33,10 +33,7 @@ def _row(instance: str, plan: ConnectPlan) -> tuple[str, ...]:
         plan.name,
         price(plan.price, plan.currency),
         plan.billing_interval,
-        _limit(plan.max_users),
-        _limit(plan.max_conversations),
-        _limit(plan.storage_limit),
-        "yes" if plan.is_active else "no",
+        *map(cell_text, (plan.max_users, plan.max_conversations, plan.storage_limit, plan.is_active)),
         ", ".join(str(feature) for feature in plan.features),
     )
 
@@ -47,7 +44,3 @@ def price(cents: int, currency: str) -> str:
     sign = "-" if cents < 0 else ""
     name = "R$" if currency == "BRL" else currency
     return f"{name} {sign}{units:,}".replace(",", ".") + f",{rest:02d}"
-
-
-def _limit(value: int | None) -> str:
-    return "-" if value is None else str(value)

@@ -222,6 +222,13 @@ def write_problem(instance: str, problem: ErrorInfo) -> None:
         click.echo(f"  {printable(problem.hint)}", err=True)
 
 
+def cell_text(value: object) -> str:
+    """Returns a value as a cell: `-` for None, yes or no for a bool."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "-" if value is None else str(value)
+
+
 def format_moment(value: datetime | None) -> str | None:
     return rfc3339(value) if value else None
 
