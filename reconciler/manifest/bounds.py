@@ -13,7 +13,7 @@ from reconciler.manifest.secrets.plugins import PLACES
 from reconciler.model.errors import DatabaseError, ManifestProblem
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
-from reconciler.model.types import is_embedded
+from reconciler.model.types import EMBEDDED, is_embedded
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +42,12 @@ def check_url(manifest: Manifest, path: str, url: str, bounds: Bounds) -> Iterat
     """Returns a problem if a URL, resolved or literal, leads to a host that is out of bounds. The message repeats
     nothing of the URL."""
     option, allowed = ("database", bounds.database) if path.startswith("database/") else ("connect", bounds.connect)
-    if not allowed or is_embedded(url):
+    if not allowed or url == EMBEDDED or (is_embedded(url) and option == "connect"):
         return
-    hosts = _database_hosts(url) if option == "database" else (urlsplit(url).hostname or "",)
+    if is_embedded(url):  # a server's configuration in the author's folder may name programs
+        hosts: tuple[str, ...] = (url,)
+    else:
+        hosts = _database_hosts(url) if option == "database" else (urlsplit(url).hostname or "",)
     known = set(map(_plain, allowed))
     if any(_plain(host) not in known for host in hosts):
         what = "the database's" if option == "database" else "Connect's"

@@ -61,6 +61,7 @@ def start_server(place: Place) -> Running:
         if place.major is None:
             _refuse_lost_data(place)
             _make_data(place, binaries)
+        _refuse_strangers_data(place)
         (place.folder / "version").write_text(f"{binaries.version}\n")
     except OSError as error:
         raise _disk_full(place.base) if _is_full(str(error)) else unusable(place.base, error) from error
@@ -123,6 +124,19 @@ def _refuse_lost_data(place: Place) -> None:
             f"the embedded PostgreSQL's data were in {place.data}, and are not there any more, or not whole",
             hint="bring them back (a backup, a volume that is not mounted?); "
             f"if they are lost for good, remove {place.folder} to begin with an empty database",
+            code="embedded_folder",
+        )
+
+
+def _refuse_strangers_data(place: Place) -> None:
+    """The server's configuration may name programs. A checkout can't make a file private, unless its umask is 077."""
+    path = place.folder / "password"
+    read_password(place)
+    if path.stat().st_mode & 0o077:
+        raise MissingSetting(
+            f"{path} is open to other users, so {place.folder} may be a stranger's (a repository's), whose server "
+            "configuration can name programs",
+            hint=f"if it is yours: chmod 600 {path}",
             code="embedded_folder",
         )
 

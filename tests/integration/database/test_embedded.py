@@ -250,6 +250,24 @@ def test_lost_parts_of_a_folder_are_not_recreated(folder: Path, lost: str, said:
         assert ask(server, "select 1") == 1
 
 
+@pytest.mark.parametrize("open_to", [0o640, 0o644, 0o660, None])
+def test_a_folder_that_came_with_a_repository_starts_nothing(folder: Path, open_to: int | None) -> None:
+    with embedded_server(folder) as server:
+        ask(server, "CREATE TABLE kept (a integer)")
+    (folder / "data/postgresql.conf").write_text("shared_preload_libraries = 'of_a_stranger'\n")
+    log, password = (folder / "postgres.log").read_bytes(), folder / "password"
+    password.unlink() if open_to is None else password.chmod(open_to)
+    with pytest.raises(MissingSetting) as caught, embedded_server(folder):
+        pass
+    assert caught.value.code == "embedded_folder"
+    assert (folder / "postgres.log").read_bytes() == log
+    if open_to is not None:
+        (folder / "data/postgresql.conf").write_text("")
+        subprocess.run(caught.value.hint.removeprefix("if it is yours: ").split(), check=True)
+        with embedded_server(folder) as server:
+            assert ask(server, "SELECT count(*) FROM kept") == 0
+
+
 def test_a_folder_moved_in_use_is_reported_and_fails_no_exit(folder: Path, tmp_path: Path) -> None:
     moved = folder.with_name("moved")
     with local_servers(tmp_path / ".fivrec") as servers:

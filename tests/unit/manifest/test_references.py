@@ -689,6 +689,11 @@ OUT_OF_BOUNDS = {
     ),
     "a database without a host": ("database: {url: 'postgresql:///d'}", {"database": ("db",)}, "the database's host"),
     "a database of a file": ("database: {url: {file: url}}", {"database": ("db",)}, "the database's host"),
+    "an embedded database in a folder": (
+        "environment: development\ndatabase: {url: 'embedded:d'}",
+        {"database": ("db",)},
+        "the database's host",
+    ),
     "a literal Connect": ("config: {connect_api_url: 'https://evil'}", {"connect": ("panel",)}, "Connect's host"),
     "a Connect by default": (
         "config: {connect_api_url: {env: UNSET, default: 'https://evil'}}",
