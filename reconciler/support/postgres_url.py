@@ -373,6 +373,12 @@ def _wrong_values(settings: Mapping[str, str], *, quotable: bool = True) -> Iter
         if name in settings and not _NUMBER.fullmatch(settings[name]):
             yield f"{name}{_quoted(settings[name])}, which is not a whole number"
     yield from _wrong_places(settings, quotable=quotable)
+    yield from _wrong_files(settings)
+    if settings.get("sslrootcert") == "system" and settings.get("sslmode", "prefer") not in ("prefer", "verify-full"):
+        yield "sslrootcert=system, which only works with sslmode=verify-full"
+
+
+def _wrong_files(settings: Mapping[str, str]) -> Iterator[str]:
     for name in _FILES:
         if name in settings and _could_block(settings[name]):
             yield f"{name}, which is neither a regular file nor {os.devnull}"
@@ -381,8 +387,6 @@ def _wrong_values(settings: Mapping[str, str], *, quotable: bool = True) -> Iter
     engine, colon, _ = settings.get("sslkey", "").partition(":")
     if colon and "/" in engine:  # OpenSSL would load that file as its own code
         yield "sslkey, which names an engine by a path"
-    if settings.get("sslrootcert") == "system" and settings.get("sslmode", "prefer") not in ("prefer", "verify-full"):
-        yield "sslrootcert=system, which only works with sslmode=verify-full"
 
 
 def _could_block(path: str) -> bool:

@@ -64,7 +64,9 @@ CREATE FUNCTION app_own.b(text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$
 
 DOMAIN_OF_APP = RETURNS_TRUE + "CREATE DOMAIN app_own.d AS text CHECK (app_own.b(VALUE));"
 OWN_TABLE = "SET ROLE NONE; ALTER TABLE public.{table} OWNER TO {app}; SET ROLE {app};"
-BY_NUMBER = """DO $do$BEGIN EXECUTE pg_catalog.replace($$ {statement} $$, 'NUMBER', 'app_own.d'::regtype::oid::text); END$do$"""
+BY_NUMBER = (
+    """DO $do$BEGIN EXECUTE pg_catalog.replace($$ {statement} $$, 'NUMBER', 'app_own.d'::regtype::oid::text); END$do$"""
+)
 """No dependency records a type that a function gets by its number, or by its name in a text."""
 
 ATTACKS = {
@@ -94,8 +96,7 @@ ATTACKS = {
     "ALTER TABLE public.{table} ADD extra boolean DEFAULT app_own.f()",
     "default-set-config": "SET ROLE NONE; ALTER TABLE public.{table} OWNER TO {app}; SET ROLE {app};"
     "ALTER TABLE public.{table} ADD extra text DEFAULT pg_catalog.set_config('search_path', 'app_own', true)",
-    "default-setting": OWN_TABLE
-    + "ALTER TABLE public.{table} ADD extra text;"
+    "default-setting": OWN_TABLE + "ALTER TABLE public.{table} ADD extra text;"
     "ALTER TABLE public.{table} ALTER extra SET DEFAULT pg_catalog.current_setting('data_directory')",
     "generated-column": RETURNS_TRUE + "SET ROLE NONE; ALTER TABLE public.{table} OWNER TO {app}; SET ROLE {app};"
     "ALTER TABLE public.{table} ADD extra text GENERATED ALWAYS AS (app_own.f(id::text)) STORED",
@@ -308,7 +309,7 @@ async def test_a_stronger_login_runs_no_code_of_a_weaker_role(
 
 
 HARMLESS = """now(), ADD b text DEFAULT pg_catalog.gen_random_uuid(), ADD c text DEFAULT 'solo_',
-  ADD d text DEFAULT pg_catalog.current_setting('app.tenant', true), ADD CHECK (pg_catalog.lower(id::text) IS NOT NULL)"""
+  ADD d text DEFAULT pg_catalog.current_setting('app.tenant', true), ADD CHECK (lower(id::text) IS NOT NULL)"""
 
 
 async def test_a_stronger_login_goes_on_over_harmless_expressions(
