@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
@@ -16,9 +17,11 @@ import pytest
 
 from tests.support import canaries
 from tests.support.canaries import Canary
-from tests.support.harness import INSTANCE, PASSWORD, Fivrec, run_sql
+from tests.support.harness import INSTANCE, PASSWORD, Fivrec, rows, run_sql
+from tests.support.watching import until
 
 RUNS_S = 4.0
+CHECKS = "SELECT count(*) FROM status_check_logs"
 
 
 def secrets_of(fivrec: Fivrec) -> tuple[Canary, ...]:
@@ -38,10 +41,12 @@ def ended(process: subprocess.Popen[str]) -> str:
     return stdout + stderr
 
 
-def disturb(fivrec: Fivrec, url: str) -> None:
-    """Cause drift, an unreadable key, a failing Connect, a wrong manifest and then a correct one."""
+def disturb(fivrec: Fivrec, url: str, before: list[tuple[Any, ...]]) -> None:
+    """Cause drift, an unreadable key, a failing Connect, a wrong manifest and then a correct one. `before`: the number
+    of checks before the service was started."""
     run_sql(url, "UPDATE queues SET description = 'x'", "UPDATE instance_config SET instance_key = 'fivenc:v1:0:0'")
     fivrec.connect_set("--fail", "500")
+    until(lambda: rows(url, CHECKS) != before)  # the service has begun, however slow the machine is
     time.sleep(RUNS_S / 2)
     fivrec.connect_set("--reset")
     run_sql(url, "UPDATE instance_config SET instance_key = 'plain'")
@@ -52,7 +57,7 @@ def asked(url: str, path: str, body: object = None, token: str = "") -> str:
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
     content = None if body is None else json.dumps(body).encode()
     try:
-        with urlopen(Request(url + path, data=content, headers=headers), timeout=20) as answer:
+        with urlopen(Request(url + path, data=content, headers=headers), timeout=60) as answer:
             return str(answer.read().decode())
     except HTTPError as answer:
         return answer.read().decode() + str(answer.headers)
@@ -64,9 +69,9 @@ def test_no_secret_leaves_a_service(fivrec: Fivrec, url: str, form: str) -> None
     fivrec.env["FIVREC_JWT_KEY"] = fivrec.run("key", "generate").stdout.strip()
     assert fivrec.apply().code == 0
     found: dict[str, str] = {}
-    log = ("-vv", "--log-format", form)
+    log, before = ("-vv", "--log-format", form), rows(url, CHECKS)
     watch = fivrec.start("watch", "client.yaml", "--every", "500ms", "--listen", "127.0.0.1:0", *log)
-    disturb(fivrec, url)
+    disturb(fivrec, url, before)
     found["watch"] = ended(watch)
     assert "status_check" in found["watch"] or "status verified" in found["watch"]
 
@@ -88,10 +93,10 @@ def test_no_secret_leaves_a_service(fivrec: Fivrec, url: str, form: str) -> None
     try:
         made = fivrec.run("fleet", "init", "--queue-url", "env:QUEUE", QUEUE=queue)
         found["fleet init"] = made.stdout + made.stderr
-        words = ("client.yaml", "--queue-url", "env:QUEUE", *log)
+        words, before = ("client.yaml", "--queue-url", "env:QUEUE", *log), rows(url, CHECKS)
         schedule = fivrec.start("fleet", "schedule", *words, QUEUE=queue)
         worker = fivrec.start("fleet", "worker", *words, QUEUE=queue)
-        disturb(fivrec, url)
+        disturb(fivrec, url, before)
         found["fleet"] = ended(schedule) + ended(worker)
     finally:
         run_sql(

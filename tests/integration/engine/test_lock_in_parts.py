@@ -125,7 +125,7 @@ async def test_a_log_that_takes_no_row_keeps_the_rest_not_back(
 ) -> None:
     run = await applied(database, keys, tmp_path, NO_LOG[name])
     if "takes a minute" in name:
-        run = replace(run, limits=replace(run.limits, statement_ms=200))
+        run = replace(run, limits=replace(run.limits, statement_ms=400))
     await assert_followed(database, run, tmp_path, logged=False)
 
 
