@@ -8,7 +8,7 @@ from typing import Any
 
 from reconciler.database import transaction
 from reconciler.database.column_values import plain_value, yes_no_value
-from reconciler.database.connection import DEFAULTS, Connection, Limits
+from reconciler.database.connection import Connection
 from reconciler.database.rows import Scope
 from reconciler.database.statements import query
 from reconciler.model.errors import DatabaseError
@@ -40,68 +40,62 @@ class TokenState:
     status: str | None = None
 
 
-async def read_account(conn: Connection, scope: Scope, email: str, *, limits: Limits = DEFAULTS) -> Account | None:
+async def read_account(conn: Connection, scope: Scope, email: str) -> Account | None:
     """Returns the account with this email in the instance's environment, or None. Ignores the other environment."""
     params = {"email": email, "environment": scope.environment}
     statements = {"account": query("access", "account", scope.schema)}
-    rows = await transaction.read_once(conn, statements, params, scope=scope, limits=limits)
+    rows = await transaction.read_once(conn, statements, params, scope=scope)
     return _account(rows["account"][0]) if rows["account"] else None
 
 
-async def read_declared_account(
-    conn: Connection, scope: Scope, email: str, *, limits: Limits = DEFAULTS
-) -> Account | None:
+async def read_declared_account(conn: Connection, scope: Scope, email: str) -> Account | None:
     """Returns the account of the administrator declared with this email: the exact match, or else the only one whose
     email differs just in case."""
     params = {"email": email, "environment": scope.environment}
     statements = {"account": query("access", "accounts_alike", scope.schema)}
-    rows = (await transaction.read_once(conn, statements, params, scope=scope, limits=limits))["account"]
+    rows = (await transaction.read_once(conn, statements, params, scope=scope))["account"]
     found = rows[0] if rows and (len(rows) == 1 or rows[0]["email"] == email) else None
     return _account(found) if found else None
 
 
-async def read_token_state(
-    conn: Connection, scope: Scope, user_id: str, jti: str, *, limits: Limits = DEFAULTS
-) -> TokenState:
+async def read_token_state(conn: Connection, scope: Scope, user_id: str, jti: str) -> TokenState:
     """If fivrec's own schema is missing, as in a database that the app made, no token counts as revoked."""
     params = {"user_id": user_id, "jti": jti, "instance": scope.instance, "environment": scope.environment}
     try:
-        row = await _read_standing(conn, "standing", params, scope, limits)
+        row = await _read_standing(conn, "standing", params, scope)
     except DatabaseError as exc:
         if exc.code != SCHEMA_MISSING:
             raise
-        row = await _read_standing(conn, "standing_before_schema", params, scope, limits)
+        row = await _read_standing(conn, "standing_before_schema", params, scope)
     account = _account(row) if row["id"] is not None else None
     return TokenState(account, yes_no_value(row["is_locked"]), row["revoked"], row["status"])
 
 
-async def _read_standing(
-    conn: Connection, name: str, params: Mapping[str, Any], scope: Scope, limits: Limits
-) -> Mapping[str, Any]:
+async def _read_standing(conn: Connection, name: str, params: Mapping[str, Any], scope: Scope) -> Mapping[str, Any]:
     statements = {"standing": query("access", name, scope.schema)}
-    rows = await transaction.read_once(conn, statements, params, scope=scope, limits=limits)
+    rows = await transaction.read_once(conn, statements, params, scope=scope)
     return rows["standing"][0]
 
 
-async def revoke(conn: Connection, scope: Scope, jti: str, expires_at: datetime, *, limits: Limits = DEFAULTS) -> None:
+async def revoke(conn: Connection, scope: Scope, jti: str, expires_at: datetime) -> None:
     """Revoke the token. Also deletes the rows of expired tokens."""
-    await use_once(conn, scope, jti, expires_at, limits=limits)
+    await use_once(conn, scope, jti, expires_at)
 
 
-async def use_once(conn: Connection, scope: Scope, name: str, until: datetime, *, limits: Limits = DEFAULTS) -> bool:
+async def use_once(conn: Connection, scope: Scope, name: str, until: datetime) -> bool:
     """Remember until `until` that `name` was used. Returns False if it was used before."""
     writes = [
         (query("access", "forget_revoked"), {}),
         (query("access", "revoke"), {"jti": name, "expires_at": until}),
     ]
-    return await transaction.write_once(conn, writes, scope=scope, limits=limits) == 1
+    return await transaction.write_once(conn, writes, scope=scope) == 1
 
 
-async def read_mark(conn: Connection, scope: Scope, *, limits: Limits = DEFAULTS) -> str:
+async def read_mark(conn: Connection, scope: Scope) -> str:
     """Returns a text that changes whenever the page may have to show something new; "" before the first apply."""
     statements = {"mark": query("access", "mark", scope.schema)}
     params = {"instance": scope.instance}
-    rows = await transaction.read_once(conn, statements, params, scope=scope, limits=limits)
+    rows = await transaction.read_once(conn, statements, params, scope=scope)
     return str(rows["mark"][0]["mark"]) if rows["mark"] else ""
 
 

@@ -16,7 +16,7 @@ from typing import Any, LiteralString
 from psycopg import errors
 
 from reconciler.database import transaction
-from reconciler.database.connection import Connection, Limits, rollback, where, with_deadline
+from reconciler.database.connection import Connection, limited, rollback, where, with_deadline
 from reconciler.database.purge import ORDER
 from reconciler.database.rows import Scope, kind_statements, loads
 from reconciler.database.schema import latest_version, parse_version, read_missing
@@ -107,58 +107,59 @@ def _load_values(row: dict[str, Any], fields: Iterable[str], json_fields: Iterab
             row[name] = int(value)
 
 
-async def finish(conn: Connection, scope: Scope, *, limits: Limits) -> bool:
+async def finish(conn: Connection, scope: Scope) -> bool:
     """Build and validate what a migration left for later because tables are big. Returns False if there was nothing.
 
     Each step runs by itself and blocks readers and writers only for moments; the next apply redoes an interrupted one.
     A constraint that rows break stays NOT VALID. Raises DatabaseError: lock_timeout, database_timeout, …
     """
-    rows = await _read_once(conn, "finished", scope, limits)
+    rows = await _read_once(conn, "finished", scope)
     if not rows or rows[0]["finished"]:
         return False
     broken: set[str] = set()
     done: set[tuple[str, str]] = set()
-    while steps := [row for row in await _read_once(conn, "steps", scope, limits) if row["name"] not in broken]:
+    while steps := [row for row in await _read_once(conn, "steps", scope) if row["name"] not in broken]:
         step = steps[0]
         if (step["name"], step["state"]) in done:
             said = f"{where(conn)}: {step['name']} was made, and is still not as it has to be"
             raise DatabaseError(said, hint="look at its definition: fivrec diff --deep names what is missing")
         done.add((step["name"], step["state"]))
-        async with with_deadline(conn, limits.migrate_s):
-            if not await _make(conn, step, scope, limits):
+        async with with_deadline(conn, conn.limits.migrate_s):
+            if not await _make(conn, step, scope):
                 broken.add(step["name"])
-    for row in await _read_once(conn, "nullable", scope, limits):
-        await _alone(conn, row["remedy"], scope, limits)
-    await transaction.write_once(conn, [(query("adopt", "finish"), {})], scope=scope, limits=limits)
+    for row in await _read_once(conn, "nullable", scope):
+        await _alone(conn, row["remedy"], scope)
+    await transaction.write_once(conn, [(query("adopt", "finish"), {})], scope=scope)
     return True
 
 
-async def _read_once(conn: Connection, name: str, scope: Scope, limits: Limits) -> list[transaction.Row]:
+async def _read_once(conn: Connection, name: str, scope: Scope) -> list[transaction.Row]:
     statement = {name: query("adopt", name)}
-    return (await transaction.read_once(conn, statement, {}, scope=scope, limits=limits))[name]
+    return (await transaction.read_once(conn, statement, {}, scope=scope))[name]
 
 
-async def _make(conn: Connection, step: Mapping[str, Any], scope: Scope, limits: Limits) -> bool:
+async def _make(conn: Connection, step: Mapping[str, Any], scope: Scope) -> bool:
     """Returns False if rows break the constraint to be validated."""
     if step["before"] is not None:
-        await _alone(conn, step["before"], scope, limits)
+        await _alone(conn, step["before"], scope)
     if step["kind"] in ("unique", "index"):
         unique = "UNIQUE " if step["kind"] == "unique" else ""
         await conn.execute(f"CREATE {unique}INDEX CONCURRENTLY {step['remedy']}")
         return True
     try:
-        await _alone(conn, step["remedy"], scope, limits)
+        await _alone(conn, step["remedy"], scope)
     except (errors.CheckViolation, errors.ForeignKeyViolation):
         return False
     return True
 
 
-async def _alone(conn: Connection, statement: str, scope: Scope, limits: Limits) -> None:
+async def _alone(conn: Connection, statement: str, scope: Scope) -> None:
     """Run one statement in its own transaction. It waits for locks only briefly, as others queue up behind it."""
     for last in (*(False,) * (_LOCK_TRIES - 1), True):
-        await transaction.open_writing(conn, {}, {}, scope=scope, limits=replace(limits, lock_wait_s=_LOCK_WAIT_S))
+        with limited(conn, replace(conn.limits, lock_wait_s=_LOCK_WAIT_S)):
+            await transaction.open_writing(conn, {}, {}, scope=scope)
         try:
-            await transaction.prolong(conn, int(limits.migrate_s * 1000))
+            await transaction.prolong(conn)
             await conn.execute(statement)
             await conn.execute("COMMIT")
         except errors.LockNotAvailable:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from reconciler.database.connection import DEFAULTS, Connection, Limits
+from reconciler.database.connection import Connection
 from reconciler.database.encoding import codec_of, fitted
 from reconciler.database.rows import Json, Scope
 from reconciler.database.statements import Statement, query
@@ -24,12 +24,12 @@ class AlertRow:
 
 
 async def read_alerts(
-    conn: Connection, scope: Scope, *, older_s: float, limits: Limits = DEFAULTS
+    conn: Connection, scope: Scope, *, older_s: float
 ) -> tuple[tuple[dict[str, Value], ...], str | None]:
     """Returns the waiting alerts, oldest first, and the code of the last reported trouble, or None if it is over."""
     statements = {"waiting": query("alerts", "waiting"), "trouble": query("alerts", "trouble")}
     params = {"instance": scope.instance, "older_s": older_s}
-    rows = await read_once(conn, statements, params, scope=scope, limits=limits)
+    rows = await read_once(conn, statements, params, scope=scope)
     waiting = tuple({**row["payload"], "alert_id": row["id"]} for row in rows["waiting"])
     return waiting, next((row["code"] for row in rows["trouble"]), None)
 
@@ -46,14 +46,12 @@ def alert_statements(alerts: Sequence[AlertRow], scope: Scope) -> list[Statement
     ]
 
 
-async def write_alerts(
-    conn: Connection, scope: Scope, alerts: Sequence[AlertRow], *, limits: Limits = DEFAULTS
-) -> None:
+async def write_alerts(conn: Connection, scope: Scope, alerts: Sequence[AlertRow]) -> None:
     """Store alerts in a transaction of their own."""
     codec = codec_of(conn)
     fit = [replace(alert, payload=fitted(alert.payload, codec)) for alert in alerts]
-    await write_once(conn, alert_statements(fit, scope), scope=scope, limits=limits, held="fivrec")
+    await write_once(conn, alert_statements(fit, scope), scope=scope, held="fivrec")
 
 
-async def mark_alerts_sent(conn: Connection, scope: Scope, ids: Sequence[str], *, limits: Limits = DEFAULTS) -> None:
-    await write_once(conn, [(query("alerts", "delivered"), {"ids": list(ids)})], scope=scope, limits=limits)
+async def mark_alerts_sent(conn: Connection, scope: Scope, ids: Sequence[str]) -> None:
+    await write_once(conn, [(query("alerts", "delivered"), {"ids": list(ids)})], scope=scope)

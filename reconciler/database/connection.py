@@ -6,8 +6,8 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from functools import cache
 from typing import Any, Final, TypeAlias
 
@@ -19,12 +19,11 @@ from psycopg.pq import TransactionStatus
 
 from reconciler.database.column_values import register_loaders
 from reconciler.database.errors import masked, not_text, translated
-from reconciler.database.pipeline import PipelinedConnection, json_loader
+from reconciler.database.pipeline import DEFAULTS, Limits, PipelinedConnection, json_loader
 from reconciler.database.refused_connections import connect_error, missing
 from reconciler.database.rows import loads
 from reconciler.database.scram import Login, login
 from reconciler.model.errors import DatabaseError, FivrecError
-from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.support.conninfo import (
     SOCKET,
@@ -38,7 +37,7 @@ from reconciler.support.conninfo import (
 )
 from reconciler.support.postgres_url import is_patient, name_in
 
-Connection: TypeAlias = AsyncConnection[Any]
+Connection: TypeAlias = PipelinedConnection
 
 _MAINTENANCE = ("postgres", "template1")
 _MAY_BE_KEYS = frozenset({"database_auth", "database_error"})
@@ -53,30 +52,9 @@ _AT_ONCE_S = 3.0
 _UTC = frozenset({"UTC", "UCT", "GMT", "GMT0", "GMT+0", "GMT-0", "Greenwich", "Universal", "Zulu"})
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How long things may take.
-
-    `lock_wait_s`: waiting for another run of the instance, or for a row or table lock of the app. `statement_ms`,
-    `idle_ms`, `transaction_ms`: the server's own limits per statement, between two statements, and for each half
-    (reading, writing) of a transaction that holds the lock (PostgreSQL 17 and newer). `total_s`: one read or write,
-    whatever the network does. `migrate_s`: a write that migrates big tables. If a link freezes, the command ends after
-    total_s and a connection attempt: within 30 s.
-    """
-
-    lock_wait_s: float = 2
-    statement_ms: int = 15_000
-    idle_ms: int = 9_000
-    transaction_ms: int = 9_000
-    connect_s: int = 5
-    total_s: float = 20
-    migrate_s: float = 600
-
-
-DEFAULTS = Limits()
-
-
-async def connect(url: Secret, *, limits: Limits, application_name: str, dbname: str | None = None) -> Connection:
+async def connect(
+    url: Secret, *, application_name: str, limits: Limits = DEFAULTS, dbname: str | None = None
+) -> Connection:
     """Open a connection, without a transaction. `dbname` replaces the URL's. Raises DatabaseError database_unreachable,
     database_missing, database_auth, database_tls, database_insecure or database_url."""
     # psycopg logs the text of errors that it ignores, which may hold a DETAIL or a URL. It raises those that matter.
@@ -93,7 +71,7 @@ async def connect(url: Secret, *, limits: Limits, application_name: str, dbname:
             known = effective(url)
             own = {key: known[key] for key in ("user", "password") if known.get(key)}
             conn = await _logged_in(chosen, login(chosen | own, places))
-            conn.place = where(conn)
+            conn.place, conn.limits = where(conn), limits
             if (version := conn.info.server_version) < _OLDEST:
                 await conn.close()
                 raise _too_old(conn.place, version)
@@ -163,7 +141,7 @@ def is_replica(conn: Connection) -> bool:
     return conn.info.parameter_status("in_hot_standby") == "on"
 
 
-async def use_iso_dates(conn: Connection) -> None:
+async def use_iso_dates(conn: AsyncConnection[Any]) -> None:
     """Ask for ISO dates if the database or login has another default: psycopg can't read times in other styles."""
     if not (conn.info.parameter_status("DateStyle") or "ISO").startswith("ISO"):
         # Not SET LOCAL, as for other settings: PgBouncer keeps this one for each of its clients.
@@ -187,12 +165,23 @@ async def _is_listed(url: Secret, limits: Limits) -> bool:
         return True  # not known to be missing
 
 
+@contextmanager
+def limited(conn: Connection, limits: Limits) -> Iterator[None]:
+    """Give the connection other limits for the body."""
+    usual, conn.limits = conn.limits, limits
+    try:
+        yield
+    finally:
+        conn.limits = usual
+
+
 @asynccontextmanager
-async def with_deadline(conn: Connection, seconds: float) -> AsyncIterator[None]:
-    """Set a deadline for the body, and translate its errors.
+async def with_deadline(conn: Connection, seconds: float | None = None) -> AsyncIterator[None]:
+    """Set a deadline for the body, by default the connection's `total_s`, and translate its errors.
 
     At the deadline the socket is shut down, so that psycopg fails at once; cancelling would wait for a silent server.
     """
+    seconds = conn.limits.total_s if seconds is None else seconds
     expired = False
 
     def cut() -> None:
@@ -297,7 +286,7 @@ async def or_rolled_back(conn: Connection) -> AsyncIterator[None]:
 async def database_exists(url: Secret, *, limits: Limits = DEFAULTS) -> bool:
     """Whether the server has the URL's database. Asks in a maintenance database, as this one may not exist."""
     async with await _maintenance(url, limits) as conn:
-        async with with_deadline(conn, limits.total_s):
+        async with with_deadline(conn):
             found = await conn.execute(
                 "SELECT EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = %(name)s)",
                 {"name": database_name(url)},
@@ -309,7 +298,7 @@ async def database_exists(url: Secret, *, limits: Limits = DEFAULTS) -> bool:
 async def list_databases(url: Secret, *, limits: Limits = DEFAULTS) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Returns the databases of the URL's server that this login may connect to, and those that it may not: both sorted,
     without templates."""
-    async with await _maintenance(url, limits) as conn, with_deadline(conn, limits.total_s):
+    async with await _maintenance(url, limits) as conn, with_deadline(conn):
         found = await conn.execute(
             "SELECT datname, datallowconn AND pg_catalog.has_database_privilege(datname, 'CONNECT') "
             "FROM pg_catalog.pg_database WHERE NOT datistemplate ORDER BY datname"
@@ -367,18 +356,18 @@ def _may_not_create(exc: psycopg.Error, url: Secret, provision: Secret | None) -
     )
 
 
-async def drop_new_database(conn: Connection, url: Secret, limits: Limits) -> bool:
+async def drop_new_database(conn: Connection, url: Secret, *, limits: Limits = DEFAULTS) -> bool:
     """Drop this connection's database, which this run has just created, and close the connection. Returns False, and
     keeps the database, if it isn't empty or somebody else is connected. The URL's login does it: it is the owner."""
     await rollback(conn)
     name = sql.Identifier(database_name(url))
     maintenance = await _maintenance(url, limits)
-    async with maintenance, with_deadline(maintenance, limits.total_s):
+    async with maintenance, with_deadline(maintenance):
         # Keep others out first: if the database is found empty then, it stays empty.
         await maintenance.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(name))
         dropped = False
         try:
-            if await _is_unused(conn, limits):
+            if await _is_unused(conn):
                 await conn.close()
                 await maintenance.execute(sql.SQL("DROP DATABASE {}").format(name))
                 dropped = True
@@ -388,9 +377,9 @@ async def drop_new_database(conn: Connection, url: Secret, limits: Limits) -> bo
     return dropped
 
 
-async def _is_unused(conn: Connection, limits: Limits) -> bool:
+async def _is_unused(conn: Connection) -> bool:
     """Whether this session is the only one in its database, and nobody has made anything in it."""
-    async with with_deadline(conn, limits.total_s):
+    async with with_deadline(conn):
         found = await conn.execute(
             "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid >= 16384) "
             "AND NOT EXISTS (SELECT FROM pg_catalog.pg_proc WHERE oid >= 16384) "
@@ -419,7 +408,7 @@ async def _maintenance(url: Secret, limits: Limits, *, own: bool = False) -> Con
 def where(conn: Connection) -> str:
     """Returns the connection's database in words, for messages."""
     if conn.closed:
-        return getattr(conn, "place", "the database")
+        return conn.place
     return f"database {conn.info.dbname} on {conn.info.host or SOCKET}"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 from psycopg import errors
 
-from reconciler.database.connection import Connection, Limits, with_deadline
+from reconciler.database.connection import Connection, with_deadline
 from reconciler.database.rows import Scope
 from reconciler.database.statements import query, statement
 from reconciler.database.transaction import read_once, undo, use_read_path, use_write_path
@@ -25,10 +25,10 @@ _REFUSED = (
 )
 
 
-async def read_leaks(conn: Connection, schema: str, isolation: Isolation, limits: Limits) -> tuple[str, ...]:
+async def read_leaks(conn: Connection, schema: str, isolation: Isolation) -> tuple[str, ...]:
     """Returns what was let through, in words; empty if a probe in each direction failed as it must."""
     found: list[str | None] = []
-    async with with_deadline(conn, limits.total_s):
+    async with with_deadline(conn):
         await use_write_path(conn)
         for parent in ("production", "development"):
             found.append(await _pointing(conn, schema, parent, OTHER_ENVIRONMENT[parent]))
@@ -39,34 +39,34 @@ async def read_leaks(conn: Connection, schema: str, isolation: Isolation, limits
         await _be(conn, "production")
         await use_read_path(conn)
         found += await _breaking(conn, schema)
-        found += await read_replicas(conn, limits)
+        found += await read_replicas(conn)
         if isolation == "enforced":
             found += await _unsecured(conn)
     return tuple(leak for leak in found if leak is not None)
 
 
-async def read_isolation_refusals(conn: Connection, scope: Scope, limits: Limits, *, migrated: bool) -> tuple[str, ...]:
+async def read_isolation_refusals(conn: Connection, scope: Scope, *, migrated: bool) -> tuple[str, ...]:
     """Returns why `isolation: enforced` would be refused here, in words; reads in a transaction of its own. Without
     `migrated`, views are not checked: the function that finds them is not there yet."""
     statements = {
         name: query("isolation", name, scope.schema) for name in ("refusals", "refused_views")[: 1 + migrated]
     }
-    rows = await read_once(conn, statements, {}, scope=scope, limits=limits)
+    rows = await read_once(conn, statements, {}, scope=scope)
     return tuple(row["said"] for name in statements for row in rows[name])
 
 
-async def read_open_passwords(conn: Connection, schema: str, limits: Limits) -> tuple[str, ...]:
+async def read_open_passwords(conn: Connection, schema: str) -> tuple[str, ...]:
     """Returns the email addresses of production users whose password is stored in clear text, at most ten. Reads in the
     open transaction."""
-    async with with_deadline(conn, limits.total_s):
+    async with with_deadline(conn):
         params = {"environment": "production", "limit": 10}
         rows = await (await conn.execute(statement("admin", "in_the_open", schema), params)).fetchall()
     return tuple(str(email) for (email,) in rows)
 
 
-async def read_replicas(conn: Connection, limits: Limits) -> tuple[str, ...]:
+async def read_replicas(conn: Connection) -> tuple[str, ...]:
     """Returns in words whose sessions fire no trigger and check no foreign key. Reads in the open transaction."""
-    async with with_deadline(conn, limits.total_s):
+    async with with_deadline(conn):
         rows = await (await conn.execute(query("probes", "replicas"))).fetchall()
     return tuple(
         f"{role} has session_replication_role = replica: triggers don't fire and foreign keys check nothing "
@@ -76,11 +76,11 @@ async def read_replicas(conn: Connection, limits: Limits) -> tuple[str, ...]:
 
 
 async def read_deleted(
-    conn: Connection, schema: str, environment: str, declared: Mapping[str, list[str]], limits: Limits
+    conn: Connection, schema: str, environment: str, declared: Mapping[str, list[str]]
 ) -> tuple[str, ...]:
     """Returns which of the declared rows, given by kind, the app has marked as deleted. Reads in the open
     transaction."""
-    async with with_deadline(conn, limits.total_s):
+    async with with_deadline(conn):
         params = {"environment": environment, **declared}
         rows = await (await conn.execute(query("probes", "deleted", schema), params)).fetchall()
     return tuple(f"{kind}/{printable(name)}" for kind, name in rows)

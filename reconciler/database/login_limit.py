@@ -9,7 +9,7 @@ from ipaddress import IPv6Address, IPv6Network
 from psycopg.rows import dict_row
 
 from reconciler.database import transaction
-from reconciler.database.connection import DEFAULTS, Connection, Limits, rollback, with_deadline
+from reconciler.database.connection import Connection, rollback, with_deadline
 from reconciler.database.rows import Scope
 from reconciler.database.statements import query
 from reconciler.model.records import dataclass
@@ -51,22 +51,14 @@ class AttemptsInMemory:
             found.pop()
 
 
-async def begin_attempt(
-    conn: Connection,
-    scope: Scope,
-    email: str,
-    address: str,
-    limit: LoginLimit,
-    *,
-    limits: Limits = DEFAULTS,
-) -> int | None:
+async def begin_attempt(conn: Connection, scope: Scope, email: str, address: str, limit: LoginLimit) -> int | None:
     """Count an attempt before the password is checked. Returns its id, or None if the account or the address has failed
     too often."""
     params = {"account": _digest(scope, email), "address": _place(address), "window_s": limit.window_s}
     try:
-        async with with_deadline(conn, limits.total_s):
+        async with with_deadline(conn):
             first = {"lock": query("access", "attempt_lock")}
-            await transaction.open_writing(conn, first, params, scope=scope, limits=limits)
+            await transaction.open_writing(conn, first, params, scope=scope)
             async with conn.cursor(row_factory=dict_row) as cursor:
                 counted = await (await cursor.execute(query("access", "attempts"), params)).fetchone()
                 if counted is None or max(counted.values()) >= limit.failures:
@@ -79,10 +71,10 @@ async def begin_attempt(
         await rollback(conn)
 
 
-async def record_success(conn: Connection, scope: Scope, attempt: int, *, limits: Limits = DEFAULTS) -> None:
+async def record_success(conn: Connection, scope: Scope, attempt: int) -> None:
     """Record that the attempt succeeded: it and the account's failures from that address no longer count."""
     write = (query("access", "admitted"), {"id": attempt})
-    await transaction.write_once(conn, [write], scope=scope, limits=limits)
+    await transaction.write_once(conn, [write], scope=scope)
 
 
 def _place(address: str) -> str:

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from reconciler.database import transaction
-from reconciler.database.connection import Connection, Limits, rollback, with_deadline
+from reconciler.database.connection import Connection, rollback, with_deadline
 from reconciler.database.rows import Scope
 from reconciler.database.statements import query
 from reconciler.database.writes import Writes
 from reconciler.model.errors import DatabaseError
 
 
-async def wait_for_lock_release(conn: Connection, scope: Scope, *, limits: Limits) -> None:
+async def wait_for_lock_release(conn: Connection, scope: Scope) -> None:
     """Wait until no transaction holds the instance's lock: rows that are missing then will never come. Raises Busy.
 
     Reads nothing: tables that an open transaction is creating are invisible, so their absence would prove nothing.
     """
     try:
-        async with with_deadline(conn, limits.total_s):
-            await transaction.open_locked(conn, {}, {}, scope=scope, limits=limits)
+        async with with_deadline(conn):
+            await transaction.open_locked(conn, {}, {}, scope=scope)
     finally:
         await rollback(conn)
 
 
-async def was_committed(conn: Connection, writes: Writes, scope: Scope, *, limits: Limits) -> bool:
+async def was_committed(conn: Connection, writes: Writes, scope: Scope) -> bool:
     """Whether a run's writes are in the database. Call `wait_for_lock_release` first, so that nothing is still writing.
 
     Looks for its audit entries, else for its check, else for what it recorded as applied. A run that leaves none of
@@ -35,7 +35,7 @@ async def was_committed(conn: Connection, writes: Writes, scope: Scope, *, limit
     }
     try:
         rows = await transaction.read_once(
-            conn, {"committed": query("record", "committed", scope.schema)}, named, scope=scope, limits=limits
+            conn, {"committed": query("record", "committed", scope.schema)}, named, scope=scope
         )
     except DatabaseError as exc:
         if exc.code == "schema_missing":

@@ -4,9 +4,9 @@ psycopg's own pipelines send each statement by itself and wait for the socket tw
 of a check's CPU time. Here statements stay in psycopg's queue until the pipeline ends, or a result is fetched; then all
 go into libpq's buffer. Order, errors and results are psycopg's.
 
-How much may be read at once is bounded here, too: libpq takes any amount of data into memory, and an app's role that
-fills its tables must not end, or hold up for minutes, a process that serves other instances. 100,000 queues with their
-records are some 40 MB, 200,000 rows and 800,000 parts of JSON.
+A connection also carries its bounds: how long things may take, and how much may be read at once. libpq takes any amount
+of data into memory, and an app's role that fills its tables must not end, or hold up for minutes, a process that serves
+other instances. 100,000 queues with their records are some 40 MB, 200,000 rows and 800,000 parts of JSON.
 """
 
 from __future__ import annotations
@@ -23,15 +23,7 @@ from psycopg.abc import AdaptContext, Buffer
 from psycopg.adapt import Loader
 from psycopg.generators import send
 
-__all__ = [
-    "MOST_BYTES",
-    "MOST_PARTS",
-    "MOST_ROWS",
-    "PipelinedConnection",
-    "TooMuchDataError",
-    "fetch_all",
-    "json_loader",
-]
+from reconciler.model.records import dataclass
 
 MOST_BYTES: Final = 128 * 1024 * 1024
 """What one pipeline may receive."""
@@ -120,7 +112,31 @@ _FITS = hasattr(AsyncPipeline, "_communicate_gen") and hasattr(AsyncPipeline, "_
 """If psycopg's pipelines work differently, they are used as they are: slower, but just as correct."""
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long things may take.
+
+    `lock_wait_s`: waiting for another run of the instance, or for a row or table lock of the app. `statement_ms`,
+    `idle_ms`, `transaction_ms`: the server's own limits per statement, between two statements, and for each half
+    (reading, writing) of a transaction that holds the lock (PostgreSQL 17 and newer). `total_s`: one read or write,
+    whatever the network does. `migrate_s`: a write that migrates big tables. If a link freezes, the command ends after
+    total_s and a connection attempt: within 30 s.
+    """
+
+    lock_wait_s: float = 2
+    statement_ms: int = 15_000
+    idle_ms: int = 9_000
+    transaction_ms: int = 9_000
+    connect_s: int = 5
+    total_s: float = 20
+    migrate_s: float = 600
+
+
+DEFAULTS: Final = Limits()
+
+
 class PipelinedConnection(AsyncConnection[Any]):
+    limits = DEFAULTS
     place = "the database"
     """For error messages: once a connection is gone, libpq no longer has its name."""
 

@@ -13,7 +13,8 @@ from dataclasses import field
 
 from psycopg.pq import PipelineStatus, TransactionStatus
 
-from reconciler.database.connection import Connection, Limits, connect, with_deadline
+from reconciler.database.connection import Connection, connect, with_deadline
+from reconciler.database.pipeline import DEFAULTS, Limits
 from reconciler.model.errors import DatabaseError
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
@@ -87,7 +88,7 @@ class ConnectionPool:
         """Returns the number of idle connections."""
         return len(self._idle)
 
-    async def take(self, url: Secret, *, limits: Limits, application_name: str) -> Connection:
+    async def take(self, url: Secret, *, application_name: str, limits: Limits = DEFAULTS) -> Connection:
         """Returns a connection without an open transaction; give it back with `give`."""
         name = url.reveal()
         await self._enter(name)
@@ -96,13 +97,14 @@ class ConnectionPool:
         except BaseException:
             self._leave(name)
             raise
+        conn.limits = limits
         self._lent[conn] = name
         return conn
 
     async def _connect(self, url: Secret, limits: Limits, application_name: str) -> Connection:
         conn = await self._opened(url, limits, application_name)
         try:
-            if await _is_direct(conn, limits):
+            if await _is_direct(conn):
                 conn.prepare_threshold = PREPARE_AFTER
         except BaseException:
             await conn.close()
@@ -188,10 +190,10 @@ class ConnectionPool:
             del self._idle_of[name]
 
 
-async def _is_direct(conn: Connection, limits: Limits) -> bool:
+async def _is_direct(conn: Connection) -> bool:
     """Whether there is no pooler in between: a pooler answers with another process id than at connect time, and may
     give each transaction another server, which doesn't know the statements prepared before."""
-    async with with_deadline(conn, limits.total_s):
+    async with with_deadline(conn):
         found = await (await conn.execute("SELECT pg_backend_pid()")).fetchone()
     return bool(found and found[0] == conn.info.backend_pid)
 

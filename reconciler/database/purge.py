@@ -9,7 +9,7 @@ from typing import TypeAlias
 from psycopg import errors, sql
 
 from reconciler.database import transaction
-from reconciler.database.connection import Connection, Limits, where
+from reconciler.database.connection import Connection, where
 from reconciler.database.rows import Scope
 from reconciler.database.statements import query
 from reconciler.database.transaction import use_read_path, use_write_path
@@ -72,11 +72,11 @@ async def delete_development(
     await conn.execute(query("purge", "environment"), {"environment": scope.environment})
 
 
-async def read_shown(conn: Connection, scope: Scope, *, limits: Limits) -> str:
+async def read_shown(conn: Connection, scope: Scope) -> str:
     """Returns a text that identifies exactly the development rows that exist now."""
     shown = {"shown": query("purge", "shown", scope.schema)}
     of_development = replace(scope, environment="development")
-    rows = await transaction.read_once(conn, shown, {}, scope=of_development, limits=limits)
+    rows = await transaction.read_once(conn, shown, {}, scope=of_development)
     return " ".join(f"{row['name']}={row['rows']}:{row['mark']}" for row in rows["shown"])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from reconciler.database.connection import Connection, Limits, with_deadline
+from reconciler.database.connection import Connection, with_deadline
 from reconciler.database.rows import Scope
 from reconciler.database.statements import query
 from reconciler.database.status_queries import entry_from_row
@@ -14,26 +14,26 @@ from reconciler.planning.audit import AuditEntry, Head
 BATCH = 1000
 
 
-async def prune_logs(conn: Connection, scope: Scope, keep_s: float, *, limits: Limits) -> bool:
+async def prune_logs(conn: Connection, scope: Scope, keep_s: float) -> bool:
     """Delete a batch of sent usage reports and one of old status checks. Returns True if there may be more."""
     params = {"instance": scope.instance, "keep_s": keep_s, "limit": BATCH}
     writes = [(query("retention", name, scope.schema), params) for name in ("reports", "checks")]
-    return await write_once(conn, writes, scope=scope, limits=limits) == BATCH
+    return await write_once(conn, writes, scope=scope) == BATCH
 
 
-async def read_old_audit(conn: Connection, keep_s: float, *, limits: Limits) -> Head | None:
+async def read_old_audit(conn: Connection, keep_s: float) -> Head | None:
     """Returns the last entry of the batch that may be deleted, or None. Reads in the open transaction."""
     statements = {"old": query("retention", "old_audit")}
-    async with with_deadline(conn, limits.total_s):
+    async with with_deadline(conn):
         rows = await read_more(conn, statements, {"keep_s": keep_s, "limit": BATCH})
     return next(((row["seq"], row["hash"]) for row in rows["old"]), None)
 
 
-async def read_audit_until(conn: Connection, seq: int, *, limits: Limits) -> AsyncIterator[AuditEntry]:
+async def read_audit_until(conn: Connection, seq: int) -> AsyncIterator[AuditEntry]:
     """Yields the entries from the first to `seq`, page by page, in the open transaction."""
     after = 0
     while after < seq:
-        async with with_deadline(conn, limits.total_s):
+        async with with_deadline(conn):
             params = {"after": after, "limit": min(BATCH, seq - after)}
             rows = await read_more(conn, {"chain": query("readings", "chain")}, params)
         for row in rows["chain"]:

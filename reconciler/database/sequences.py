@@ -8,7 +8,7 @@ from __future__ import annotations
 from psycopg import sql
 
 from reconciler.database import transaction
-from reconciler.database.connection import Connection, Limits, rollback, with_deadline
+from reconciler.database.connection import Connection, rollback, with_deadline
 from reconciler.database.rows import Scope
 from reconciler.database.statements import query
 from reconciler.model.records import dataclass
@@ -24,12 +24,12 @@ class Behind:
     may_advance: bool
 
 
-async def advance_sequences(conn: Connection, scope: Scope, *, limits: Limits) -> tuple[Behind, ...]:
+async def advance_sequences(conn: Connection, scope: Scope) -> tuple[Behind, ...]:
     """Advance those that this login may advance, in a transaction of its own. Returns all that were behind."""
     try:
-        async with with_deadline(conn, limits.total_s):
+        async with with_deadline(conn):
             feeding = {"feeding": query("sequences", "feeding")}
-            rows = await transaction.open_writing(conn, feeding, {}, scope=scope, limits=limits)
+            rows = await transaction.open_writing(conn, feeding, {}, scope=scope)
             found = [behind for row in rows["feeding"] if (behind := await _behind(conn, row)) is not None]
             for one in found:
                 if one.may_advance:

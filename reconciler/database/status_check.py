@@ -13,7 +13,7 @@ import psycopg
 
 from reconciler.database import transaction
 from reconciler.database.column_values import spellings, yes_no_value
-from reconciler.database.connection import Connection, Limits, rollback, with_deadline
+from reconciler.database.connection import Connection, limited, rollback, with_deadline
 from reconciler.database.encoding import codec_of
 from reconciler.database.rows import RowWrite, Scope
 from reconciler.database.statements import Statement, query
@@ -28,19 +28,20 @@ PART_MS = 2500
 
 
 async def write_lone_check(
-    conn: Connection, scope: Scope, fields: Mapping[str, Value], check: CheckRow | None, *, limits: Limits
+    conn: Connection, scope: Scope, fields: Mapping[str, Value], check: CheckRow | None
 ) -> frozenset[str]:
     """`fields` are of kind status: status, billing_status, is_locked, or fewer. Returns the names of those that are
     stored now, and `stamp` for last_status_check, `check` for the row of status_check_logs. Raises DatabaseError, Busy.
     """
-    limits = replace(limits, statement_ms=min(PART_MS, limits.statement_ms))
+    quick = replace(conn.limits, statement_ms=min(PART_MS, conn.limits.statement_ms))
     held = "instance_config status_check_logs" if check is not None else "instance_config"
     named = {"instances": list(spellings(scope.instance)), **fields}
     check = check_in_encoding(check, codec_of(conn))
     try:
-        async with with_deadline(conn, limits.total_s):
-            await transaction.open_locked(conn, {}, {}, scope=scope, limits=limits, held=held)
-            begin = (*transaction.renewal(conn, limits.transaction_ms), *transaction.WRITE_PATH)
+        async with with_deadline(conn):
+            with limited(conn, quick):
+                await transaction.open_locked(conn, {}, {}, scope=scope, held=held)
+            begin = (transaction.renewal(conn), *transaction.WRITE_PATH)
             # A deferred trigger then refuses only its own part, not everything at COMMIT.
             await transaction.write_and_read(conn, (*begin, (query("transaction", "immediate"), {})), {}, {})
             written = await _write_whole(conn, scope, fields, named, check)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from reconciler.database.column_values import plain_value, text_value, time_value, whole_value, yes_no_value
-from reconciler.database.connection import DEFAULTS, Connection, Limits
+from reconciler.database.connection import Connection
 from reconciler.database.rows import Scope, flat, open_drift_from, parse_features
 from reconciler.database.statements import query
 from reconciler.database.transaction import read_if_made, read_once
@@ -119,17 +119,17 @@ class BreakingRow:
     reason: str
 
 
-async def read_version(conn: Connection, scope: Scope, *, limits: Limits = DEFAULTS) -> int:
+async def read_version(conn: Connection, scope: Scope) -> int:
     """Returns the newest migration that the database has, even one that this fivrec does not know."""
-    rows = await read_once(conn, {"newest": query("guard", "newest")}, {}, scope=scope, limits=limits)
+    rows = await read_once(conn, {"newest": query("guard", "newest")}, {}, scope=scope)
     return rows["newest"][0]["version"] or 0
 
 
-async def read_status(conn: Connection, scope: Scope, *, limits: Limits = DEFAULTS) -> StatusView | None:
+async def read_status(conn: Connection, scope: Scope) -> StatusView | None:
     """Returns None if the instance was never configured. Raises DatabaseError `schema_missing` before a first apply."""
     seen = {name: query("readings", name, scope.schema) for name in ("status", "last_check")}
     own = {name: query("readings", name) for name in ("last_run", "environment", "unsent")}
-    rows = await read_if_made(conn, seen, own, {"instance": scope.instance}, scope=scope, limits=limits)
+    rows = await read_if_made(conn, seen, own, {"instance": scope.instance}, scope=scope)
     if not rows["status"]:
         return None
     row = rows["status"][0]
@@ -156,9 +156,7 @@ async def read_status(conn: Connection, scope: Scope, *, limits: Limits = DEFAUL
     )
 
 
-async def read_checks(
-    conn: Connection, scope: Scope, wanted: LogFilter, *, limits: Limits = DEFAULTS
-) -> tuple[CheckLog, ...]:
+async def read_checks(conn: Connection, scope: Scope, wanted: LogFilter) -> tuple[CheckLog, ...]:
     """Returns the checks, newest first unless `wanted` says otherwise."""
     before = wanted.before
     params: dict[str, Any] = {
@@ -172,29 +170,25 @@ async def read_checks(
     }
     name = "checks_oldest_first" if wanted.oldest_first else "checks"
     statements = {"checks": query("readings", name, scope.schema)}
-    rows = await read_once(conn, statements, params, scope=scope, limits=limits)
+    rows = await read_once(conn, statements, params, scope=scope)
     return tuple(_check(row) for row in rows["checks"])
 
 
-async def read_history(
-    conn: Connection, scope: Scope, wanted: HistoryFilter, *, limits: Limits = DEFAULTS
-) -> tuple[AuditEntry, ...]:
+async def read_history(conn: Connection, scope: Scope, wanted: HistoryFilter) -> tuple[AuditEntry, ...]:
     """Returns the instance's audit entries, newest first; if `wanted` has `after`, oldest first."""
     params = {"instance": scope.instance, **flat(wanted)}
     statements = {"history": query("readings", "history" if wanted.after is None else "history_after")}
-    rows = await read_once(conn, statements, params, scope=scope, limits=limits)
+    rows = await read_once(conn, statements, params, scope=scope)
     return tuple(entry_from_row(row) for row in rows["history"])
 
 
-async def read_chain(
-    conn: Connection, scope: Scope, *, page: int = _PAGE, limits: Limits = DEFAULTS
-) -> AsyncIterator[AuditEntry]:
+async def read_chain(conn: Connection, scope: Scope, *, page: int = _PAGE) -> AsyncIterator[AuditEntry]:
     """Yields every row of the audit log, oldest first, in bounded memory, even rows whose numbers fivrec never gave."""
     after: int | None = None
     statements = {"chain": query("readings", "chain")}
     while True:
         params = {"after": after, "limit": page}
-        rows = await read_once(conn, statements, params, scope=scope, limits=limits)
+        rows = await read_once(conn, statements, params, scope=scope)
         for row in rows["chain"]:
             yield entry_from_row(row)
         if len(rows["chain"]) < page:
@@ -202,25 +196,21 @@ async def read_chain(
         after = rows["chain"][-1]["seq"]
 
 
-async def read_signing(
-    conn: Connection, scope: Scope, *, limits: Limits = DEFAULTS
-) -> tuple[datetime, datetime] | None:
+async def read_signing(conn: Connection, scope: Scope) -> tuple[datetime, datetime] | None:
     """Returns since when the audit log has a column for signatures, and the time now; None if it has none."""
-    rows = await read_once(conn, {"signing": query("readings", "signing")}, {}, scope=scope, limits=limits)
+    rows = await read_once(conn, {"signing": query("readings", "signing")}, {}, scope=scope)
     found = [(row["since"], row["until"]) for row in rows["signing"]]
     return found[0] if found else None
 
 
-async def read_breaking_rows(
-    conn: Connection, scope: Scope, *, limit: int = 1000, limits: Limits = DEFAULTS
-) -> tuple[BreakingRow, ...]:
+async def read_breaking_rows(conn: Connection, scope: Scope, *, limit: int = 1000) -> tuple[BreakingRow, ...]:
     """Returns the rows of both environments that keep a constraint of isolation from being validated. Usually none."""
     statements = {"unvalidated": query("isolation", "unvalidated")}
-    rows = await read_once(conn, statements, {}, scope=scope, limits=limits)
+    rows = await read_once(conn, statements, {}, scope=scope)
     if not rows["unvalidated"]:
         return ()  # the server has checked every row: no scan is needed
     statements = {"breaking": query("isolation", "breaking_rows", scope.schema)}
-    rows = await read_once(conn, statements, {"limit": limit}, scope=scope, limits=limits)
+    rows = await read_once(conn, statements, {"limit": limit}, scope=scope)
     return tuple(BreakingRow(row["table_name"], row["id"], row["reason"]) for row in rows["breaking"])
 
 

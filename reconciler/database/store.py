@@ -16,9 +16,7 @@ from psycopg.pq import TransactionStatus
 from reconciler.database import queue_references, transaction
 from reconciler.database.column_values import text_value
 from reconciler.database.connection import (
-    DEFAULTS,
     Connection,
-    Limits,
     or_rolled_back,
     rollback,
     shut_down,
@@ -108,7 +106,6 @@ async def begin(
     keys: KeyRing | None,
     *,
     lock: bool,
-    limits: Limits = DEFAULTS,
     deep: bool = False,
     last_check: bool = False,
     last_received: bool = False,
@@ -128,7 +125,7 @@ async def begin(
     move here from the other environment.
     """
     async with or_rolled_back(conn):
-        async with name_columns(conn, scope.schema), with_deadline(conn, limits.total_s):
+        async with name_columns(conn, scope.schema), with_deadline(conn):
             wanted = {
                 "last_check": last_check,
                 "last_received": last_received,
@@ -139,16 +136,16 @@ async def begin(
             reads = {**(_OWNED if deep else {}), **_reads(scope, more, kinds=kinds)}
             try:
                 if unmade:
-                    rows, missing = await _adopt(conn, scope, lock=lock, limits=limits)
+                    rows, missing = await _adopt(conn, scope, lock=lock)
                 else:
-                    rows = await _open(conn, reads, scope, lock=lock, limits=limits)
+                    rows = await _open(conn, reads, scope, lock=lock)
                     rows |= await _choose(conn, rows, scope)
                     missing = await read_missing(conn, scope.schema) if deep else ()
             except SCHEMA_MISSING:
                 async with with_last_words(conn):
                     await conn.rollback()
                 await refuse_elsewhere(conn, scope.schema)
-                rows, missing = await _adopt(conn, scope, lock=lock, limits=limits)
+                rows, missing = await _adopt(conn, scope, lock=lock)
             rows |= await queue_references.read_referenced(conn, rows, scope)
             snapshot = snapshot_from_rows(rows, scope, keys, missing)
             await queue_references.refuse_move(conn, snapshot, scope)
@@ -156,13 +153,13 @@ async def begin(
 
 
 async def _adopt(
-    conn: Connection, scope: Scope, *, lock: bool, limits: Limits
+    conn: Connection, scope: Scope, *, lock: bool
 ) -> tuple[dict[str, list[transaction.Row]], tuple[str, ...]]:
     from reconciler.database import adoption
 
     params = {**_params(scope), "tables": list(adoption.table_names())}
     reads = {**_OWNED, "tables": query("adopt", "tables")}
-    tables = await _open(conn, reads, scope, lock=lock, limits=limits, params=params)
+    tables = await _open(conn, reads, scope, lock=lock, params=params)
     return await adoption.read(conn, tables["tables"], scope, params)
 
 
@@ -174,18 +171,16 @@ def _usable(snapshot: Snapshot, conn: Connection, *, lock: bool) -> Snapshot:
     return snapshot
 
 
-async def begin_recording(
-    conn: Connection, scope: Scope, *, limits: Limits = DEFAULTS, log: bool = True, check: bool = False
-) -> Tail:
+async def begin_recording(conn: Connection, scope: Scope, *, log: bool = True, check: bool = False) -> Tail:
     """Begin a transaction with the lock, only to record something. Returns the end of the audit log.
 
     Reads nothing that may have caused the failure. Raises DatabaseError `schema_missing` if there is no log to append
     to yet; without `log` it isn't looked for. `check`: a check is among what is recorded.
     """
-    async with or_rolled_back(conn), with_deadline(conn, limits.total_s):
+    async with or_rolled_back(conn), with_deadline(conn):
         reads = {"not_newer": query("guard", "not_newer"), **{name: query("state", name) for name in _TAIL if log}}
         held = "fivrec instance_config status_check_logs" if check else "fivrec"
-        rows = await transaction.open_locked(conn, reads, _params(scope), scope=scope, limits=limits, held=held)
+        rows = await transaction.open_locked(conn, reads, _params(scope), scope=scope, held=held)
     from reconciler.planning.audit_check import Tail
 
     head = next(((row["seq"], row["hash"]) for row in rows.get("audit_head", ())), EMPTY)
@@ -193,29 +188,22 @@ async def begin_recording(
     return Tail(head, key, traces=bool(rows.get("traces")))
 
 
-async def read_open_drift(conn: Connection, scope: Scope, *, limits: Limits = DEFAULTS) -> tuple[OpenDrift, ...]:
+async def read_open_drift(conn: Connection, scope: Scope) -> tuple[OpenDrift, ...]:
     """Returns the drift that the last run left, read in the open transaction."""
-    async with with_deadline(conn, limits.total_s):
+    async with with_deadline(conn):
         rows = await transaction.read_more(conn, {"open_drift": query("state", "open_drift")}, _params(scope))
     return tuple(item for row in rows["open_drift"] for item in open_drift_from(row["open_drift"]))
 
 
-async def can_record_run(conn: Connection, *, limits: Limits = DEFAULTS) -> bool:
+async def can_record_run(conn: Connection) -> bool:
     """Whether the database has the table for runs: an older schema lacks it."""
-    async with with_deadline(conn, limits.total_s):
+    async with with_deadline(conn):
         cursor = await conn.execute(query("record", "has_last_run"))
         row = await cursor.fetchone()
     return bool(row and row[0])
 
 
-async def commit(
-    conn: Connection,
-    writes: Writes,
-    scope: Scope,
-    *,
-    limits: Limits = DEFAULTS,
-    removed: Removed | None = None,
-) -> None:
+async def commit(conn: Connection, writes: Writes, scope: Scope, *, removed: Removed | None = None) -> None:
     """Write and commit the open transaction: all or nothing. A run that is cancelled here still learns how that ended.
 
     `removed` is called for each batch that a purge deletes.
@@ -228,10 +216,10 @@ async def commit(
     statements, counts = build_statements(in_encoding(writes, codec), scope), list[int]()
     async with or_rolled_back(conn):
         async with name_columns(conn, scope.schema):
-            await _prepare(conn, writes, scope, limits, removed)
+            await _prepare(conn, writes, scope, removed)
             with naming_texts(writes, codec):
-                await finish_despite_cancel(_end(conn, scope, statements, limits, counts), lambda: shut_down(conn))
-        await _refuse_dropped(conn, find_dropped(writes, scope, statements, counts), writes, scope, limits)
+                await finish_despite_cancel(_end(conn, scope, statements, counts), lambda: shut_down(conn))
+        await _refuse_dropped(conn, find_dropped(writes, scope, statements, counts), writes, scope)
 
 
 async def write(
@@ -240,7 +228,6 @@ async def write(
     scope: Scope,
     keys: KeyRing | None,
     *,
-    limits: Limits = DEFAULTS,
     removed: Removed | None = None,
     deep: bool = False,
     kinds: frozenset[str] | None = None,
@@ -251,43 +238,41 @@ async def write(
     statements, counts = build_statements(in_encoding(writes, codec), scope), list[int]()
     async with or_rolled_back(conn):
         async with name_columns(conn, scope.schema, migrated=writes.migrate):
-            await _prepare(conn, writes, scope, limits, removed)
+            await _prepare(conn, writes, scope, removed)
             if deep and writes.migrate:
                 await refuse_unmade(conn)
         with naming_texts(writes, codec):
             naming = name_columns(conn, scope.schema, migrated=writes.migrate)
-            async with naming, with_deadline(conn, limits.total_s):
-                before = (*transaction.renewal(conn, limits.transaction_ms), *transaction.WRITE_PATH)
+            async with naming, with_deadline(conn):
+                before = (transaction.renewal(conn), *transaction.WRITE_PATH)
                 after = ((query("transaction", "immediate"), {}), *transaction.read_path(scope.schema))
                 reads, params = _reads(scope, kinds=kinds), _params(scope)
                 with _naming_functions(conn, scope):
                     rows = await transaction.write_and_read(conn, (*before, *statements, *after), reads, params, counts)
                 stored = counts[len(before) : len(before) + len(statements)]
-                await _refuse_dropped(conn, find_dropped(writes, scope, statements, stored), writes, scope, limits)
+                await _refuse_dropped(conn, find_dropped(writes, scope, statements, stored), writes, scope)
                 rows |= await _choose(conn, rows, scope)
                 rows |= await queue_references.read_referenced(conn, rows, scope)
                 missing = await read_missing(conn, scope.schema) if deep and not writes.migrate else ()
         return snapshot_from_rows(rows, scope, keys, missing)
 
 
-async def conclude(conn: Connection, scope: Scope, *, limits: Limits = DEFAULTS) -> None:
+async def conclude(conn: Connection, scope: Scope) -> None:
     """Commit what `write` wrote. Raises what `commit` raises for COMMIT itself."""
     async with or_rolled_back(conn):
-        await finish_despite_cancel(_end(conn, scope, (), limits, []), lambda: shut_down(conn))
+        await finish_despite_cancel(_end(conn, scope, (), []), lambda: shut_down(conn))
 
 
-async def read_other_keys(
-    conn: Connection, scope: Scope, config_id: str | None, *, limits: Limits = DEFAULTS
-) -> tuple[tuple[str, str], ...]:
+async def read_other_keys(conn: Connection, scope: Scope, config_id: str | None) -> tuple[tuple[str, str], ...]:
     """Returns the id and instance_key of each further row of the instance, read in the open transaction."""
     params = {"instance": scope.instance, "config_id": config_id}
-    async with with_deadline(conn, limits.total_s):
+    async with with_deadline(conn):
         rows = await transaction.read_more(conn, {"keys": query("state", "other_keys", scope.schema)}, params)
     return tuple((row["row_id"], text_value(row["instance_key"]) or "") for row in rows["keys"])
 
 
 async def read_check_memory(
-    conn: Connection, scope: Scope, config_id: str, *, billing: bool, limits: Limits = DEFAULTS
+    conn: Connection, scope: Scope, config_id: str, *, billing: bool
 ) -> tuple[bool, str | None]:
     """Returns whether the newest check succeeded and, with `billing`, the billing status in the newest alert. Reads in
     the open transaction."""
@@ -295,32 +280,28 @@ async def read_check_memory(
     if billing:
         reads["billing"] = query("state", "alerted_billing")
     params = {"instance": scope.instance, "config_id": config_id}
-    async with with_deadline(conn, limits.total_s):
+    async with with_deadline(conn):
         rows = await transaction.read_more(conn, reads, params)
     reachable = all(row["reachable"] for row in rows["check"])
     return reachable, next((row["billing_status"] for row in rows.get("billing", ())), None)
 
 
-async def is_told(
-    conn: Connection, scope: Scope, config_id: str, status: str, billing: str, *, limits: Limits = DEFAULTS
-) -> bool:
+async def is_told(conn: Connection, scope: Scope, config_id: str, status: str, billing: str) -> bool:
     """Whether the newest alert about this status reported this billing status, and Connect has sent no other status
     since. Reads in the open transaction."""
     params = {"instance": scope.instance, "config_id": config_id, "status": status}
-    async with with_deadline(conn, limits.total_s):
+    async with with_deadline(conn):
         rows = await transaction.read_more(conn, {"told": query("state", "told_standing", scope.schema)}, params)
     return any(row["billing_status"] == billing for row in rows["told"])
 
 
-async def read_triggers(
-    conn: Connection, schema: str, kinds: Iterable[str], *, limits: Limits = DEFAULTS
-) -> tuple[str, ...]:
+async def read_triggers(conn: Connection, schema: str, kinds: Iterable[str]) -> tuple[str, ...]:
     """Returns the triggers and rules on the tables of these kinds, as `trigger NAME on TABLE`; if there are none, those
     on every table that a run writes to. Reads in the open transaction."""
     tables = {f"{schema}.{BY_NAME[kind].table}" for kind in kinds if BY_NAME[kind].table}
     every = {f"{schema}.{known.table}" for known in BY_NAME.values() if known.table}
     for some in (tables, {*every, f"{schema}.status_check_logs", *_OF_FIVREC}):
-        async with with_deadline(conn, limits.total_s):
+        async with with_deadline(conn):
             rows = await transaction.read_more(conn, _TRIGGERS, {"tables": sorted(some)})
         if rows["triggers"]:
             break
@@ -331,9 +312,7 @@ _OF_FIVREC = ("fivrec.audit_log", "fivrec.applied", "fivrec.last_run")
 _TRIGGERS = {"triggers": query("transaction", "triggers")}
 
 
-async def _refuse_dropped(
-    conn: Connection, tables: Sequence[str], writes: Writes, scope: Scope, limits: Limits
-) -> None:
+async def _refuse_dropped(conn: Connection, tables: Sequence[str], writes: Writes, scope: Scope) -> None:
     """Raises NotConverged, naming triggers and rules, if rows of these tables are missing. A check is not missing if a
     trigger moved it to a table that inherits from its own, or if it has no instance_config to belong to."""
     checks, config = f"{scope.schema}.status_check_logs", f"{scope.schema}.instance_config"
@@ -345,7 +324,7 @@ async def _refuse_dropped(
     if conn.pgconn.transaction_status == TransactionStatus.INTRANS:
         rows = await transaction.read_more(conn, reads, named)
     else:
-        rows = await transaction.read_once(conn, reads, named, scope=scope, limits=limits)
+        rows = await transaction.read_once(conn, reads, named, scope=scope)
     lost = [table for table in tables if table != checks or not rows["has_check"][0]["has_check"]]
     if lost:
         why = ", ".join(row["trigger"] for row in rows["triggers"])
@@ -355,9 +334,7 @@ async def _refuse_dropped(
         )
 
 
-async def _refuse_changed(
-    conn: Connection, exc: errors.InvalidTextRepresentation, scope: Scope, limits: Limits
-) -> None:
+async def _refuse_changed(conn: Connection, exc: errors.InvalidTextRepresentation, scope: Scope) -> None:
     """Raises NotConverged, naming triggers and rules, if the error says that a value did not stay as it was, or as it
     was written."""
     column = next((name for name in KEPT if (exc.diag.message_primary or "").endswith(f'"{name}"')), None)
@@ -365,7 +342,7 @@ async def _refuse_changed(
         return
     await rollback(conn)
     named = {"tables": [f"{scope.schema}.instance_config", f"{scope.schema}.status_check_logs", *_OF_FIVREC]}
-    rows = await transaction.read_once(conn, _TRIGGERS, named, scope=scope, limits=limits)
+    rows = await transaction.read_once(conn, _TRIGGERS, named, scope=scope)
     why = ", ".join(row["trigger"] for row in rows["triggers"])
     raise NotConverged(
         f"{where(conn)}: instance_config.{column} did not stay as it has to be"
@@ -393,15 +370,15 @@ def _naming_functions(conn: Connection, scope: Scope) -> Iterator[None]:
         raise
 
 
-async def _prepare(conn: Connection, writes: Writes, scope: Scope, limits: Limits, removed: Removed | None) -> None:
+async def _prepare(conn: Connection, writes: Writes, scope: Scope, removed: Removed | None) -> None:
     """Do what comes before the statements, and takes long or has to look first: migrations, a purge, queue removals."""
-    async with with_deadline(conn, limits.migrate_s if writes.migrate or writes.purge else limits.total_s):
+    async with with_deadline(conn, conn.limits.migrate_s if writes.migrate or writes.purge else conn.limits.total_s):
         _must_be_open(conn)
         if writes.migrate:
             try:
                 with _naming_functions(conn, scope):  # those of event triggers
                     async with conn.pipeline():
-                        await transaction.prolong(conn, int(limits.migrate_s * 1000))
+                        await transaction.prolong(conn)
                         await conn.execute(_OWNED["owned"], guard_params(scope.schema, trusted=scope.trusted))
                     # Several statements in one text need the simple protocol, which pipelines don't have.
                     await conn.execute(build_migration_sql(scope.schema, defer=True))
@@ -409,7 +386,7 @@ async def _prepare(conn: Connection, writes: Writes, scope: Scope, limits: Limit
                 await refuse_foreign(conn, scope.schema)
                 raise
         elif writes.purge:
-            await transaction.prolong(conn, int(limits.migrate_s * 1000))
+            await transaction.prolong(conn)
         if writes.purge:
             from reconciler.database.purge import delete_development
 
@@ -417,24 +394,22 @@ async def _prepare(conn: Connection, writes: Writes, scope: Scope, limits: Limit
         await queue_references.hold(conn, writes.rows, scope)
 
 
-async def _end(
-    conn: Connection, scope: Scope, statements: Sequence[Statement], limits: Limits, counts: list[int]
-) -> None:
+async def _end(conn: Connection, scope: Scope, statements: Sequence[Statement], counts: list[int]) -> None:
     """`counts` gets the row count of each statement."""
     sent, cursors = False, []
     try:
-        async with with_deadline(conn, limits.total_s):
+        async with with_deadline(conn):
             try:
                 with _naming_functions(conn, scope):
                     async with conn.pipeline():
-                        await transaction.renew(conn, limits.transaction_ms)
+                        await conn.execute(*transaction.renewal(conn))
                         if statements:
                             await transaction.use_write_path(conn)
                         cursors = [await conn.execute(text, params) for text, params in statements]
                         sent = True  # from here on the server may have got it, whatever answer arrives
                         await conn.execute("COMMIT")
             except errors.InvalidTextRepresentation as exc:
-                await _refuse_changed(conn, exc, scope, limits)
+                await _refuse_changed(conn, exc, scope)
                 raise
     except FivrecError as exc:
         if sent and conn.closed:
@@ -449,11 +424,10 @@ async def _open(
     scope: Scope,
     *,
     lock: bool,
-    limits: Limits,
     params: Mapping[str, Any] | None = None,
 ) -> dict[str, list[transaction.Row]]:
     opened = transaction.open_locked if lock else transaction.open_reading
-    return await opened(conn, reads, params or _params(scope), scope=scope, limits=limits)
+    return await opened(conn, reads, params or _params(scope), scope=scope)
 
 
 def _reads(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, LiteralString, TypeAlias
 from psycopg import AsyncCursor, errors, sql
 from psycopg.rows import dict_row
 
-from reconciler.database.connection import Connection, Limits, rollback, with_deadline, with_last_words
+from reconciler.database.connection import Connection, rollback, with_deadline, with_last_words
 from reconciler.database.errors import SCHEMA_MISSING
 from reconciler.database.pipeline import fetch_all
 from reconciler.database.preconditions import (
@@ -52,10 +52,10 @@ def lock_key(instance: str) -> int:
 
 
 async def open_reading(
-    conn: Connection, statements: Statements, params: Params, *, scope: Scope, limits: Limits
+    conn: Connection, statements: Statements, params: Params, *, scope: Scope
 ) -> dict[str, list[Row]]:
     """Begin a read-only transaction that sees one moment, and read. Leaves it open."""
-    _, rows = await _open(conn, _READ, None, statements, params, scope=scope, limits=limits)
+    _, rows = await _open(conn, _READ, None, statements, params, scope=scope)
     return rows
 
 
@@ -73,23 +73,17 @@ def read_path(schema: str) -> tuple[tuple[LiteralString, Params], ...]:
 
 
 async def open_locked(
-    conn: Connection,
-    statements: Statements,
-    params: Params,
-    *,
-    scope: Scope,
-    limits: Limits,
-    held: str = HELD,
+    conn: Connection, statements: Statements, params: Params, *, scope: Scope, held: str = HELD
 ) -> dict[str, list[Row]]:
     """Begin a transaction that holds the instance's lock, and read. Leaves it open. `held`: the tables it uses.
 
-    Raises Busy, naming the holder, if the lock is not free within `limits.lock_wait_s`.
+    Raises Busy, naming the holder, if the lock is not free within `conn.limits.lock_wait_s`.
     """
     loop = asyncio.get_running_loop()
-    until = loop.time() + limits.lock_wait_s
+    until = loop.time() + conn.limits.lock_wait_s
     key = lock_key(scope.instance)
     while True:
-        granted, rows = await _open(conn, _WRITE, key, statements, params, scope=scope, limits=limits, held=held)
+        granted, rows = await _open(conn, _WRITE, key, statements, params, scope=scope, held=held)
         if granted:
             return rows
         await rollback(conn)
@@ -99,24 +93,19 @@ async def open_locked(
 
 
 async def open_writing(
-    conn: Connection, statements: Statements, params: Params, *, scope: Scope, limits: Limits
+    conn: Connection, statements: Statements, params: Params, *, scope: Scope
 ) -> dict[str, list[Row]]:
     """Begin a transaction without the instance's lock, and read. Leaves it open."""
-    _, rows = await _open(conn, _WRITE, None, statements, params, scope=scope, limits=limits)
+    _, rows = await _open(conn, _WRITE, None, statements, params, scope=scope)
     return rows
 
 
-def renewal(conn: Connection, milliseconds: int) -> tuple[tuple[LiteralString, Params], ...]:
-    """Returns the statements of `renew`. Before PostgreSQL 17 there is no such limit."""
+def renewal(conn: Connection, milliseconds: int | None = None) -> tuple[LiteralString, Params]:
+    """Returns the statement that gives the open transaction, which goes on to write, this much time from here on, by
+    default the connection's `transaction_ms`. Before PostgreSQL 17 there is no such limit."""
     if conn.info.server_version < _HAS_TRANSACTION_TIMEOUT:
-        return ((query("transaction", "own_rows"), {}),)
-    return ((query("transaction", "renewed"), {"timeout": f"{milliseconds}ms"}),)
-
-
-async def renew(conn: Connection, milliseconds: int) -> None:
-    """Give the open transaction, which goes on to write, this much time from here on."""
-    for text, params in renewal(conn, milliseconds):
-        await conn.execute(text, params)
+        return query("transaction", "own_rows"), {}
+    return query("transaction", "renewed"), {"timeout": f"{milliseconds or conn.limits.transaction_ms}ms"}
 
 
 async def undo(conn: Connection, savepoint: LiteralString) -> None:
@@ -127,10 +116,11 @@ async def undo(conn: Connection, savepoint: LiteralString) -> None:
             await conn.execute(query("transaction", "on_the_clock"))
 
 
-async def prolong(conn: Connection, milliseconds: int) -> None:
-    """Let the next statements (migrations, a purge) and the open transaction take this long."""
+async def prolong(conn: Connection) -> None:
+    """Let the next statements (migrations, a purge) and the open transaction take the connection's `migrate_s`."""
+    milliseconds = int(conn.limits.migrate_s * 1000)
     await conn.execute(query("transaction", "long_settings"), {"timeout": f"{milliseconds}ms"})
-    await renew(conn, milliseconds)
+    await conn.execute(*renewal(conn, milliseconds))
 
 
 async def use_write_path(conn: Connection) -> None:
@@ -167,14 +157,12 @@ async def write_and_read(
     return {name: await fetch_all(cursor) for name, cursor in cursors}
 
 
-async def read_once(
-    conn: Connection, statements: Statements, params: Params, *, scope: Scope, limits: Limits
-) -> dict[str, list[Row]]:
+async def read_once(conn: Connection, statements: Statements, params: Params, *, scope: Scope) -> dict[str, list[Row]]:
     """Read in a read-only transaction of its own: one round trip. Raises our errors, not psycopg's."""
     try:
-        async with name_columns(conn, scope.schema), with_deadline(conn, limits.total_s):
+        async with name_columns(conn, scope.schema), with_deadline(conn):
             try:
-                _, rows = await _open(conn, _READ, None, statements, params, scope=scope, limits=limits, whole=True)
+                _, rows = await _open(conn, _READ, None, statements, params, scope=scope, whole=True)
             except SCHEMA_MISSING:
                 await refuse_elsewhere(conn, scope.schema)
                 raise
@@ -184,36 +172,31 @@ async def read_once(
 
 
 async def read_if_made(
-    conn: Connection, statements: Statements, own: Statements, params: Params, *, scope: Scope, limits: Limits
+    conn: Connection, statements: Statements, own: Statements, params: Params, *, scope: Scope
 ) -> dict[str, list[Row]]:
     """Like `read_once`; `own` reads fivrec's tables, and returns no rows if their schema is older or missing."""
     try:
-        return await read_once(conn, {**statements, **own}, params, scope=scope, limits=limits)
+        return await read_once(conn, {**statements, **own}, params, scope=scope)
     except DatabaseError as exc:
         if exc.code != "schema_missing":
             raise
     return {
         **{name: [] for name in own},
-        **await read_once(conn, statements, params, scope=scope, limits=limits),
+        **await read_once(conn, statements, params, scope=scope),
     }
 
 
 async def write_once(
-    conn: Connection,
-    statements: Sequence[tuple[LiteralString, Params]],
-    *,
-    scope: Scope,
-    limits: Limits,
-    held: str = HELD,
+    conn: Connection, statements: Sequence[tuple[LiteralString, Params]], *, scope: Scope, held: str = HELD
 ) -> int:
     """Write in a transaction of its own, without the lock: one round trip. Returns the last statement's row count.
     `held`: the tables it uses."""
     count = 0
     try:
-        async with with_deadline(conn, limits.total_s):
+        async with with_deadline(conn):
             try:
                 async with conn.pipeline():
-                    settings = {**_settings(conn, scope, limits), "held": held}
+                    settings = {**_settings(conn, scope), "held": held}
                     await _begin(conn, _opening(conn, _WRITE, scope), settings)
                     await conn.execute(query("guard", "not_newer"), {"latest": latest_version()})
                     await use_write_path(conn)
@@ -237,13 +220,12 @@ async def _open(
     params: Params,
     *,
     scope: Scope,
-    limits: Limits,
     whole: bool = False,
     held: str = HELD,
 ) -> tuple[bool, dict[str, list[Row]]]:
     """`whole` ends the transaction in the same round trip. Tries again if a statement was prepared on this connection
     before the app altered its table: the ROLLBACK discards prepared statements."""
-    settings, opening = {**_settings(conn, scope, limits, lock), "held": held}, _opening(conn, begin, scope)
+    settings, opening = {**_settings(conn, scope, lock), "held": held}, _opening(conn, begin, scope)
     try:
         try:
             return await _begin_and_read(conn, opening, settings, statements, params, whole=whole)
@@ -296,13 +278,13 @@ async def _begin(conn: Connection, opening: Sequence[LiteralString], settings: P
     return await conn.execute(query("transaction", "settings"), settings)
 
 
-def _settings(conn: Connection, scope: Scope, limits: Limits, lock: int | None = None) -> Params:
+def _settings(conn: Connection, scope: Scope, lock: int | None = None) -> Params:
     limited = lock is not None and conn.info.server_version >= _HAS_TRANSACTION_TIMEOUT
     return {
-        "lock_timeout": f"{int(limits.lock_wait_s * 1000)}ms",
-        "statement_timeout": f"{limits.statement_ms}ms",
-        "idle_timeout": f"{limits.idle_ms}ms",
-        "transaction_timeout": f"{limits.transaction_ms}ms" if limited else None,
+        "lock_timeout": f"{int(conn.limits.lock_wait_s * 1000)}ms",
+        "statement_timeout": f"{conn.limits.statement_ms}ms",
+        "idle_timeout": f"{conn.limits.idle_ms}ms",
+        "transaction_timeout": f"{conn.limits.transaction_ms}ms" if limited else None,
         "environment": scope.environment,
         "lock": lock,
         "write_path": f"pg_catalog, {sql.Identifier(scope.schema).as_string()}",

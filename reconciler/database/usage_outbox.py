@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, LiteralString
 
 from reconciler.database.column_values import time_value
-from reconciler.database.connection import DEFAULTS, Connection, Limits, with_deadline
+from reconciler.database.connection import Connection, with_deadline
 from reconciler.database.rows import Json, Scope, parse_features
 from reconciler.database.statements import query
 from reconciler.database.transaction import read_if_made, read_more, read_once, write_once
@@ -57,20 +57,20 @@ class PendingUsage:
     attempts: int
 
 
-async def read_usage_counts(conn: Connection, scope: Scope, *, limits: Limits = DEFAULTS) -> UsageCounts:
+async def read_usage_counts(conn: Connection, scope: Scope) -> UsageCounts:
     """Counts the environment that the instance's rows are in: a manifest that names another is not applied (yet)."""
     known = {"environment": query("readings", "environment")}
-    rows = await read_if_made(conn, _counts(scope), known, _params(scope), scope=scope, limits=limits)
+    rows = await read_if_made(conn, _counts(scope), known, _params(scope), scope=scope)
     environment = next((row["environment"] for row in rows["environment"]), scope.environment)
     if environment != scope.environment:
         scope = replace(scope, environment=environment)
-        rows = await read_once(conn, _counts(scope), _params(scope), scope=scope, limits=limits)
+        rows = await read_once(conn, _counts(scope), _params(scope), scope=scope)
     return _usage_counts(rows["counts"][0], scope)
 
 
-async def read_counts_within(conn: Connection, scope: Scope, *, limits: Limits = DEFAULTS) -> UsageCounts:
+async def read_counts_within(conn: Connection, scope: Scope) -> UsageCounts:
     """Counts the scope's environment, in the open transaction."""
-    async with with_deadline(conn, limits.total_s):
+    async with with_deadline(conn):
         rows = await read_more(conn, _counts(scope), _params(scope))
     return _usage_counts(rows["counts"][0], scope)
 
@@ -96,34 +96,30 @@ def _usage_counts(row: Mapping[str, Any], scope: Scope) -> UsageCounts:
     )
 
 
-async def read_pending_usage(
-    conn: Connection, scope: Scope, *, all_of_them: bool = False, limits: Limits = DEFAULTS
-) -> tuple[PendingUsage, ...]:
+async def read_pending_usage(conn: Connection, scope: Scope, *, all_of_them: bool = False) -> tuple[PendingUsage, ...]:
     """Returns the newest hundred reports that are due, oldest first; with `all_of_them` also those that wait after a
     failure. Reports queued before the instance went live are sent all the same: each says which environment it counts.
     """
     params = {"instance": scope.instance, "all": all_of_them, "limit": 100}
     statements = {"pending": query("usage", "pending")}
-    rows = await read_once(conn, statements, params, scope=scope, limits=limits)
+    rows = await read_once(conn, statements, params, scope=scope)
     return tuple(PendingUsage(row["id"], row["payload"], row["attempts"]) for row in rows["pending"])
 
 
-async def write_usage(conn: Connection, scope: Scope, report: PendingUsage, *, limits: Limits = DEFAULTS) -> None:
+async def write_usage(conn: Connection, scope: Scope, report: PendingUsage) -> None:
     """Queue a report, in a transaction of its own."""
     named = {"instance": scope.instance, "environment": report.payload["environment"]}
     params = {**named, "id": report.id, "payload": Json(dict(report.payload))}
-    await write_once(conn, [(query("record", "usage"), params)], scope=scope, limits=limits)
+    await write_once(conn, [(query("record", "usage"), params)], scope=scope)
 
 
-async def mark_usage_sent(conn: Connection, scope: Scope, report: str, *, limits: Limits = DEFAULTS) -> bool:
+async def mark_usage_sent(conn: Connection, scope: Scope, report: str) -> bool:
     """Record that Connect took the report. Returns False if it was marked before."""
     write = (query("usage", "sent"), {"id": report})
-    return await write_once(conn, [write], scope=scope, limits=limits) > 0
+    return await write_once(conn, [write], scope=scope) > 0
 
 
-async def mark_usage_failed(
-    conn: Connection, scope: Scope, report: str, error: str, *, retry_s: float, limits: Limits = DEFAULTS
-) -> None:
+async def mark_usage_failed(conn: Connection, scope: Scope, report: str, error: str, *, retry_s: float) -> None:
     """Record that Connect did not take the report; it is due again after `retry_s`. `error` must not hold a secret."""
     write = (query("usage", "failed"), {"id": report, "error": error, "retry_s": retry_s})
-    await write_once(conn, [write], scope=scope, limits=limits)
+    await write_once(conn, [write], scope=scope)

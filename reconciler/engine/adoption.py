@@ -7,8 +7,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
+from reconciler.database.connection import Connection
 from reconciler.engine.observe import build_scope
 from reconciler.engine.run import Run
 from reconciler.model.errors import DatabaseError, FivrecError
@@ -16,20 +16,17 @@ from reconciler.model.types import Desired, ErrorInfo, Managed
 from reconciler.planning.plan import Plan
 from reconciler.support.cancellation import is_being_stopped
 
-if TYPE_CHECKING:
-    from psycopg import AsyncConnection
-
 UNFINISHED = "adoption_unfinished"
 MOST = 100
 
 
-async def finish_adoption(conn: AsyncConnection, desired: Desired, run: Run) -> ErrorInfo | None:
+async def finish_adoption(conn: Connection, desired: Desired, run: Run) -> ErrorInfo | None:
     """What kept the adoption from being finished. The run itself was committed, and the next apply continues from
     there."""
     from reconciler.database.adoption import finish
 
     try:
-        if await finish(conn, build_scope(desired), limits=run.limits):
+        if await finish(conn, build_scope(desired)):
             run.log.info("adoption", "🏗️ indexes and constraints of big tables are made", instance=desired.instance)
     except FivrecError as exc:
         return _unfinished(exc.message)
@@ -45,18 +42,18 @@ def _unfinished(why: str) -> ErrorInfo:
     return ErrorInfo(UNFINISHED, message, 'run "fivrec apply" again: it goes on from there')
 
 
-async def describe_found(conn: AsyncConnection, desired: Desired, run: Run, plan: Plan) -> tuple[str, ...]:
+async def describe_found(conn: Connection, desired: Desired, run: Run, plan: Plan) -> tuple[str, ...]:
     """Returns notes about findings that were left as they are.
 
     The run was already committed, so neither an error nor a signal here changes its outcome.
     """
-    found = await _describe_violations(conn, desired, run, plan)
+    found = await _describe_violations(conn, desired, plan)
     with suppress(asyncio.CancelledError):
         return (*found, *await describe_twins(conn, desired, run, plan))
     return found
 
 
-async def _describe_violations(conn: AsyncConnection, desired: Desired, run: Run, plan: Plan) -> tuple[str, ...]:
+async def _describe_violations(conn: Connection, desired: Desired, plan: Plan) -> tuple[str, ...]:
     """Returns a note per such row, by table and id, after a run that created or changed the schema; at most MOST."""
     if conn.closed or not any(change.key.kind == "schema" for change in plan.changes):
         return ()
@@ -65,7 +62,7 @@ async def _describe_violations(conn: AsyncConnection, desired: Desired, run: Run
     from reconciler.database.status_queries import read_breaking_rows
 
     try:
-        rows = await read_breaking_rows(conn, build_scope(desired), limit=MOST + 1, limits=run.limits)
+        rows = await read_breaking_rows(conn, build_scope(desired), limit=MOST + 1)
     except FivrecError as exc:
         return _not_looked_for(exc.message)
     except asyncio.CancelledError:
@@ -75,7 +72,7 @@ async def _describe_violations(conn: AsyncConnection, desired: Desired, run: Run
     return (*found, *more)
 
 
-async def describe_twins(conn: AsyncConnection | None, desired: Desired, run: Run, plan: Plan) -> tuple[str, ...]:
+async def describe_twins(conn: Connection | None, desired: Desired, run: Run, plan: Plan) -> tuple[str, ...]:
     """Returns a note for each other schema that has tables of the app's too, if the schema is created or changed, or
     after a deep look. An app whose search_path finds those first sees no lock."""
     looked = run.deep or any(change.key.kind == "schema" for change in plan.changes)
@@ -92,9 +89,7 @@ async def describe_twins(conn: AsyncConnection | None, desired: Desired, run: Ru
     return ()
 
 
-async def describe_deeply(
-    conn: AsyncConnection, desired: Desired, run: Run, managed: Mapping[str, Managed]
-) -> tuple[str, ...]:
+async def describe_deeply(conn: Connection, desired: Desired, managed: Mapping[str, Managed]) -> tuple[str, ...]:
     """Returns a note for each role whose sessions fire no triggers, each declared row that the app has marked as
     deleted, and each production user whose password is stored in clear text (at most 10). Used by `--deep`."""
     from reconciler.database.isolation_probes import read_deleted, read_open_passwords, read_replicas
@@ -105,16 +100,16 @@ async def describe_deeply(
     names["admin"] = [name.lower() for name in names["admin"]]
     # A row of a plan that was adopted has an id of its own.
     names["plan"] += [str(one.fields["name"]) for one in declared["plan"]]
-    deleted = await read_deleted(conn, schema, desired.environment.name, names, run.limits)
+    deleted = await read_deleted(conn, schema, desired.environment.name, names)
     return (
-        *(f"⚠️ {said}" for said in await read_replicas(conn, run.limits)),
+        *(f"⚠️ {said}" for said in await read_replicas(conn)),
         *(
             f"⚠️ {row}: the app has marked a row of it as deleted (deleted_at); fivrec counts it as there"
             for row in deleted
         ),
         *(
             f"⚠️ the password of {email} is stored in users.password in plain text: let its owner set another one"
-            for email in await read_open_passwords(conn, schema, run.limits)
+            for email in await read_open_passwords(conn, schema)
         ),
     )
 
@@ -127,13 +122,13 @@ def _why(reason: str) -> str:
     return "it has no environment" if reason == "environment" else f"{reason} points out of its environment"
 
 
-async def advance_sequences(conn: AsyncConnection, desired: Desired, run: Run, refused: DatabaseError) -> bool:
+async def advance_sequences(conn: Connection, desired: Desired, run: Run, refused: DatabaseError) -> bool:
     """Move a sequence that is behind its table, which is why a row was `refused` as a duplicate. Returns whether one
     was moved. Raises DatabaseError, naming the sequences, if this login may not advance them."""
     from reconciler.database.sequences import advance_sequences as advance
 
     try:
-        behind = await advance(conn, build_scope(desired), limits=run.limits)
+        behind = await advance(conn, build_scope(desired))
     except FivrecError:
         return False  # the original refusal is the better answer
     kept = [one for one in behind if not one.may_advance]

@@ -187,7 +187,7 @@ async def store_alerts(desired: Desired, run: Run, alerts: Sequence[Alert]) -> t
         return ()
     try:
         async with database(desired, run) as conn:
-            await write_alerts(conn, build_scope(desired), alert_rows(alerts), limits=run.limits)
+            await write_alerts(conn, build_scope(desired), alert_rows(alerts))
     except FivrecError:
         return tuple(alerts)
     return as_stored(alerts)
@@ -198,9 +198,9 @@ async def read_stored(desired: Desired, run: Run, *, first: bool) -> tuple[tuple
     even young alerts may belong to a process that is gone."""
     async with database(desired, run) as conn:
         older_s = 0.0 if first else SETTLED_S
-        return await read_alerts(conn, build_scope(desired), older_s=older_s, limits=run.limits)
+        return await read_alerts(conn, build_scope(desired), older_s=older_s)
 
 
 async def mark_delivered(desired: Desired, run: Run, ids: Sequence[str]) -> None:
     async with database(desired, run) as conn:
-        await mark_alerts_sent(conn, build_scope(desired), ids, limits=run.limits)
+        await mark_alerts_sent(conn, build_scope(desired), ids)

@@ -7,9 +7,9 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from reconciler.database import store
+from reconciler.database.connection import Connection
 from reconciler.engine import observe
 from reconciler.engine.run import Run
 from reconciler.model.errors import DatabaseError, FivrecError, MissingSetting, NotConverged
@@ -19,9 +19,6 @@ from reconciler.model.types import Desired, ErrorInfo, Key, Snapshot
 from reconciler.planning.plan import Plan
 from reconciler.planning.report import FAILED, InstanceReport
 
-if TYPE_CHECKING:
-    from psycopg import AsyncConnection
-
 UNKNOWN = "commit_unknown"
 LOOKUP_S = 5
 AGAIN_S = 3
@@ -29,7 +26,7 @@ AGAIN_S = 3
 
 
 async def write_and_compare(
-    conn: AsyncConnection,
+    conn: Connection,
     writes: store.Writes,
     plan: Plan,
     desired: Desired,
@@ -46,7 +43,6 @@ async def write_and_compare(
             writes,
             observe.build_scope(desired),
             run.keys if kinds is None or "config" in kinds else None,
-            limits=run.limits,
             removed=run.removed,
             deep=run.deep,
             kinds=kinds,
@@ -58,14 +54,14 @@ async def write_and_compare(
         return
     written = {change.key for change in plan.changes}
     raise NotConverged(
-        f"after they were written these still differ: {await _named(conn, desired, run, rest)}; nothing was committed",
+        f"after they were written these still differ: {await _named(conn, desired, rest)}; nothing was committed",
         hint="a trigger or rule changes what is written, or the column can't hold it: fix that, or declare the result",
         written=bool(rest & written),
     )
 
 
 async def record(
-    conn: AsyncConnection,
+    conn: Connection,
     writes: store.Writes,
     status: Plan,
     desired: Desired,
@@ -88,11 +84,11 @@ async def record(
         await commit(conn, writes, desired, run, snapshot=snapshot)
 
 
-async def _named(conn: AsyncConnection, desired: Desired, run: Run, rest: set[Key]) -> str:
+async def _named(conn: Connection, desired: Desired, rest: set[Key]) -> str:
     """Names the resources, the triggers that may have changed them, and the columns that may not hold them. Rolls
     back."""
     kinds, schema = {key.kind for key in rest}, desired.database.schema
-    triggers = await store.read_triggers(conn, schema, kinds, limits=run.limits)
+    triggers = await store.read_triggers(conn, schema, kinds)
     columns = await store.read_other_types(conn, schema, kinds)
     named = ", ".join(sorted(str(key) for key in rest))
     why = f" ({', '.join(triggers)})" if triggers else ""
@@ -117,9 +113,7 @@ def _other_hashes(writes: store.Writes, found: Snapshot) -> set[Key]:
     return differing
 
 
-async def commit(
-    conn: AsyncConnection, writes: store.Writes, desired: Desired, run: Run, *, snapshot: Snapshot
-) -> None:
+async def commit(conn: Connection, writes: store.Writes, desired: Desired, run: Run, *, snapshot: Snapshot) -> None:
     """Commit. If the connection is lost, look up over a new one whether the transaction was committed. If the plan does
     not write the lock, the lock stays as it was read: a trigger on the recorded rows must not undo it.
 
@@ -130,16 +124,16 @@ async def commit(
     if not writes_lock:
         writes = replace(writes, lock=snapshot.lock)
     await _looked_up(
-        store.commit(conn, writes, observe.build_scope(desired), limits=run.limits, removed=run.removed),
+        store.commit(conn, writes, observe.build_scope(desired), removed=run.removed),
         writes,
         desired,
         run,
     )
 
 
-async def conclude(conn: AsyncConnection, writes: store.Writes, desired: Desired, run: Run) -> None:
+async def conclude(conn: Connection, writes: store.Writes, desired: Desired, run: Run) -> None:
     """Commit what was written and compared. Raises the same errors as `commit`."""
-    await _looked_up(store.conclude(conn, observe.build_scope(desired), limits=run.limits), writes, desired, run)
+    await _looked_up(store.conclude(conn, observe.build_scope(desired)), writes, desired, run)
 
 
 async def _looked_up(committing: Coroutine[None, None, None], writes: store.Writes, desired: Desired, run: Run) -> None:
@@ -163,14 +157,14 @@ async def _found(writes: store.Writes, desired: Desired, run: Run, unknown: Data
     scope = observe.build_scope(desired)
     try:
         async with observe.database(desired, replace(run, limits=limits)) as conn:
-            await wait_for_lock_release(conn, scope, limits=limits)
-            return await was_committed(conn, writes, scope, limits=limits)
+            await wait_for_lock_release(conn, scope)
+            return await was_committed(conn, writes, scope)
     except (FivrecError, asyncio.CancelledError) as exc:
         raise unknown from exc  # a run that is being stopped does not know either
 
 
 @asynccontextmanager
-async def reopen_if_lost(conn: AsyncConnection, desired: Desired, run: Run) -> AsyncIterator[AsyncConnection]:
+async def reopen_if_lost(conn: Connection, desired: Desired, run: Run) -> AsyncIterator[Connection]:
     """Returns the connection, or a new one if it was lost."""
     if not conn.closed:
         yield conn

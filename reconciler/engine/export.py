@@ -6,9 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
-from typing import TYPE_CHECKING
 
-from reconciler.database.connection import connect, list_databases
+from reconciler.database.connection import Connection, connect, list_databases
 from reconciler.database.status_queries import HistoryFilter, read_history
 from reconciler.database.store import Scope
 from reconciler.engine.guards import refuse_other_owner, say_newer
@@ -20,10 +19,6 @@ from reconciler.model.kinds.base import ExportSpec, variable_suffix
 from reconciler.model.names import printable
 from reconciler.model.types import Applied, Desired, EnvironmentName, Key, Snapshot, Source, Value
 from reconciler.planning.diff import sorted_resources
-
-if TYPE_CHECKING:
-    from psycopg import AsyncConnection
-
 
 ENVIRONMENTS: tuple[EnvironmentName, EnvironmentName] = ("production", "development")
 
@@ -118,7 +113,7 @@ async def _export_database(
     conn = await connect(desired.database.url, limits=run.limits, application_name=run.application_name, dbname=name)
     note_time_zone(conn, run)
     try:
-        owner = await _owner(conn, desired, run)
+        owner = await _owner(conn, desired)
         if owner is None:
             return None
         of_owner = replace(desired, instance=owner)
@@ -132,13 +127,13 @@ def _scope(instance: str, environment: EnvironmentName, desired: Desired) -> Sco
     return Scope(instance, environment, references=False, schema=database.schema, trusted=bool(database.embedded))
 
 
-async def _owner(conn: AsyncConnection, desired: Desired, run: Run) -> str | None:
+async def _owner(conn: Connection, desired: Desired) -> str | None:
     """Returns the instance that a database belongs to; None if it is not one of Fi.V App."""
-    return (await read_snapshot(conn, _scope("", "production", desired), run)).owner
+    return (await read_snapshot(conn, _scope("", "production", desired))).owner
 
 
 async def _manifest(
-    conn: AsyncConnection,
+    conn: Connection,
     desired: Desired,
     run: Run,
     *,
@@ -148,16 +143,16 @@ async def _manifest(
 ) -> dict[str, Value]:
     instance, schema = desired.instance, desired.database.schema
     scope = _scope(instance, environment or "production", desired)
-    snapshot = await read_snapshot(conn, scope, run)
+    snapshot = await read_snapshot(conn, scope)
     known = find_environment(snapshot)
     if environment is None and known != scope.environment:
         other = replace(scope, environment=known or "development")
-        there = await read_snapshot(conn, other, run)
+        there = await read_snapshot(conn, other)
         if known is not None or _choose(snapshot, there, instance, run) == other.environment:
             scope, snapshot = other, there
     say_newer(snapshot.schema_version, desired, run)
     refuse_other_owner(snapshot.owner, instance, hint=f"--instance {printable(snapshot.owner or '')}")
-    source = plans or await _plan_source(conn, scope, run) or _likely_source(snapshot)
+    source = plans or await _plan_source(conn, scope) or _likely_source(snapshot)
     declared = declared_keys(snapshot.applied)
     return build_manifest(snapshot, ExportSpec(instance, scope.environment, source, schema, suffix, declared))
 
@@ -181,10 +176,10 @@ def _likely_source(snapshot: Snapshot) -> Source:
     return "manifest" if "config" in kinds and "plan" not in kinds else "connect"
 
 
-async def _plan_source(conn: AsyncConnection, scope: Scope, run: Run) -> Source | None:
+async def _plan_source(conn: Connection, scope: Scope) -> Source | None:
     """The source that the plans were last written from; None if they never were."""
     try:
-        entries = await read_history(conn, scope, HistoryFilter(kind="plan", limit=1), limits=run.limits)
+        entries = await read_history(conn, scope, HistoryFilter(kind="plan", limit=1))
     except DatabaseError as exc:
         if exc.code == "schema_missing":
             return None

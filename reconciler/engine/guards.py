@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from reconciler import __version__
+from reconciler.database.connection import Connection
 from reconciler.database.schema import latest_version, newer_note
 from reconciler.engine.observe import build_scope
 from reconciler.engine.run import Run
@@ -20,8 +21,6 @@ from reconciler.planning.report import InstanceReport
 from reconciler.planning.status_check import WRONG_INSTANCE
 
 if TYPE_CHECKING:
-    from psycopg import AsyncConnection
-
     from reconciler.planning.saved_plan import SavedInstance, SavedPlan
 
 STALE = "stale_plan"
@@ -107,9 +106,7 @@ def would_refuse(plan: Plan, snapshot: Snapshot, desired: Desired) -> tuple[str,
     return (*found, f"apply refuses this; if it is meant: --accept {plan.digest(build_bound(desired))}")
 
 
-async def all_refusals(
-    conn: AsyncConnection | None, plan: Plan, snapshot: Snapshot, desired: Desired, run: Run
-) -> tuple[str, ...]:
+async def all_refusals(conn: Connection | None, plan: Plan, snapshot: Snapshot, desired: Desired) -> tuple[str, ...]:
     """The reasons why an apply of this plan would be refused: the guards, foreign keys between columns of different
     types, and isolation that can't be enforced here."""
     found = would_refuse(plan, snapshot, desired)
@@ -125,7 +122,7 @@ async def all_refusals(
     from reconciler.database.isolation_probes import read_isolation_refusals
 
     migrated = snapshot.schema_version is not None
-    said = await read_isolation_refusals(conn, build_scope(desired), run.limits, migrated=migrated)
+    said = await read_isolation_refusals(conn, build_scope(desired), migrated=migrated)
     return (*found, *(f"apply refuses this (isolation_refused): {words}" for words in said))
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC
-from typing import TYPE_CHECKING
 
+from reconciler.database.connection import Connection
 from reconciler.database.store import LastRunRow, Scope, read_open_drift
 from reconciler.engine.reports import failed_outcome
 from reconciler.engine.run import Run
@@ -14,9 +14,6 @@ from reconciler.model.errors import FivrecError
 from reconciler.model.types import Desired
 from reconciler.planning.plan import Plan
 from reconciler.planning.report import Outcome, shown_former
-
-if TYPE_CHECKING:
-    from psycopg import AsyncConnection
 
 DONE = frozenset({"changed", "in_sync", "degraded"})
 """Outcomes of a run that made its changes, or that was not supposed to make any."""
@@ -46,12 +43,12 @@ def last_run_row(
     )
 
 
-async def keep_since(conn: AsyncConnection, row: LastRunRow | None, scope: Scope, run: Run) -> LastRunRow | None:
+async def keep_since(conn: Connection, row: LastRunRow | None, scope: Scope) -> LastRunRow | None:
     """The row, with the time at which an earlier run first saw each drift that is still there. Reads in the open
     transaction."""
     if row is None or not row.open_drift:
         return row
-    known = await read_open_drift(conn, scope, limits=run.limits)
+    known = await read_open_drift(conn, scope)
     since = {(item.key.kind, item.key.name): item.since.astimezone(UTC).isoformat() for item in known}
     kept = ({**item, "since": since.get((item["kind"], item["name"]), item["since"])} for item in row.open_drift)
     return replace(row, open_drift=tuple(kept))

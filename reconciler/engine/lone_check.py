@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+from reconciler.database.connection import Connection
 from reconciler.database.status_check import write_lone_check
 from reconciler.database.store import CheckRow
 from reconciler.engine.alerts import find_check_alerts, report_check, store_alerts
@@ -22,9 +22,6 @@ from reconciler.model.types import ConnectView, Desired, Resource, Snapshot, Val
 from reconciler.planning.diff import accept
 from reconciler.planning.report import CycleResult
 from reconciler.planning.status_check import KnownStatus, judge, status_after
-
-if TYPE_CHECKING:
-    from psycopg import AsyncConnection
 
 NOT_CONFIGURED = "instance_not_configured"
 READ_ONLY = "database_read_only"
@@ -67,7 +64,7 @@ def is_due(desired: Desired, run: Run, view: ConnectView) -> bool:
     return known != (said.status, said.billing_status, wanted)
 
 
-async def record_plainly(conn: AsyncConnection, desired: Desired, run: Run, view: ConnectView) -> CycleResult | None:
+async def record_plainly(conn: Connection, desired: Desired, run: Run, view: ConnectView) -> CycleResult | None:
     """Write the lock, the status and the check without reading anything. Leaves out the parts that the database
     refuses.
 
@@ -91,7 +88,7 @@ async def record_plainly(conn: AsyncConnection, desired: Desired, run: Run, view
 
 
 async def _written(
-    conn: AsyncConnection, desired: Desired, run: Run, fields: Mapping[str, Value], check: CheckRow
+    conn: Connection, desired: Desired, run: Run, fields: Mapping[str, Value], check: CheckRow
 ) -> frozenset[str]:
     """Returns the parts that could be written. If a part loses the connection, or the COMMIT fails, the remaining
     attempts leave it out."""
@@ -101,7 +98,7 @@ async def _written(
             continue
         async with reopen_if_lost(conn, desired, run) as open_conn:
             try:
-                return await write_lone_check(open_conn, build_scope(desired), some, row, limits=run.limits)
+                return await write_lone_check(open_conn, build_scope(desired), some, row)
             except DatabaseError as exc:
                 if exc.code == "lock_timeout" and row is None:
                     break  # the last attempt would wait for the same table

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from reconciler.database.connection import Connection
 from reconciler.database.store import Scope, begin, rollback
 from reconciler.engine.run import CONNECT, DATABASE, Run
 from reconciler.model.errors import Busy, DatabaseError, FivrecError
@@ -16,8 +17,6 @@ from reconciler.model.secret import Secret
 from reconciler.model.types import NOT_ASKED, ConnectView, Desired, ErrorInfo, Snapshot, is_embedded
 
 if TYPE_CHECKING:
-    from psycopg import AsyncConnection
-
     from reconciler.connect.client import ConnectClient
 
 MISSING = "database_missing"
@@ -46,17 +45,15 @@ def build_scope(desired: Desired) -> Scope:
     )
 
 
-async def read_snapshot(
-    conn: AsyncConnection, scope: Scope, run: Run, *, kinds: frozenset[str] | None = None
-) -> Snapshot:
+async def read_snapshot(conn: Connection, scope: Scope, *, kinds: frozenset[str] | None = None) -> Snapshot:
     """Read the rows as they are, without keys: secrets stay sealed. Ends the transaction."""
-    snapshot = await begin(conn, scope, None, lock=False, limits=run.limits, kinds=kinds)
+    snapshot = await begin(conn, scope, None, lock=False, kinds=kinds)
     await rollback(conn)
     return snapshot
 
 
 @asynccontextmanager
-async def database(desired: Desired, run: Run) -> AsyncIterator[AsyncConnection]:
+async def database(desired: Desired, run: Run) -> AsyncIterator[Connection]:
     """Open a connection for this run alone. Raises DatabaseError `database_missing` if the database is missing but
     could be created."""
     refuse_unmade(desired)
@@ -74,7 +71,7 @@ def refuse_unmade(desired: Desired) -> None:
         raise DatabaseError(f"the embedded {what} was never made", hint='run "fivrec apply" first', code=MISSING)
 
 
-async def open_database(url: Secret, run: Run) -> AsyncConnection:
+async def open_database(url: Secret, run: Run) -> Connection:
     """Open a connection, which the caller gives back by `release`."""
     if run.pool is not None:
         conn = await run.pool.take(url, limits=run.limits, application_name=run.application_name)
@@ -88,7 +85,7 @@ async def open_database(url: Secret, run: Run) -> AsyncConnection:
     return conn
 
 
-def note_time_zone(conn: AsyncConnection, run: Run) -> None:
+def note_time_zone(conn: Connection, run: Run) -> None:
     """Log, once per run and time zone, that sessions start in a time zone other than UTC. The connection has no open
     transaction.
 
@@ -107,7 +104,7 @@ def note_time_zone(conn: AsyncConnection, run: Run) -> None:
     )
 
 
-def note_replica(conn: AsyncConnection, run: Run) -> None:
+def note_replica(conn: Connection, run: Run) -> None:
     """Log, once per run and server, that a replica may be out of date: being in sync there does not mean being in
     sync."""
     from reconciler.database.connection import is_replica
@@ -122,7 +119,7 @@ def note_replica(conn: AsyncConnection, run: Run) -> None:
     )
 
 
-def note_old_server(conn: AsyncConnection, run: Run) -> None:
+def note_old_server(conn: Connection, run: Run) -> None:
     """Log, once per run and server, that the server is older than those that fivrec is tested with."""
     version = conn.info.server_version // 10_000
     if version >= OLDEST_TESTED:
@@ -134,7 +131,7 @@ def note_old_server(conn: AsyncConnection, run: Run) -> None:
     )
 
 
-async def release(conn: AsyncConnection, run: Run) -> None:
+async def release(conn: Connection, run: Run) -> None:
     """Keep the connection for the next run if this one keeps any; else close it. Rolls back an open transaction."""
     if run.pool is not None:
         await run.pool.give(conn)
@@ -175,8 +172,8 @@ async def fetch_view(desired: Desired, run: Run, if_late: Callable[[ConnectView]
 
 
 async def open_both(
-    desired: Desired, run: Run, *, keep: Callable[[AsyncConnection, ConnectView], None] | None = None
-) -> tuple[AsyncConnection | None, ConnectView]:
+    desired: Desired, run: Run, *, keep: Callable[[Connection, ConnectView], None] | None = None
+) -> tuple[Connection | None, ConnectView]:
     """Open the database and ask Connect at the same time. Returns None for the connection if the database is missing;
     raises other errors. If time runs out before Connect answered, calls `keep` with the connection and with the view to
     record: a status that came without the plans is followed."""
@@ -211,7 +208,7 @@ async def refuse_lost_turn(run: Run) -> None:
         raise Busy("the turn belongs to another worker now")
 
 
-async def _open_or_missing(desired: Desired, run: Run) -> AsyncConnection | None:
+async def _open_or_missing(desired: Desired, run: Run) -> Connection | None:
     if is_embedded(desired.database.url.reveal()):
         return None  # a dry run before the first apply: its server was never created
     try:
@@ -235,7 +232,7 @@ def refuse_to_make(desired: Desired) -> None:
     )
 
 
-async def make_database(desired: Desired, run: Run) -> tuple[AsyncConnection, bool]:
+async def make_database(desired: Desired, run: Run) -> tuple[Connection, bool]:
     """CREATE DATABASE, then connect. Returns also whether this run created it.
 
     It happens outside the transaction; if the process dies between the two, the next run heals it.
@@ -255,7 +252,7 @@ async def make_database(desired: Desired, run: Run) -> tuple[AsyncConnection, bo
     return await _open_new(desired, run), created
 
 
-async def _open_new(desired: Desired, run: Run) -> AsyncConnection:
+async def _open_new(desired: Desired, run: Run) -> Connection:
     """Connect with retries: PgBouncer makes clients wait that ask again for a database that was missing; with
     `auth_query` it refuses them."""
     patient = replace(run, limits=replace(run.limits, connect_s=NEW_DATABASE_S))
@@ -269,13 +266,13 @@ async def _open_new(desired: Desired, run: Run) -> AsyncConnection:
             await asyncio.sleep(0.5)
 
 
-async def unmake_database(conn: AsyncConnection, desired: Desired, run: Run) -> AsyncConnection | None:
+async def unmake_database(conn: Connection, desired: Desired, run: Run) -> Connection | None:
     """Drop the database that this refused run created, if nobody uses it and it is empty. Returns the connection if it
     stays."""
     from reconciler.database.connection import drop_new_database
 
     try:
-        dropped = await drop_new_database(conn, desired.database.url, run.limits)
+        dropped = await drop_new_database(conn, desired.database.url, limits=run.limits)
     except FivrecError as exc:
         why = exc.message
     else:

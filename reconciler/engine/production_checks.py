@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import field, replace
-from typing import TYPE_CHECKING
 
 from reconciler.database import store
+from reconciler.database.connection import Connection
 from reconciler.database.schema import latest_version
 from reconciler.engine import observe
 from reconciler.engine.bcrypt import Passwords, with_bcrypt
@@ -22,9 +22,6 @@ from reconciler.model.secret import Secret
 from reconciler.model.types import ConnectView, Desired, ErrorInfo, Key, Managed, Snapshot
 from reconciler.planning.plan import Plan, build_plan, managed_kinds
 from reconciler.planning.production_checks import Check, Found, is_readable, judge_production
-
-if TYPE_CHECKING:
-    from psycopg import AsyncConnection
 
 
 @dataclass(slots=True)
@@ -57,7 +54,7 @@ async def production_test(desired: Desired, run: Run, *, allow_embedded: bool = 
     return judge_production(test.desired, view, snapshot, plan, found, allow_embedded=allow_embedded)
 
 
-async def _looked(conn: AsyncConnection, test: _Test) -> tuple[Snapshot, Plan, Found | None]:
+async def _looked(conn: Connection, test: _Test) -> tuple[Snapshot, Plan, Found | None]:
     """Read everything in one transaction that stays open. Raises NeedsBcrypt."""
     snapshot = await _observed(conn, test)
     plan = _plan(test, snapshot)
@@ -85,7 +82,7 @@ def as_production(desired: Desired) -> Desired:
     return replace(desired, environment=spec, managed=managed, ignore=(), whole=False)
 
 
-async def _observed(conn: AsyncConnection, test: _Test) -> Snapshot:
+async def _observed(conn: Connection, test: _Test) -> Snapshot:
     """Lock and read, and read again without the parts that can't be read: these fail their check, not the whole
     test."""
     keys = test.run.keys
@@ -93,7 +90,7 @@ async def _observed(conn: AsyncConnection, test: _Test) -> Snapshot:
         scope = observe.build_scope(test.desired)
         try:
             snapshot = await store.begin(
-                conn, scope, keys if "key" not in test.troubles else None, lock=True, limits=test.run.limits, deep=True
+                conn, scope, keys if "key" not in test.troubles else None, lock=True, deep=True
             )
         except MissingSetting as exc:
             test.troubles["key"] = ErrorInfo.of(exc)
@@ -120,13 +117,13 @@ def _plan(test: _Test, snapshot: Snapshot) -> Plan:
     return build_plan(test.desired, test.view, settled, schema_version=latest_version(), today=test.run.today)
 
 
-async def _rehearsed(conn: AsyncConnection, test: _Test, snapshot: Snapshot, plan: Plan) -> Snapshot:
+async def _rehearsed(conn: Connection, test: _Test, snapshot: Snapshot, plan: Plan) -> Snapshot:
     """For an instance that is not production yet: write what an apply as production would write; the caller rolls it
     back."""
     writes = build_writes(plan, _settled(test, snapshot), test.desired, test.run, test.passwords)
     # The test data go first: rows that refer to the administrator would keep its row from moving.
     scope, rows_alone = observe.build_scope(test.desired), replace(writes, migrate=False)
-    after = await store.write(conn, rows_alone, scope, test.run.keys, limits=test.run.limits)
+    after = await store.write(conn, rows_alone, scope, test.run.keys)
     return replace(after, missing=snapshot.missing, strong_login=snapshot.strong_login)
 
 
@@ -135,19 +132,19 @@ def _settled(test: _Test, snapshot: Snapshot) -> Snapshot:
     return match_secrets(snapshot, managed, test.desired, test.run.keys, test.passwords)
 
 
-async def _found(conn: AsyncConnection, test: _Test, snapshot: Snapshot) -> Found:
+async def _found(conn: Connection, test: _Test, snapshot: Snapshot) -> Found:
     from reconciler.connect.responses import check_usage
     from reconciler.database.isolation_probes import read_leaks, read_open_passwords
     from reconciler.database.usage_outbox import read_counts_within
 
     scope, problem = observe.build_scope(test.desired), None
-    counts = await read_counts_within(conn, scope, limits=test.run.limits)
+    counts = await read_counts_within(conn, scope)
     try:
         check_usage(counts.payload(scope))
     except ConnectError as exc:
         problem = exc.message
-    leaks = await read_leaks(conn, scope.schema, test.desired.environment.isolation, test.run.limits)
-    in_the_open = await read_open_passwords(conn, scope.schema, test.run.limits)
+    leaks = await read_leaks(conn, scope.schema, test.desired.environment.isolation)
+    in_the_open = await read_open_passwords(conn, scope.schema)
     return Found(leaks, await _login(test.desired, snapshot), problem, in_the_open, test.databases, test.troubles)
 
 
@@ -166,6 +163,6 @@ async def _login(desired: Desired, snapshot: Snapshot) -> bool | None:
     return await asyncio.to_thread(verify, declared, stored.reveal(), most_cost(desired))
 
 
-async def _left(conn: AsyncConnection, run: Run) -> None:
+async def _left(conn: Connection, run: Run) -> None:
     await store.rollback(conn)
     await observe.release(conn, run)

@@ -50,7 +50,7 @@ async def count_development_rows(desired: Desired, run: Run) -> InstanceReport:
         )
     if report.error is None:
         async with database(desired, run) as conn:
-            version = await read_version(conn, build_scope(desired), limits=run.limits)
+            version = await read_version(conn, build_scope(desired))
         if version > latest_version():
             error = ErrorInfo.of(newer(desired.database_name, version))
             return replace(report, outcome="failed", exit_code=FAILED, error=error, notes=())

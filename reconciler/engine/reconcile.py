@@ -7,9 +7,9 @@ import time
 from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import field, replace
-from typing import TYPE_CHECKING
 
 from reconciler.database import store
+from reconciler.database.connection import Connection
 from reconciler.database.schema import latest_version, version_of
 from reconciler.engine import adoption
 from reconciler.engine import observe as instance
@@ -48,10 +48,6 @@ from reconciler.planning.report import CycleResult, InstanceReport
 from reconciler.support.cancellation import is_being_stopped
 from reconciler.support.log import Level, counted
 
-if TYPE_CHECKING:
-    from psycopg import AsyncConnection
-
-
 LATE_S = 10.0
 """Seconds that an instance whose time is over may take to record that, and to follow Connect's lock."""
 SILENT_S = 2.0
@@ -65,7 +61,7 @@ class _Attempt:
 
     started: float
     view: ConnectView | None = None
-    conn: AsyncConnection | None = None
+    conn: Connection | None = None
     plan: Plan | None = None
     snapshot: Snapshot | None = None
     created: bool = False
@@ -104,7 +100,7 @@ async def reconcile(desired: Desired, run: Run) -> InstanceReport:
 
 
 async def _open_and_apply(desired: Desired, run: Run, attempt: _Attempt) -> InstanceReport:
-    def keep(conn: AsyncConnection, view: ConnectView) -> None:
+    def keep(conn: Connection, view: ConnectView) -> None:
         attempt.conn, attempt.view = conn, view
 
     attempt.conn, attempt.view = await instance.open_both(desired, run, keep=keep)
@@ -128,7 +124,7 @@ async def _open_and_apply(desired: Desired, run: Run, attempt: _Attempt) -> Inst
 async def preview(desired: Desired, run: Run) -> InstanceReport:
     """The dry run: the same plan, from a READ ONLY transaction; writes nothing at all."""
     attempt = _Attempt(time.monotonic(), passwords=Passwords(most_cost=most_cost(desired)))
-    conn: AsyncConnection | None = None
+    conn: Connection | None = None
     try:
         conn, attempt.view = await instance.open_both(desired, run)
         _step(desired, run, attempt, "🔌 Connect and the database were asked")
@@ -155,7 +151,7 @@ async def preview(desired: Desired, run: Run) -> InstanceReport:
 
             drift = find_drift(desired, attempt.plan, snapshot)
             say_newer(snapshot.schema_version, desired, run)
-        refusals = () if run.drift_only else await all_refusals(conn, attempt.plan, snapshot, desired, run)
+        refusals = () if run.drift_only else await all_refusals(conn, attempt.plan, snapshot, desired)
         notes = (
             *newer_notes(snapshot),
             *database_notes(snapshot, attempt.plan, desired.instance),
@@ -173,7 +169,7 @@ async def preview(desired: Desired, run: Run) -> InstanceReport:
             await instance.release(conn, run)
 
 
-async def _apply_settled(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt) -> InstanceReport:
+async def _apply_settled(conn: Connection, desired: Desired, run: Run, attempt: _Attempt) -> InstanceReport:
     """Apply, and once more if only rows that this run did not write differ (another session committed them meanwhile),
     or if a row got a number that a sequence behind its table had given out before."""
 
@@ -192,7 +188,7 @@ async def _apply_settled(conn: AsyncConnection, desired: Desired, run: Run, atte
     return await once()
 
 
-async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt) -> InstanceReport:
+async def _apply(conn: Connection, desired: Desired, run: Run, attempt: _Attempt) -> InstanceReport:
     assert attempt.view is not None  # noqa: S101
     view = attempt.view
     snapshot = await _read(conn, desired, run, attempt, lock=True)
@@ -234,7 +230,7 @@ async def _apply(conn: AsyncConnection, desired: Desired, run: Run, attempt: _At
     return with_error(replace(_report(desired, attempt), audit_head=head or None, notes=notes), unfinished)
 
 
-async def _write(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt, writes: store.Writes) -> None:
+async def _write(conn: Connection, desired: Desired, run: Run, attempt: _Attempt, writes: store.Writes) -> None:
     """Write and commit. Changed rows are read back and compared before the commit. Raises NotConverged."""
     plan, snapshot = attempt.plan, attempt.snapshot
     assert plan is not None and snapshot is not None  # noqa: S101, PT018
@@ -261,7 +257,7 @@ def _plan_again(found: Snapshot, desired: Desired, run: Run, attempt: _Attempt) 
     return _plan(desired, run, attempt.view, settled)
 
 
-async def _queue_usage(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt) -> None:
+async def _queue_usage(conn: Connection, desired: Desired, run: Run, attempt: _Attempt) -> None:
     """Queue a usage report after the commit, in a transaction of its own, so that slow counting delays nothing else. If
     another watch made the check, that one reports."""
     if run.turn is None or attempt.plan is None or attempt.turned is None or attempt.turned.checked_ago_s is not None:
@@ -311,7 +307,7 @@ def _with_alerts(
     return replace(writes, alerts=alert_rows(found)), as_stored(found)
 
 
-async def _read(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt, *, lock: bool) -> Snapshot:
+async def _read(conn: Connection, desired: Desired, run: Run, attempt: _Attempt, *, lock: bool) -> Snapshot:
     """Observe the database. Leaves the transaction open, even if it raises NeedsBcrypt."""
     assert attempt.view is not None  # noqa: S101
     kinds = _kinds_read(desired, attempt.view)
@@ -321,7 +317,6 @@ async def _read(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Att
         run.keys if kinds is None or "config" in kinds else None,
         kinds=kinds,
         lock=lock,
-        limits=run.limits,
         deep=run.deep,
         last_check=run.turn is not None,
         last_received=desired.suspend or bool(desired.ignore),
@@ -344,7 +339,7 @@ async def _read(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Att
         snapshot = replace(snapshot, state=state)
     managed = managed_kinds(desired, attempt.view)
     if run.deep and not snapshot.missing and snapshot.schema_version is not None:
-        attempt.deep_notes = await adoption.describe_deeply(conn, desired, run, managed)
+        attempt.deep_notes = await adoption.describe_deeply(conn, desired, managed)
     return match_secrets(snapshot, managed, desired, run.keys, attempt.passwords)
 
 
@@ -354,7 +349,7 @@ def _kinds_read(desired: Desired, view: ConnectView) -> frozenset[str] | None:
     return None if desired.managed else frozenset(managed_kinds(desired, view))
 
 
-async def _look(conn: AsyncConnection | None, desired: Desired, run: Run, attempt: _Attempt) -> Snapshot:
+async def _look(conn: Connection | None, desired: Desired, run: Run, attempt: _Attempt) -> Snapshot:
     """Observe without the lock, and end the transaction. A missing database reads as an empty one."""
     if conn is None:
         return Snapshot(None, database_exists=False)
@@ -370,7 +365,7 @@ def _plan(desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot) -> 
 
 
 async def _record_only(
-    conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt, recorded: store.Writes
+    conn: Connection, desired: Desired, run: Run, attempt: _Attempt, recorded: store.Writes
 ) -> InstanceReport:
     """For an instance that is suspended or only reported: record the check and the run. If it is only reported, also
     follow Connect's status and lock."""
@@ -394,7 +389,7 @@ async def _record_only(
         recorded = replace(followed, check=recorded.check)
     if snapshot.schema_version == latest_version() and not attempt.beside:
         row = last_run_row(desired, run, plan, report.outcome, made=False)
-        recorded = replace(recorded, last_run=await keep_since(conn, row, instance.build_scope(desired), run))
+        recorded = replace(recorded, last_run=await keep_since(conn, row, instance.build_scope(desired)))
     recorded, alerts = _with_alerts(recorded, desired, run, attempt, made=False)
     await record(
         conn,
@@ -409,9 +404,7 @@ async def _record_only(
     return replace(report, turned=attempt.turned, left=True)
 
 
-async def _record_end(
-    conn: AsyncConnection | None, desired: Desired, run: Run, attempt: _Attempt, exc: FivrecError
-) -> None:
+async def _record_end(conn: Connection | None, desired: Desired, run: Run, attempt: _Attempt, exc: FivrecError) -> None:
     """Record a failed or refused run: its audit row and its check, in transactions of their own. Best effort."""
     if conn is None or isinstance(exc, Busy) or exc.code in (WRONG_OWNER, UNKNOWN) or is_being_stopped():
         return
@@ -431,9 +424,7 @@ async def _tried(recording: Coroutine[None, None, bool], desired: Desired, run: 
     return False
 
 
-async def _record_failure(
-    conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt, exc: FivrecError
-) -> bool:
+async def _record_failure(conn: Connection, desired: Desired, run: Run, attempt: _Attempt, exc: FivrecError) -> bool:
     from reconciler.engine.status_check import record_failed_run
 
     last_run = ended_row(desired, run, attempt.plan, exc)
@@ -452,7 +443,7 @@ async def _store_failure(desired: Desired, run: Run, attempt: _Attempt, exc: Fiv
         attempt.failure_alerts = await store_alerts(desired, run, found)
 
 
-async def _check_alone(conn: AsyncConnection, desired: Desired, run: Run, attempt: _Attempt) -> bool:
+async def _check_alone(conn: Connection, desired: Desired, run: Run, attempt: _Attempt) -> bool:
     """Make the check of a run that was refused or failed: record it, lock or unlock, alert.
 
     Otherwise whatever blocks a plan would keep a suspended instance open. First tries what `fivrec check` does; if that
@@ -476,7 +467,7 @@ async def _check_alone(conn: AsyncConnection, desired: Desired, run: Run, attemp
     return True
 
 
-async def _checked(conn: AsyncConnection, bare: Desired, run: Run, alone: _Attempt) -> bool:
+async def _checked(conn: Connection, bare: Desired, run: Run, alone: _Attempt) -> bool:
     """Whether the check was recorded as `fivrec check` does it, or must not be recorded."""
     try:
         await _apply_settled(conn, bare, run, alone)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from reconciler.database import store
+from reconciler.database.connection import Connection
 from reconciler.database.retention import prune_logs, read_audit_until, read_old_audit
 from reconciler.engine.audit_log import signatures_of, with_audit
 from reconciler.engine.observe import build_scope, database
@@ -15,9 +14,6 @@ from reconciler.model.records import dataclass
 from reconciler.model.types import Desired
 from reconciler.planning.audit import Head, prune_event
 from reconciler.planning.audit_check import Chain, Tail
-
-if TYPE_CHECKING:
-    from psycopg import AsyncConnection
 
 MOST_BATCHES = 20
 
@@ -41,7 +37,7 @@ async def prune(desired: Desired, run: Run, keep: Keep) -> bool:
         async with database(desired, run) as conn:
             if keep.logs_s is not None:
                 for _ in range(MOST_BATCHES):
-                    more = await prune_logs(conn, build_scope(desired), keep.logs_s, limits=run.limits)
+                    more = await prune_logs(conn, build_scope(desired), keep.logs_s)
                     if not more:
                         break
             if keep.audit_s is None:
@@ -56,24 +52,24 @@ async def prune(desired: Desired, run: Run, keep: Keep) -> bool:
     return True
 
 
-async def _prune_audit(conn: AsyncConnection, desired: Desired, run: Run, keep_s: float) -> bool:
+async def _prune_audit(conn: Connection, desired: Desired, run: Run, keep_s: float) -> bool:
     """Delete one batch and record that in an audit entry, in one transaction under the lock."""
     scope = build_scope(desired)
-    tail = await store.begin_recording(conn, scope, limits=run.limits)
+    tail = await store.begin_recording(conn, scope)
     try:
-        until = await read_old_audit(conn, keep_s, limits=run.limits)
+        until = await read_old_audit(conn, keep_s)
         if until is None:
             return False
         await _refuse_forged(conn, desired, run, tail, until)
         bare = store.Writes(run_id=run.id, prune_audit=until[0])
         writes = with_audit(bare, desired, run, tail, (prune_event(until),))
-        await store.commit(conn, writes, scope, limits=run.limits)
+        await store.commit(conn, writes, scope)
     finally:
         await store.rollback(conn)
     return True
 
 
-async def _refuse_forged(conn: AsyncConnection, desired: Desired, run: Run, tail: Tail, until: Head) -> None:
+async def _refuse_forged(conn: Connection, desired: Desired, run: Run, tail: Tail, until: Head) -> None:
     """Entries that don't verify are kept: pruning them would sign away what was done to them, and their age may be
     forged.
 
@@ -82,7 +78,7 @@ async def _refuse_forged(conn: AsyncConnection, desired: Desired, run: Run, tail
     signatures = signatures_of(tail.key, run.keys, desired.instance)
     last = max(until[0], min(signatures.since or 0, tail.head[0]))
     chain = Chain(signatures=signatures)
-    async for entry in read_audit_until(conn, last, limits=run.limits):
+    async for entry in read_audit_until(conn, last):
         chain.take(entry)
     if chain.finding is not None:
         raise DatabaseError(

@@ -9,9 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from reconciler.database import store
+from reconciler.database.connection import Connection
 from reconciler.database.rows import KEY_COLUMN, KEY_TABLE, RowWrite
 from reconciler.database.status_queries import read_version
 from reconciler.engine import observe as instance
@@ -35,9 +35,6 @@ from reconciler.planning.report import InstanceReport
 from reconciler.support.crypto.keyring import KeyRing, is_envelope, read_key_id
 from reconciler.support.log import counted
 
-if TYPE_CHECKING:
-    from psycopg import AsyncConnection
-
 
 @dataclass(frozen=True, slots=True)
 class _Rotation:
@@ -59,7 +56,7 @@ async def rotate(desired: Desired, run: Run) -> InstanceReport:
     started, version = time.monotonic(), 0
     try:
         async with instance.database(desired, run) as conn:
-            version = await read_version(conn, instance.build_scope(desired), limits=run.limits)
+            version = await read_version(conn, instance.build_scope(desired))
             try:
                 return await _rotate(conn, desired, run, started)
             except FivrecError as exc:
@@ -73,18 +70,18 @@ async def rotate(desired: Desired, run: Run) -> InstanceReport:
         return build_failed_report(desired, started, exc)
 
 
-async def _rotate(conn: AsyncConnection, desired: Desired, run: Run, started: float) -> InstanceReport:
+async def _rotate(conn: Connection, desired: Desired, run: Run, started: float) -> InstanceReport:
     scope = instance.build_scope(desired)
-    snapshot = await store.begin(conn, scope, None, lock=True, limits=run.limits)
+    snapshot = await store.begin(conn, scope, None, lock=True)
     refuse_other_owner(snapshot.owner, desired.instance)
-    others = await store.read_other_keys(conn, scope, snapshot.config_id, limits=run.limits)
+    others = await store.read_other_keys(conn, scope, snapshot.config_id)
     rotation = build_rotation(snapshot, desired, run.keys, others)
     if desired.suspend and rotation.change is not None:
         said = "the manifest says suspend: true: fivrec changes nothing, and the former key is still needed"
         raise Refused(said, hint="take suspend: true out of it, and rotate again", code="suspended_manifest")
     last_run = await _last_run(conn, run, rotation)
     if rotation.change is None:
-        await store.commit(conn, store.Writes(run_id=run.id, last_run=last_run), scope, limits=run.limits)
+        await store.commit(conn, store.Writes(run_id=run.id, last_run=last_run), scope)
         return _report(desired, started, rotation)
     row = store.row_write(rotation.change, scope, {KEY_COLUMN: rotation.envelope} if rotation.envelope else None)
     writes = store.Writes(
@@ -107,9 +104,9 @@ def _rewritten(snapshot: Snapshot, rotation: _Rotation) -> dict[str, str]:
     return {str(snapshot.config_id): rotation.envelope, **found} if rotation.envelope else found
 
 
-async def _last_run(conn: AsyncConnection, run: Run, rotation: _Rotation) -> store.LastRunRow | None:
+async def _last_run(conn: Connection, run: Run, rotation: _Rotation) -> store.LastRunRow | None:
     """The last run's findings on drift stay: a rotation does not look for drift."""
-    if not await store.can_record_run(conn, limits=run.limits):
+    if not await store.can_record_run(conn):
         return None
     outcome, changes = ("in_sync", 0) if rotation.change is None else ("changed", 1)
     return store.LastRunRow(run.command, run.actor.name, run.actor.git_commit, outcome, changes)

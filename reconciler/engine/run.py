@@ -9,7 +9,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from reconciler.database.connection import Limits
+from reconciler.database.pipeline import Limits
 from reconciler.model.records import dataclass
 from reconciler.model.types import CheckType, Key, Value
 from reconciler.planning.audit import Actor

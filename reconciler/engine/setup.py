@@ -83,7 +83,7 @@ async def holds_password(desired: Desired, run: Run, setup: Setup) -> bool:
     from reconciler.support.crypto.passwords import verify
 
     async with database(desired, run) as conn:
-        account = await accounts.read_declared_account(conn, build_scope(desired), setup.admin_email, limits=run.limits)
+        account = await accounts.read_declared_account(conn, build_scope(desired), setup.admin_email)
     return account is not None and await asyncio.to_thread(verify, setup.admin_password, account.password.reveal())
 
 
@@ -91,7 +91,7 @@ async def read_made(desired: Desired, run: Run) -> tuple[str | None, tuple[str, 
     """The company's name and the active queues that exist, the default ones first, in the seed's order."""
     scope = replace(build_scope(desired), references=False, admin_email=None)  # whose email that is doesn't matter here
     async with database(desired, run) as conn:
-        snapshot = await read_snapshot(conn, scope, run)
+        snapshot = await read_snapshot(conn, scope)
     company = snapshot.state.get(Key("setting", "company_name"))
     queues = [row.key.name for row in sorted_resources(snapshot.state, "queue") if row.fields["is_active"]]
     return company.fields["value"] if company else None, (

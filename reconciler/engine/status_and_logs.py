@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from reconciler.database.connection import Connection
 from reconciler.database.schema import latest_version, older_note
 from reconciler.database.status_queries import (
     CheckLog,
@@ -32,8 +33,6 @@ from reconciler.planning.audit_check import Chain, Finding
 from reconciler.planning.rollout import WELL
 
 if TYPE_CHECKING:
-    from psycopg import AsyncConnection
-
     from reconciler.connect.client import ConnectClient
     from reconciler.connect.responses import ConnectDatabase
 
@@ -73,7 +72,7 @@ async def query_status(desired: Desired, run: Run) -> StatusView | None:
     try:
         async with database(desired, run) as conn:
             version = await warn_of_version(conn, desired, run)
-            return await read_status(conn, build_scope(desired), limits=run.limits)
+            return await read_status(conn, build_scope(desired))
     except DatabaseError as exc:
         if exc.code in NEVER_APPLIED and not version:
             return None
@@ -105,21 +104,21 @@ async def query_checks(desired: Desired, run: Run, wanted: LogFilter) -> tuple[C
     """Status checks, newest first unless `wanted` says otherwise."""
     async with database(desired, run) as conn:
         await warn_of_version(conn, desired, run)
-        return await read_checks(conn, build_scope(desired), wanted, limits=run.limits)
+        return await read_checks(conn, build_scope(desired), wanted)
 
 
 async def query_history(desired: Desired, run: Run, wanted: HistoryFilter) -> tuple[AuditEntry, ...]:
     """Audit entries, newest first; the entries `after` a given one, oldest first."""
     async with database(desired, run) as conn:
         await warn_of_version(conn, desired, run)
-        return await read_history(conn, build_scope(desired), wanted, limits=run.limits)
+        return await read_history(conn, build_scope(desired), wanted)
 
 
-async def warn_of_version(conn: AsyncConnection, desired: Desired, run: Run) -> int:
+async def warn_of_version(conn: Connection, desired: Desired, run: Run) -> int:
     """Warn once per run and instance if another version of fivrec migrated the schema, and read it anyway. Returns the
     newest migration; 0 if there is none."""
     try:
-        version = await read_version(conn, build_scope(desired), limits=run.limits)
+        version = await read_version(conn, build_scope(desired))
     except DatabaseError as exc:
         if exc.code in NEVER_APPLIED:
             return 0
@@ -141,14 +140,14 @@ async def verify_history(desired: Desired, run: Run, expected_head: str | None) 
         return found if found.finding is None else await _verified(conn, desired, run, expected_head)
 
 
-async def _verified(conn: AsyncConnection, desired: Desired, run: Run, expected_head: str | None) -> Chain:
+async def _verified(conn: Connection, desired: Desired, run: Run, expected_head: str | None) -> Chain:
     # Of the app's rows only the instance's own is read: the log can be verified whatever is wrong with the others.
     scope = replace(build_scope(desired), admin_email=None, admin_renamed_from=None, references=False)
-    snapshot = await read_snapshot(conn, scope, run, kinds=frozenset())
+    snapshot = await read_snapshot(conn, scope, kinds=frozenset())
     refuse_other_owner(snapshot.owner, desired.instance)
     say_newer(snapshot.schema_version, desired, run)
     traces = traces_of(snapshot)
-    chain = Chain(expected_head, signing=await read_signing(conn, scope, limits=run.limits))
+    chain = Chain(expected_head, signing=await read_signing(conn, scope))
     try:
         chain.signatures = signatures_of(snapshot.audit_key, run.keys, desired.instance)
     except MissingSetting as exc:
@@ -156,7 +155,7 @@ async def _verified(conn: AsyncConnection, desired: Desired, run: Run, expected_
         if exc.code == "key_mismatch":
             chain.finding = Finding(1, "the audit key was changed, or moved here from another database")
     try:
-        async for entry in read_chain(conn, scope, limits=run.limits):
+        async for entry in read_chain(conn, scope):
             chain.take(entry)
             if chain.finding is not None:
                 break

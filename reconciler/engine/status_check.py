@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 from reconciler.database import store
+from reconciler.database.connection import Connection
 from reconciler.database.encoding import codec_of, fitted
 from reconciler.database.schema import latest_version, version_of
 from reconciler.database.status_queries import LogFilter, read_checks
@@ -36,9 +36,6 @@ from reconciler.planning.status_check import (
     status_after,
 )
 from reconciler.planning.status_check import alerts as transitions
-
-if TYPE_CHECKING:
-    from psycopg import AsyncConnection
 
 
 def check_to_record(
@@ -90,9 +87,7 @@ def _without_future(snapshot: Snapshot, turn: CycleContext | None) -> Snapshot:
     return replace(snapshot, last_check=own)
 
 
-async def recall_check(
-    conn: AsyncConnection, desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot
-) -> Snapshot:
+async def recall_check(conn: Connection, desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot) -> Snapshot:
     """Add what a run by hand has to know of the checks before it, so that it alerts on transitions only. If all is well
     now and was well in the last run, nothing more is read."""
     snapshot = _without_future(snapshot, run.turn)
@@ -106,13 +101,11 @@ async def recall_check(
     if view.status is not None and not (withheld or snapshot.unanswered or run.check_only):
         return snapshot
     scope, row = instance.build_scope(desired), snapshot.config_id
-    reachable, billing = await store.read_check_memory(conn, scope, row, billing=withheld, limits=run.limits)
+    reachable, billing = await store.read_check_memory(conn, scope, row, billing=withheld)
     return replace(snapshot, reachable=reachable, alerted_billing=billing)
 
 
-async def _recall_told(
-    conn: AsyncConnection, desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot
-) -> Snapshot:
+async def _recall_told(conn: Connection, desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot) -> Snapshot:
     """Set `unalerted` if the row already has an answer of Connect that this watch did not know and that no alert
     reported: then the app wrote it, and not another watch."""
     last_known = run.turn.last_known if run.turn is not None else None
@@ -123,7 +116,7 @@ async def _recall_told(
     if (row.status, row.billing_status) != here or not transitions(replace(last_known, reachable=True), row):
         return snapshot
     scope = instance.build_scope(desired)
-    told = await store.is_told(conn, scope, snapshot.config_id, *here, limits=run.limits)
+    told = await store.is_told(conn, scope, snapshot.config_id, *here)
     return replace(snapshot, unalerted=not told)
 
 
@@ -277,7 +270,7 @@ NO_ENTRY = frozenset({"schema_missing", "key_retired", "key_mismatch", "missing_
 
 
 async def record_failed_run(
-    conn: AsyncConnection,
+    conn: Connection,
     desired: Desired,
     run: Run,
     exc: FivrecError,
@@ -297,7 +290,7 @@ async def record_failed_run(
     return True, await tell_failed_check(desired, run, view, row, before)
 
 
-async def _known_before(conn: AsyncConnection, desired: Desired, run: Run) -> KnownStatus:
+async def _known_before(conn: Connection, desired: Desired, run: Run) -> KnownStatus:
     """The status that a failed run takes as known: a turn uses its own memory, a run by hand whether the newest check
     succeeded. If that can't be read, it reports nothing."""
     if run.turn is not None:
@@ -305,7 +298,7 @@ async def _known_before(conn: AsyncConnection, desired: Desired, run: Run) -> Kn
     try:
         async with reopen_if_lost(conn, desired, run) as reading:
             await store.rollback(reading)
-            checks = await read_checks(reading, instance.build_scope(desired), LogFilter(limit=20), limits=run.limits)
+            checks = await read_checks(reading, instance.build_scope(desired), LogFilter(limit=20))
     except FivrecError:
         return KnownStatus(reachable=False)
     # A check in the future is from a clock that was put back since, or from the app, in another zone.
@@ -314,7 +307,7 @@ async def _known_before(conn: AsyncConnection, desired: Desired, run: Run) -> Kn
 
 
 async def record_failure(
-    conn: AsyncConnection,
+    conn: Connection,
     desired: Desired,
     run: Run,
     exc: FivrecError,
@@ -333,33 +326,33 @@ async def record_failure(
             writes = store.Writes(run_id=run.id, check=together)
             alone = check is not None or last_run is not None
             writes = await _with_entry(recording, writes, desired, run, exc, alone=alone)
-            if last_run is not None and await store.can_record_run(recording, limits=run.limits):
-                writes = replace(writes, last_run=await keep_since(recording, last_run, scope, run))
-            await store.commit(recording, writes, scope, limits=run.limits)
+            if last_run is not None and await store.can_record_run(recording):
+                writes = replace(writes, last_run=await keep_since(recording, last_run, scope))
+            await store.commit(recording, writes, scope)
     except FivrecError as also:
         if also.code not in ("schema_missing", exc.code) and exc.code != "schema_newer":
             said = f"⚠️ the {exc.code} could not be recorded: {also.message}"
             run.log.warning(run.command, said, instance=desired.instance)
-        return await _record_check(conn, desired, run, check)
+        return await _record_check(conn, desired, check)
     if check is not together:
-        await _record_check(conn, desired, run, check)
+        await _record_check(conn, desired, check)
     return True
 
 
-async def _record_check(conn: AsyncConnection, desired: Desired, run: Run, check: store.CheckRow | None) -> bool:
+async def _record_check(conn: Connection, desired: Desired, check: store.CheckRow | None) -> bool:
     from reconciler.database.status_check import write_lone_check
 
     if check is None or conn.closed:
         return False
     try:
-        await write_lone_check(conn, instance.build_scope(desired), {}, check, limits=run.limits)
+        await write_lone_check(conn, instance.build_scope(desired), {}, check)
     except FivrecError:
         return False
     return True
 
 
 async def _with_entry(
-    conn: AsyncConnection, writes: store.Writes, desired: Desired, run: Run, exc: FivrecError, *, alone: bool
+    conn: Connection, writes: store.Writes, desired: Desired, run: Run, exc: FivrecError, *, alone: bool
 ) -> store.Writes:
     """Begin the transaction, and add the failure's entry. `alone`: there is more to record, which is done even if no
     entry can be written."""
@@ -372,13 +365,13 @@ async def _with_entry(
     event = run_event("refused" if isinstance(exc, Refused) else "failed", exc.code, message)
     check = writes.check is not None
     try:
-        tail = await store.begin_recording(conn, scope, limits=run.limits, check=check)
+        tail = await store.begin_recording(conn, scope, check=check)
         # A run that failed took nothing over: the key keeps its owner.
         return with_audit(writes, desired, replace(run, adopt=False), tail, () if known else (event,))
     except FivrecError as also:
         if not alone or also.code not in NO_ENTRY:
             raise
         await store.rollback(conn)
-        await store.begin_recording(conn, scope, limits=run.limits, log=False, check=check)
+        await store.begin_recording(conn, scope, log=False, check=check)
         run.log.warning(run.command, f"⚠️ not in the audit log: {also.message}", instance=desired.instance)
         return writes

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from reconciler.connect.errors import asked_to_wait, of_its_content
+from reconciler.database.connection import Connection, limited
 from reconciler.database.usage_outbox import (
     PendingUsage,
     mark_usage_failed,
@@ -32,8 +33,6 @@ from reconciler.planning.plan import Plan
 from reconciler.planning.schedule import LAST_RETRY_S, retry_delay
 
 if TYPE_CHECKING:
-    from psycopg import AsyncConnection
-
     from reconciler.connect.client import ConnectClient
 
 LAST_REFUSED_S = 86_400.0
@@ -69,7 +68,7 @@ async def count_usage(desired: Desired, run: Run) -> Usage:
     """The counts as they are now; nothing is queued."""
     async with database(desired, run) as conn:
         await warn_of_version(conn, desired, run)
-        counts = await read_usage_counts(conn, build_scope(desired), limits=run.limits)
+        counts = await read_usage_counts(conn, build_scope(desired))
     return Usage(counts.payload(build_scope(desired)))
 
 
@@ -77,7 +76,7 @@ async def send_usage(desired: Desired, run: Run) -> Usage:
     """Queue a report, then send it and all that wait. Reports that Connect does not accept stay queued."""
     scope = build_scope(desired)
     async with database(desired, run) as conn:
-        counts = await read_usage_counts(conn, scope, limits=run.limits)
+        counts = await read_usage_counts(conn, scope)
         report = PendingUsage(str(uuid.uuid4()), counts.payload(scope), 0)
         await _queue(conn, desired, run, report)
     return Usage(report.payload, report.id, await send_waiting(desired, run, all_of_them=True))
@@ -102,7 +101,7 @@ async def report_usage(desired: Desired, run: Run) -> Reported:
     return Reported(usage.id or "", usage.report, outcome.sent)
 
 
-async def queue_usage(conn: AsyncConnection, desired: Desired, run: Run, plan: Plan) -> bool:
+async def queue_usage(conn: Connection, desired: Desired, run: Run, plan: Plan) -> bool:
     """Count, and queue the report that this turn of `watch` owes. Returns whether it was queued. A failure to count is
     logged, delays nothing else, and the next turn tries again.
 
@@ -114,9 +113,10 @@ async def queue_usage(conn: AsyncConnection, desired: Desired, run: Run, plan: P
         return False
     scope, limits = build_scope(desired), replace(run.limits, statement_ms=COUNT_MS, total_s=COUNT_MS / 1000 + 2)
     try:
-        counts = await read_usage_counts(conn, scope, limits=limits)
-        report = PendingUsage(run.turn.usage_id or str(uuid.uuid4()), counts.payload(scope), 0)
-        await _queue(conn, desired, replace(run, limits=limits), report)
+        with limited(conn, limits):
+            counts = await read_usage_counts(conn, scope)
+            report = PendingUsage(run.turn.usage_id or str(uuid.uuid4()), counts.payload(scope), 0)
+            await _queue(conn, desired, replace(run, limits=limits), report)
     except FivrecError as exc:
         said = f"⚠️ the usage could not be counted: {exc.message}"
         run.log.warning("usage", said, instance=desired.instance, error=exc.code)
@@ -124,17 +124,17 @@ async def queue_usage(conn: AsyncConnection, desired: Desired, run: Run, plan: P
     return True
 
 
-async def _queue(conn: AsyncConnection, desired: Desired, run: Run, report: PendingUsage) -> None:
+async def _queue(conn: Connection, desired: Desired, run: Run, report: PendingUsage) -> None:
     """Try once more if the connection was lost: the report may be queued already, and then its id prevents a second
     one."""
     scope = build_scope(desired)
     try:
-        await write_usage(conn, scope, report, limits=run.limits)
+        await write_usage(conn, scope, report)
     except DatabaseError:
         if not conn.closed:
             raise
         async with reopen_if_lost(conn, desired, run) as other:
-            await write_usage(other, scope, report, limits=run.limits)
+            await write_usage(other, scope, report)
 
 
 async def send_waiting(desired: Desired, run: Run, *, all_of_them: bool = False) -> Sent:
@@ -145,13 +145,13 @@ async def send_waiting(desired: Desired, run: Run, *, all_of_them: bool = False)
     taken: list[str] = []
     first: ErrorInfo | None = None
     async with database(desired, run) as conn:
-        waiting = await read_pending_usage(conn, build_scope(desired), all_of_them=all_of_them, limits=run.limits)
+        waiting = await read_pending_usage(conn, build_scope(desired), all_of_them=all_of_them)
         if not waiting:
             return Sent()
         async with connect_client(desired, run) as found:
             client = require_connect(found)
             for report in waiting:
-                refusal = await _send(conn, client, desired, run, report)
+                refusal = await _send(conn, client, desired, report)
                 if refusal is None:
                     taken.append(report.id)
                     continue
@@ -161,9 +161,7 @@ async def send_waiting(desired: Desired, run: Run, *, all_of_them: bool = False)
     return Sent(tuple(taken), len(waiting) - len(taken), first)
 
 
-async def _send(
-    conn: AsyncConnection, client: ConnectClient, desired: Desired, run: Run, report: PendingUsage
-) -> ConnectError | None:
+async def _send(conn: Connection, client: ConnectClient, desired: Desired, report: PendingUsage) -> ConnectError | None:
     scope = build_scope(desired)
     try:
         await client.send_usage(report.payload, report.id)
@@ -172,7 +170,7 @@ async def _send(
         if of_its_content(exc):  # the same report gets the same answer until somebody changes something at Connect
             own = min(LAST_REFUSED_S, LAST_RETRY_S * 2 ** min(report.attempts, 16))
         wait = max(own, min(asked_to_wait(exc), LAST_RETRY_S))
-        await mark_usage_failed(conn, scope, report.id, exc.message, retry_s=wait, limits=run.limits)
+        await mark_usage_failed(conn, scope, report.id, exc.message, retry_s=wait)
         return exc
-    await mark_usage_sent(conn, scope, report.id, limits=run.limits)
+    await mark_usage_sent(conn, scope, report.id)
     return None

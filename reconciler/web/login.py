@@ -66,7 +66,7 @@ async def _log_in(
     scope = build_scope(desired)
     async with database(desired, run) as conn:
         try:
-            attempt = await login_limit.begin_attempt(conn, scope, given.email, given.address, limit, limits=run.limits)
+            attempt = await login_limit.begin_attempt(conn, scope, given.email, given.address, limit)
             if attempt is None:
                 raise _limited(limit)
         except DatabaseError as exc:
@@ -75,7 +75,7 @@ async def _log_in(
             attempt = None
             if not in_memory.begin(scope, given.email, given.address, limit, run.now().timestamp()):
                 raise _limited(limit) from None
-        account = await access.read_account(conn, scope, given.email, limits=run.limits)
+        account = await access.read_account(conn, scope, given.email)
     record = record_call if attempt is not None else _say_call
     stored = account.password.reveal() if account else ""
     verified = await in_slot(lambda: _verify(given.password, stored, desired.bcrypt_cost, most_cost(desired)))
@@ -90,7 +90,7 @@ async def _log_in(
         in_memory.record_success(scope, given.email, given.address)
         return account
     async with database(desired, run) as conn:
-        await login_limit.record_success(conn, scope, attempt, limits=run.limits)
+        await login_limit.record_success(conn, scope, attempt)
     return account
 
 
@@ -104,13 +104,13 @@ async def prepare_logins(instances: Iterable[Desired]) -> None:
 async def check_token(desired: Desired, run: Run, user_id: str, jti: str) -> TokenState:
     """What decides whether a token is valid now: account, lock, revocation."""
     async with database(desired, run) as conn:
-        return await access.read_token_state(conn, build_scope(desired), user_id, jti, limits=run.limits)
+        return await access.read_token_state(conn, build_scope(desired), user_id, jti)
 
 
 async def give_back(desired: Desired, run: Run, jti: str, expires_at: datetime) -> None:
     """Revoke the token, and those renewed from it."""
     async with database(desired, run) as conn:
-        await access.revoke(conn, build_scope(desired), jti, expires_at, limits=run.limits)
+        await access.revoke(conn, build_scope(desired), jti, expires_at)
 
 
 async def record_call(desired: Desired, run: Run, name: str, action: str, address: str) -> None:
@@ -119,9 +119,9 @@ async def record_call(desired: Desired, run: Run, name: str, action: str, addres
     scope = build_scope(desired)
     event = Event("call", name, action, "", "api", [{"field": "address", "before": None, "after": address}])
     async with database(desired, run) as conn:
-        tail = await store.begin_recording(conn, scope, limits=run.limits)
+        tail = await store.begin_recording(conn, scope)
         writes = with_audit(store.Writes(run_id=run.id), desired, run, tail, (event,))
-        await store.commit(conn, writes, scope, limits=run.limits)
+        await store.commit(conn, writes, scope)
 
 
 async def _say_call(desired: Desired, run: Run, name: str, action: str, address: str) -> None:  # noqa: ARG001

@@ -150,16 +150,14 @@ async def count_test_data(desired: Desired, run: Run) -> InstanceReport:
 async def name_test_data(desired: Desired, run: Run) -> str:
     """A text that identifies exactly the rows that a deletion would delete now."""
     async with database(desired, run) as conn:
-        return await read_shown(conn, build_scope(desired), limits=run.limits)
+        return await read_shown(conn, build_scope(desired))
 
 
 async def use_once(desired: Desired, run: Run, token: str, until: int) -> bool:
     """Whether a confirmation is used for the first time; marks it as used."""
     name = f"confirm:{hashlib.sha256(token.encode()).hexdigest()}"
     async with database(desired, run) as conn:
-        return await accounts.use_once(
-            conn, build_scope(desired), name, datetime.fromtimestamp(until, UTC), limits=run.limits
-        )
+        return await accounts.use_once(conn, build_scope(desired), name, datetime.fromtimestamp(until, UTC))
 
 
 async def delete_test_data(desired: Desired, run: Run, shown: InstanceReport) -> InstanceReport:
@@ -172,7 +170,7 @@ async def delete_test_data(desired: Desired, run: Run, shown: InstanceReport) ->
 async def read_mark(desired: Desired, run: Run) -> str:
     """A text that changes whenever something shown of the instance may have changed."""
     async with database(desired, run) as conn:
-        return await accounts.read_mark(conn, build_scope(desired), limits=run.limits)
+        return await accounts.read_mark(conn, build_scope(desired))
 
 
 def find_declaration(desired: Desired, path: str) -> str:
@@ -237,4 +235,4 @@ def _check_url(url: str, desired: Desired) -> None:
 async def _account(desired: Desired, run: Run, email: str) -> accounts.Account | None:
     """The account with this email in the instance's environment."""
     async with database(desired, run) as conn:
-        return await accounts.read_declared_account(conn, build_scope(desired), email, limits=run.limits)
+        return await accounts.read_declared_account(conn, build_scope(desired), email)

@@ -96,9 +96,9 @@ async def read_overview(desired: Desired, run: Run, *, with_checks: bool = True)
     try:
         async with database(desired, run) as conn:
             scope = build_scope(desired)
-            view = await read_status(conn, scope, limits=run.limits)
+            view = await read_status(conn, scope)
             wanted = LogFilter(limit=CHECKS)
-            checks = await read_checks(conn, scope, wanted, limits=run.limits) if with_checks else ()
+            checks = await read_checks(conn, scope, wanted) if with_checks else ()
     except DatabaseError as exc:
         if exc.code in NEVER_APPLIED:
             return bare
@@ -147,8 +147,8 @@ async def _rows(desired: Desired, run: Run) -> tuple[tuple[Resource, ...], tuple
     scope = build_scope(desired)
     try:
         async with database(desired, run) as conn:
-            snapshot = await read_snapshot(conn, scope, run)
-            history = await read_history(conn, scope, HistoryFilter(limit=HISTORY), limits=run.limits)
+            snapshot = await read_snapshot(conn, scope)
+            history = await read_history(conn, scope, HistoryFilter(limit=HISTORY))
     except FivrecError:
         return (), ()
     return tuple(row for key, row in sorted(snapshot.state.items()) if key.kind == "plan"), history

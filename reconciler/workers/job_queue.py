@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 
-from reconciler.database.connection import Limits, connect, create_database, use_iso_dates
+from reconciler.database.connection import connect, create_database, use_iso_dates
 from reconciler.database.errors import translated
 from reconciler.database.statements import query
 from reconciler.model.errors import DatabaseError, FivrecError, MissingSetting, extra_hint
@@ -278,7 +278,7 @@ async def open_queue(url: Secret, *, create: bool = False) -> AsyncIterator[Queu
 async def _probe(url: Secret, *, create: bool) -> None:
     """Create the database if it is missing. A login that may not create one is enough if it exists."""
     try:
-        probe = await connect(url, limits=Limits(), application_name="fivrec fleet")
+        probe = await connect(url, application_name="fivrec fleet")
     except DatabaseError as exc:
         if exc.code != "database_missing":
             raise

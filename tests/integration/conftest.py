@@ -8,7 +8,8 @@ from contextlib import AsyncExitStack
 import pytest
 
 from reconciler.database import store
-from reconciler.database.connection import Connection, Limits, connect
+from reconciler.database.connection import Connection, connect
+from reconciler.database.pipeline import DEFAULTS, Limits
 from reconciler.database.store import Scope, Writes
 from reconciler.model.secret import Secret
 from reconciler.support.crypto.key_files import generate_key
@@ -32,8 +33,8 @@ async def open_connection() -> AsyncIterator[Connect]:
     """Opens connections and closes them after the test."""
     async with AsyncExitStack() as stack:
 
-        async def open_one(url: Secret, name: str = "fivrec test", limits: Limits | None = None) -> Connection:
-            conn = await connect(url, limits=limits or Limits(), application_name=name)
+        async def open_one(url: Secret, name: str = "fivrec test", limits: Limits = DEFAULTS) -> Connection:
+            conn = await connect(url, limits=limits, application_name=name)
             stack.push_async_callback(conn.close)
             return conn
 

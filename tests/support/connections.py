@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeAlias
 
-from reconciler.database.connection import Connection, Limits
+from reconciler.database.connection import Connection
 from reconciler.database.pool import ConnectionPool
 from reconciler.model.secret import Secret
 
@@ -16,7 +16,7 @@ Connect: TypeAlias = Callable[..., Awaitable[Connection]]
 
 @asynccontextmanager
 async def lent(pool: ConnectionPool, url: Secret) -> AsyncIterator[Connection]:
-    conn = await pool.take(url, limits=Limits(), application_name="test")
+    conn = await pool.take(url, application_name="test")
     try:
         yield conn
     finally:

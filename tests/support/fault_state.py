@@ -7,7 +7,8 @@ from typing import Any
 import psycopg
 
 from reconciler.database import store
-from reconciler.database.connection import Limits, connect
+from reconciler.database.connection import connect
+from reconciler.database.pipeline import Limits
 from reconciler.database.status_queries import read_chain
 from reconciler.database.store import Scope
 from reconciler.model.secret import Secret
@@ -38,7 +39,7 @@ async def state_of(url: Secret) -> dict[str, list[tuple[Any, ...]]]:
 
 async def chain_of(url: Secret) -> list[AuditEntry]:
     """Returns the audit log after verifying its chain."""
-    conn = await connect(url, limits=Limits(), application_name="fivrec test")
+    conn = await connect(url, application_name="fivrec test")
     try:
         entries = [entry async for entry in read_chain(conn, SCOPE)]
     finally:
@@ -49,9 +50,9 @@ async def chain_of(url: Secret) -> list[AuditEntry]:
 
 async def is_free(url: Secret) -> bool:
     """Returns True if nobody holds the instance's lock; otherwise raises."""
-    conn = await connect(url, limits=Limits(), application_name="fivrec test")
+    conn = await connect(url, limits=Limits(lock_wait_s=0), application_name="fivrec test")
     try:
-        await store.begin_recording(conn, SCOPE, limits=Limits(lock_wait_s=0))
+        await store.begin_recording(conn, SCOPE)
     finally:
         await conn.close()
     return True

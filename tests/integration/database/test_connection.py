@@ -12,7 +12,6 @@ import psycopg
 import pytest
 
 from reconciler.database.connection import (
-    Limits,
     connect,
     create_database,
     database_exists,
@@ -20,6 +19,7 @@ from reconciler.database.connection import (
     rollback,
     with_deadline,
 )
+from reconciler.database.pipeline import Limits
 from reconciler.model.errors import DatabaseError
 from reconciler.model.secret import Secret
 from tests.support.connections import Connect

@@ -13,7 +13,7 @@ import pytest
 from psycopg import sql
 
 from reconciler.connect.responses import check_usage
-from reconciler.database.connection import Limits, connect, with_deadline
+from reconciler.database.connection import connect, with_deadline
 from reconciler.database.status_queries import HistoryFilter, LogFilter, read_checks, read_history, read_status
 from reconciler.database.store import Scope
 from reconciler.database.usage_outbox import read_usage_counts
@@ -65,7 +65,7 @@ async def test_an_encoding_other_than_utf8_is_used_as_far_as_it_goes(
     assert (await reconcile(desired, run)).outcome == "changed"
     assert (await reconcile(desired, run)).outcome == "in_sync"
     assert one_of(url, "SELECT name, description FROM queues") == ("Atenção", "Suporte técnico")
-    async with await connect(url, limits=Limits(), application_name="test") as conn:
+    async with await connect(url, application_name="test") as conn:
         assert any(entry.name == "Atenção" for entry in await read_history(conn, scope, HistoryFilter()))
     more = {**queues, "items": [*queues["items"], {"name": "☃"}]}
     report = await reconcile(desired_of(document(queues=more, config=settings), url), run)
@@ -155,7 +155,7 @@ async def test_settings_of_the_database_change_nothing(
     desired = desired_of(document(queues=queues), database)
     assert (await reconcile(desired, run)).outcome == "changed"
     assert (await reconcile(desired, run)).outcome == "in_sync"
-    async with await connect(database, limits=Limits(), application_name="test") as conn:
+    async with await connect(database, application_name="test") as conn:
         status = await read_status(conn, scope)
         checks = await read_checks(conn, scope, LogFilter())
     assert status is not None
@@ -187,7 +187,7 @@ async def test_rows_without_names_or_times_are_passed_over(
     desired = desired_of(document(), seed_database)
     assert (await reconcile(desired, run)).outcome == "changed"
     assert (await reconcile(desired, run)).outcome == "in_sync"
-    async with await connect(seed_database, limits=Limits(), application_name="test") as conn:
+    async with await connect(seed_database, application_name="test") as conn:
         checks = await read_checks(conn, scope, LogFilter())
         status = await read_status(conn, scope)
     assert [check.check_type for check in checks] == ["manual", "manual"]
@@ -241,7 +241,7 @@ async def test_features_that_are_none_are_not_reported(
 ) -> None:
     await reconcile(desired_of(document(), database), run_of(keys, tmp_path))
     owning(database, f"UPDATE instance_config SET enabled_features = '{features}'")
-    async with await connect(database, limits=Limits(), application_name="test") as conn:
+    async with await connect(database, application_name="test") as conn:
         status = await read_status(conn, scope)
         usage = await read_usage_counts(conn, scope)
     assert status is not None
@@ -263,7 +263,7 @@ async def test_a_time_that_no_calendar_holds_hides_no_row(
         ("fivrec.last_run", "at"),
     ):
         owning(database, f"UPDATE {table} SET {column} = '{time}'")
-    async with await connect(database, limits=Limits(), application_name="test") as conn:
+    async with await connect(database, application_name="test") as conn:
         status = await read_status(conn, scope)
         (check,) = await read_checks(conn, scope, LogFilter())
         assert await read_checks(conn, scope, LogFilter(before=check)) == ()
@@ -285,7 +285,7 @@ async def test_a_check_of_a_wrong_clock_does_not_hide_those_after_it(
         "INSERT INTO status_check_logs (id, instance_config_id, check_type, success, created_at)"
         " SELECT 'later', id, 'scheduled', false, now() FROM instance_config",
     )
-    async with await connect(database, limits=Limits(), application_name="test") as conn:
+    async with await connect(database, application_name="test") as conn:
         status = await read_status(conn, scope)
     assert status is not None
     assert status.last_check is not None
@@ -378,7 +378,7 @@ async def test_a_user_that_comes_with_the_email_is_still_named_as_such(
     database: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
     await reconcile(desired_of(document(), database), run_of(keys, tmp_path))
-    conn = await connect(database, limits=Limits(), application_name="test")
+    conn = await connect(database, application_name="test")
     async with conn:
         with pytest.raises(DatabaseError) as raised:
             async with with_deadline(conn, 5):
@@ -413,7 +413,7 @@ async def test_times_of_other_types_are_read_or_refused_by_name(
         owning(
             database, f"ALTER TABLE {table} ALTER {column} DROP DEFAULT, ALTER {column} TYPE {kind} USING now()::{kind}"
         )
-    async with await connect(database, limits=Limits(), application_name="test") as conn:
+    async with await connect(database, application_name="test") as conn:
         if kind == "time":
             with pytest.raises(DatabaseError, match=r"last_status_check, .*its type \(time\) is not") as raised:
                 await read_status(conn, scope)

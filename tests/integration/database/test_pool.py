@@ -11,7 +11,7 @@ import pytest
 
 from reconciler.database import pool as pool_module
 from reconciler.database import store
-from reconciler.database.connection import Connection, Limits
+from reconciler.database.connection import Connection
 from reconciler.database.pool import PREPARE_AFTER, ConnectionPool
 from reconciler.database.store import Scope
 from reconciler.model.errors import DatabaseError
@@ -131,7 +131,7 @@ async def test_prepared_statements_still_read_an_altered_table(
 
     async def read() -> tuple[Connection, Snapshot]:
         async with lent(pool, migrated) as conn:
-            snapshot = await store.begin(conn, scope, keys, lock=locked, limits=Limits())
+            snapshot = await store.begin(conn, scope, keys, lock=locked)
             await conn.execute("COMMIT")
             return conn, snapshot
 

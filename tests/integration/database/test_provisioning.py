@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from reconciler.database.connection import Limits, create_database, database_exists, drop_new_database
+from reconciler.database.connection import create_database, database_exists, drop_new_database
 from reconciler.engine.reconcile import preview, reconcile
 from reconciler.model.errors import DatabaseError
 from reconciler.model.secret import Secret
@@ -171,14 +171,13 @@ async def test_a_new_database_that_is_used_already_is_not_dropped(
     absent_database: Secret, open_connection: Connect
 ) -> None:
     await create_database(absent_database)
-    limits = Limits()
     conn, other = await open_connection(absent_database), await open_connection(absent_database)
-    assert not await drop_new_database(conn, absent_database, limits)
+    assert not await drop_new_database(conn, absent_database)
     await other.execute("CREATE FUNCTION f() RETURNS integer LANGUAGE sql AS 'SELECT 1'")
     await other.close()
-    assert not await drop_new_database(conn, absent_database, limits)
+    assert not await drop_new_database(conn, absent_database)
     await conn.execute("DROP FUNCTION f()")
-    assert await drop_new_database(conn, absent_database, limits)
+    assert await drop_new_database(conn, absent_database)
     assert conn.closed
     assert not await database_exists(absent_database)
 

@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from reconciler.database import store
-from reconciler.database.connection import Connection, Limits
+from reconciler.database.connection import Connection
+from reconciler.database.pipeline import Limits
 from reconciler.database.store import Scope, Writes, row_write
 from reconciler.engine.reconcile import preview, reconcile
 from reconciler.model.changes import Remove
@@ -167,7 +168,8 @@ async def test_a_reference_not_yet_committed_is_waited_for(
     app = await open_connection(migrated)
     await app.set_autocommit(False)
     await app.execute("INSERT INTO tickets (id, queue_id) VALUES (1, 'q1')")
-    removing = asyncio.create_task(store.commit(conn, writes, scope, limits=Limits(lock_wait_s=20)))
+    conn.limits = Limits(lock_wait_s=20)
+    removing = asyncio.create_task(store.commit(conn, writes, scope))
     await asyncio.sleep(0.3)
     await app.commit()
     with pytest.raises(DatabaseError) as raised:

@@ -12,7 +12,7 @@ from psycopg import pq, sql
 from psycopg.conninfo import conninfo_to_dict
 
 from reconciler.database import scram
-from reconciler.database.connection import Connection, Limits, connect
+from reconciler.database.connection import Connection, connect
 from reconciler.database.scram import ObservedConnection
 from reconciler.model.errors import DatabaseError
 from reconciler.model.secret import Secret
@@ -81,7 +81,7 @@ async def test_another_password_is_reported_as_usual(database: Secret, url: Secr
     await three(url, open_connection)
     set_password(database, url, "another")
     with pytest.raises(DatabaseError) as raised:
-        await connect(url, limits=Limits(), application_name="fivrec test")
+        await connect(url, application_name="fivrec test")
     assert raised.value.code == "database_auth"
 
 
@@ -92,7 +92,7 @@ async def test_what_keys_can_not_change_is_not_asked_twice(
     asked = []
     monkeypatch.setattr(ObservedConnection, "_connect_gen", lambda *_: asked.append(1))
     with pytest.raises(DatabaseError) as raised:
-        await connect(url, limits=Limits(), application_name="fivrec test", dbname="no_such_database")
+        await connect(url, application_name="fivrec test", dbname="no_such_database")
     assert (raised.value.code, asked) == ("database_missing", [])
     assert has_keys(await open_connection(url))
 
@@ -100,7 +100,7 @@ async def test_what_keys_can_not_change_is_not_asked_twice(
 async def test_a_watched_login_that_fails_is_reported_as_usual(url: Secret, open_connection: Connect) -> None:
     await open_connection(url)
     with pytest.raises(DatabaseError) as raised:
-        await connect(url, limits=Limits(), application_name="fivrec test", dbname="no_such_database")
+        await connect(url, application_name="fivrec test", dbname="no_such_database")
     assert raised.value.code == "database_missing"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.database.connection import Limits, connect
+from reconciler.database.connection import connect
 from reconciler.database.login_limit import LoginLimit, begin_attempt
 from reconciler.database.store import Scope
 from reconciler.engine.reconcile import reconcile
@@ -94,7 +94,7 @@ async def test_a_login_is_counted_though_its_sequence_is_behind(
     await reconcile(desired_of(document(), database), run_of(keys, tmp_path))
     rows = "SELECT g, 'x', 'y' FROM generate_series(1, 40) g"
     owning(database, f"INSERT INTO fivrec.logins (id, account, address) OVERRIDING SYSTEM VALUE {rows}")
-    async with await connect(database, limits=Limits(), application_name="test") as conn:
+    async with await connect(database, application_name="test") as conn:
         limit = LoginLimit(100, 60)
         found = [await begin_attempt(conn, scope, "a@b.test", "127.0.0.1", limit) for _ in range(2)]
     assert found == [41, 42]

@@ -13,7 +13,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from reconciler.database.connection import Limits, connect, rollback, with_deadline
+from reconciler.database.connection import connect, rollback, with_deadline
+from reconciler.database.pipeline import Limits
 from reconciler.engine.reconcile import reconcile
 from reconciler.model.errors import DatabaseError
 from reconciler.model.secret import Secret

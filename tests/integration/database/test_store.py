@@ -14,8 +14,9 @@ import pytest
 from psycopg.rows import dict_row
 
 from reconciler.database import store, transaction
-from reconciler.database.connection import Connection, Limits
+from reconciler.database.connection import Connection
 from reconciler.database.lost_commit import was_committed
+from reconciler.database.pipeline import Limits
 from reconciler.database.rows import OWN, kinds_with_rows, several
 from reconciler.database.schema import latest_version
 from reconciler.database.statements import query, statement, statements
@@ -439,7 +440,8 @@ async def test_an_error_within_a_savepoint_keeps_the_limit_of_the_transaction(co
     """PostgreSQL stops the clock at each error: after one, nothing ended a transaction whose link froze."""
     if conn.info.server_version < 170_000:
         pytest.skip("transaction_timeout came with PostgreSQL 17")
-    await transaction.open_locked(conn, {}, {}, scope=scope, limits=Limits(transaction_ms=2500))
+    conn.limits = Limits(transaction_ms=2500)
+    await transaction.open_locked(conn, {}, {}, scope=scope)
     await conn.execute("SAVEPOINT part")
     with pytest.raises(psycopg.errors.DivisionByZero):
         await conn.execute("SELECT 1 / 0")
@@ -464,8 +466,9 @@ async def test_a_held_instance_is_busy_and_names_the_holder(
     holder = await open_connection(migrated, "fivrec apply 1234abcd")
     await store.begin(holder, scope, keys, lock=True)
     (pid,) = await (await holder.execute("SELECT pg_backend_pid()")).fetchone()
+    conn.limits = Limits(lock_wait_s=0.3)
     with pytest.raises(Busy) as raised:
-        await store.begin(conn, scope, keys, lock=True, limits=Limits(lock_wait_s=0.3))
+        await store.begin(conn, scope, keys, lock=True)
     text = raised.value.message
     assert re.search(rf"fivrec apply 1234abcd, pid {pid}, since \d{{4}}-\d\d-\d\d \d\d:\d\d", text)
     other = Scope("another-instance", "production")
@@ -489,10 +492,10 @@ async def test_a_silent_link_ends_at_the_deadline(
     migrated: Secret, scope: Scope, keys: KeyRing, open_connection: Connect
 ) -> None:
     async with proxied(migrated) as (link, url):
-        conn = await open_connection(url)
+        conn = await open_connection(url, limits=Limits(total_s=0.5))
         link.freeze()
         with pytest.raises(DatabaseError) as raised:
-            await store.begin(conn, scope, keys, lock=True, limits=Limits(total_s=0.5))
+            await store.begin(conn, scope, keys, lock=True)
         assert raised.value.code == "database_timeout"
         assert conn.closed
 
@@ -507,12 +510,12 @@ async def test_a_link_lost_on_commit_can_be_looked_up(
         with pytest.raises(DatabaseError) as raised:
             await store.commit(through, creations(keys, scope), scope)
     assert raised.value.code == "commit_unknown"
-    assert await was_committed(conn, creations(keys, scope), scope, limits=Limits())
-    assert not await was_committed(conn, replace(creations(keys, scope), run_id="run-2"), scope, limits=Limits())
+    assert await was_committed(conn, creations(keys, scope), scope)
+    assert not await was_committed(conn, replace(creations(keys, scope), run_id="run-2"), scope)
     context = Context("run-1", datetime.now(UTC), Actor("ana"), "d", scope.instance, scope.environment)
     entry = chain((0, ""), context, [Event("queue", "a", "create", "new", "manifest", [])])
     for other in (Writes("run-1", check=CheckRow("manual", True, None, None, None)), Writes("run-1", audit=entry)):
-        assert not await was_committed(conn, other, scope, limits=Limits())
+        assert not await was_committed(conn, other, scope)
     assert Key("queue", "Sales") in (await read(conn, scope, keys)).state
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from reconciler.database import status_queries, store
-from reconciler.database.connection import Limits
 from reconciler.database.lost_commit import wait_for_lock_release
+from reconciler.database.pipeline import Limits
 from reconciler.database.store import Scope
 from reconciler.engine.reconcile import reconcile
 from reconciler.model.errors import Busy
@@ -48,12 +48,12 @@ async def test_a_lookup_waits_for_the_lock_even_without_a_schema(
     database: Secret, scope: Scope, keys: KeyRing, open_connection: Connect
 ) -> None:
     """While the first apply's COMMIT is in progress, its tables are not visible."""
-    holder, other = await open_connection(database), await open_connection(database)
+    holder, other = await open_connection(database), await open_connection(database, limits=Limits(lock_wait_s=0.2))
     await store.begin(holder, scope, keys, lock=True)
     with pytest.raises(Busy):
-        await wait_for_lock_release(other, scope, limits=Limits(lock_wait_s=0.2))
+        await wait_for_lock_release(other, scope)
     await store.rollback(holder)
-    await wait_for_lock_release(other, scope, limits=Limits(lock_wait_s=0.2))
+    await wait_for_lock_release(other, scope)
 
 
 async def test_a_run_stopped_after_its_commit_reports_the_commit(

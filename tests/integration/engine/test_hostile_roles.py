@@ -15,6 +15,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from reconciler.database.pipeline import PipelinedConnection
 from reconciler.database.rows import Scope
 from reconciler.database.status_queries import HistoryFilter, LogFilter
 from reconciler.database.transaction import open_locked, open_reading
@@ -335,15 +336,15 @@ async def test_no_code_slips_in_between_the_guard_and_a_superusers_use(
     late: str, ground: Callable[[str], Ground], keys: KeyRing, tmp_path: Path
 ) -> None:
     """By adding and dropping code in turn, a weaker role used to get it run as the superuser in most runs."""
-    here, limits = ground("SUPERUSER"), run_of(keys, tmp_path).limits
+    here = ground("SUPERUSER")
     desired = desired_of(document(plans=None), here.url, connect=None)
     assert (await reconcile(desired, run_of(keys, tmp_path))).error is None
     attacker = here.attack(
         "CREATE FUNCTION app_own.t() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN {seize}; RETURN NEW; END$$"
     )
     attacker.execute("SET lock_timeout = '100ms'")
-    async with await psycopg.AsyncConnection.connect(here.url.reveal()) as conn:
-        await ADDED_LATE[late](conn, {}, {}, scope=Scope(desired.instance, "production"), limits=limits)
+    async with await PipelinedConnection.connect(here.url.reveal()) as conn:
+        await ADDED_LATE[late](conn, {}, {}, scope=Scope(desired.instance, "production"))
         with pytest.raises(psycopg.errors.LockNotAvailable):
             attacker.execute(late.encode())
         attacker.execute("UPDATE instance_config SET status = status")  # the app is not delayed

@@ -15,7 +15,7 @@ import bcrypt
 import psycopg
 import pytest
 
-from reconciler.database.connection import Limits
+from reconciler.database.pipeline import Limits
 from reconciler.engine.reconcile import preview, reconcile
 from reconciler.model.secret import Secret, cost_of
 from reconciler.model.types import Desired

@@ -11,6 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from reconciler.database.pipeline import PipelinedConnection
 from reconciler.database.purge import delete_development
 from reconciler.database.rows import Scope
 from reconciler.database.transaction import open_locked
@@ -275,9 +276,9 @@ async def test_rows_that_come_between_counting_and_deleting_undo_it(
     await apply(database, keys, tmp_path)
     fill(database.reveal(), "development")
     before = hashes(database.reveal(), "development")
-    async with await psycopg.AsyncConnection.connect(database.reveal()) as conn:
+    async with await PipelinedConnection.connect(database.reveal()) as conn:
         scope = Scope(INSTANCE, "production")
-        await open_locked(conn, {}, {}, scope=scope, limits=run_of(keys, tmp_path).limits)
+        await open_locked(conn, {}, {}, scope=scope)
         with pytest.raises(Refused) as caught:
             await delete_development(conn, {"messages": 0, "clients": 9}, scope)
         await conn.rollback()
@@ -294,7 +295,7 @@ async def test_another_run_holds_the_instance_against_a_purge(database: Secret, 
     run = run_of(keys, tmp_path, check_only=True)
     run = replace(run, limits=replace(run.limits, lock_wait_s=0.1))
     item = with_purge([desired_of(document(environment=environment("development")), database)], None)
-    async with await psycopg.AsyncConnection.connect(database.reveal()) as conn:
+    async with await PipelinedConnection.connect(database.reveal()) as conn:
         from reconciler.database.transaction import lock_key
 
         await conn.execute("SELECT pg_advisory_xact_lock(%s)", (lock_key(INSTANCE),))
@@ -337,7 +338,7 @@ async def test_many_messages_are_purged_in_bounded_memory(
 async def _production(url: str, ended: asyncio.Event) -> tuple[float, int]:
     """An app in production: reads, and sometimes writes. Returns the slowest of them, and how many there were."""
     slowest, count = 0.0, 0
-    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as conn:
+    async with await PipelinedConnection.connect(url, autocommit=True) as conn:
         while not ended.is_set():
             started = time.monotonic()
             await conn.execute(

@@ -11,7 +11,6 @@ import pytest
 from psycopg.pq import TransactionStatus
 
 from reconciler.database import store
-from reconciler.database.connection import Limits
 from reconciler.database.schema import latest_version
 from reconciler.engine import status_check
 from reconciler.engine.commit import record
@@ -91,7 +90,7 @@ class TestARunWithoutAnApply:
     ) -> TransactionStatus:
         desired, run = applied
         async with opened(desired, run) as conn:
-            snapshot = await store.begin(conn, build_scope(desired), run.keys, lock=True, limits=Limits())
+            snapshot = await store.begin(conn, build_scope(desired), run.keys, lock=True)
             said = build_plan(desired, SUSPENDED, snapshot, schema_version=latest_version(), today=run.today)
             bare = store.Writes(run_id=run.id, check=check_row(judge(SUSPENDED, "manual"), snapshot.config_id))
             await record(

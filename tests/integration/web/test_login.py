@@ -11,7 +11,7 @@ import pytest
 
 from reconciler.database import accounts, login_limit
 from reconciler.database.accounts import Account, TokenState
-from reconciler.database.connection import Connection, Limits, connect
+from reconciler.database.connection import Connection, connect
 from reconciler.database.login_limit import LoginLimit
 from reconciler.database.pool import ConnectionPool
 from reconciler.database.rows import Scope
@@ -33,7 +33,7 @@ def ready(database: Secret) -> Secret:
 
 @pytest.fixture
 async def conn(ready: Secret) -> AsyncIterator[Connection]:
-    opened = await connect(ready, limits=Limits(), application_name="test")
+    opened = await connect(ready, application_name="test")
     yield opened
     await opened.close()
 
