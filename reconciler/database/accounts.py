@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from reconciler.database import transaction
 from reconciler.database.column_values import plain_value, yes_no_value
 from reconciler.database.connection import Connection
 from reconciler.database.rows import Scope
 from reconciler.database.statements import query
+from reconciler.database.transaction import read_rows_once, write_once
 from reconciler.model.errors import DatabaseError
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
@@ -43,17 +43,15 @@ class TokenState:
 async def read_account(conn: Connection, scope: Scope, email: str) -> Account | None:
     """Returns the account with this email in the instance's environment, or None. Ignores the other environment."""
     params = {"email": email, "environment": scope.environment}
-    statements = {"account": query("access", "account", scope.schema)}
-    rows = await transaction.read_once(conn, statements, params, scope=scope)
-    return _account(rows["account"][0]) if rows["account"] else None
+    rows = await read_rows_once(conn, query("access", "account", scope.schema), params, scope=scope)
+    return _account(rows[0]) if rows else None
 
 
 async def read_declared_account(conn: Connection, scope: Scope, email: str) -> Account | None:
     """Returns the account of the administrator declared with this email: the exact match, or else the only one whose
     email differs just in case."""
     params = {"email": email, "environment": scope.environment}
-    statements = {"account": query("access", "accounts_alike", scope.schema)}
-    rows = (await transaction.read_once(conn, statements, params, scope=scope))["account"]
+    rows = await read_rows_once(conn, query("access", "accounts_alike", scope.schema), params, scope=scope)
     found = rows[0] if rows and (len(rows) == 1 or rows[0]["email"] == email) else None
     return _account(found) if found else None
 
@@ -62,19 +60,14 @@ async def read_token_state(conn: Connection, scope: Scope, user_id: str, jti: st
     """If fivrec's own schema is missing, as in a database that the app made, no token counts as revoked."""
     params = {"user_id": user_id, "jti": jti, "instance": scope.instance, "environment": scope.environment}
     try:
-        row = await _read_standing(conn, "standing", params, scope)
+        (row,) = await read_rows_once(conn, query("access", "standing", scope.schema), params, scope=scope)
     except DatabaseError as exc:
         if exc.code != SCHEMA_MISSING:
             raise
-        row = await _read_standing(conn, "standing_before_schema", params, scope)
+        text = query("access", "standing_before_schema", scope.schema)
+        (row,) = await read_rows_once(conn, text, params, scope=scope)
     account = _account(row) if row["id"] is not None else None
     return TokenState(account, yes_no_value(row["is_locked"]), row["revoked"], row["status"])
-
-
-async def _read_standing(conn: Connection, name: str, params: Mapping[str, Any], scope: Scope) -> Mapping[str, Any]:
-    statements = {"standing": query("access", name, scope.schema)}
-    rows = await transaction.read_once(conn, statements, params, scope=scope)
-    return rows["standing"][0]
 
 
 async def revoke(conn: Connection, scope: Scope, jti: str, expires_at: datetime) -> None:
@@ -88,15 +81,14 @@ async def use_once(conn: Connection, scope: Scope, name: str, until: datetime) -
         (query("access", "forget_revoked"), {}),
         (query("access", "revoke"), {"jti": name, "expires_at": until}),
     ]
-    return await transaction.write_once(conn, writes, scope=scope) == 1
+    return await write_once(conn, writes, scope=scope) == 1
 
 
 async def read_mark(conn: Connection, scope: Scope) -> str:
     """Returns a text that changes whenever the page may have to show something new; "" before the first apply."""
-    statements = {"mark": query("access", "mark", scope.schema)}
     params = {"instance": scope.instance}
-    rows = await transaction.read_once(conn, statements, params, scope=scope)
-    return str(rows["mark"][0]["mark"]) if rows["mark"] else ""
+    rows = await read_rows_once(conn, query("access", "mark", scope.schema), params, scope=scope)
+    return str(rows[0]["mark"]) if rows else ""
 
 
 def _account(row: Mapping[str, Any]) -> Account:

@@ -113,12 +113,16 @@ async def finish(conn: Connection, scope: Scope) -> bool:
     Each step runs by itself and blocks readers and writers only for moments; the next apply redoes an interrupted one.
     A constraint that rows break stays NOT VALID. Raises DatabaseError: lock_timeout, database_timeout, …
     """
-    rows = await _read_once(conn, "finished", scope)
+
+    async def read(name: str) -> list[transaction.Row]:
+        return await transaction.read_rows_once(conn, query("adopt", name), {}, scope=scope)
+
+    rows = await read("finished")
     if not rows or rows[0]["finished"]:
         return False
     broken: set[str] = set()
     done: set[tuple[str, str]] = set()
-    while steps := [row for row in await _read_once(conn, "steps", scope) if row["name"] not in broken]:
+    while steps := [row for row in await read("steps") if row["name"] not in broken]:
         step = steps[0]
         if (step["name"], step["state"]) in done:
             said = f"{where(conn)}: {step['name']} was made, and is still not as it has to be"
@@ -127,15 +131,10 @@ async def finish(conn: Connection, scope: Scope) -> bool:
         async with with_deadline(conn, conn.limits.migrate_s):
             if not await _make(conn, step, scope):
                 broken.add(step["name"])
-    for row in await _read_once(conn, "nullable", scope):
+    for row in await read("nullable"):
         await _alone(conn, row["remedy"], scope)
     await transaction.write_once(conn, [(query("adopt", "finish"), {})], scope=scope)
     return True
-
-
-async def _read_once(conn: Connection, name: str, scope: Scope) -> list[transaction.Row]:
-    statement = {name: query("adopt", name)}
-    return (await transaction.read_once(conn, statement, {}, scope=scope))[name]
 
 
 async def _make(conn: Connection, step: Mapping[str, Any], scope: Scope) -> bool:

@@ -13,7 +13,7 @@ from psycopg import errors
 from reconciler.database.connection import Connection, with_deadline
 from reconciler.database.rows import Scope
 from reconciler.database.statements import query, statement
-from reconciler.database.transaction import read_once, undo, use_read_path, use_write_path
+from reconciler.database.transaction import read_once, read_rows, undo, use_read_path, use_write_path
 from reconciler.model.names import printable
 from reconciler.model.types import OTHER_ENVIRONMENT, Isolation
 
@@ -58,20 +58,17 @@ async def read_isolation_refusals(conn: Connection, scope: Scope, *, migrated: b
 async def read_open_passwords(conn: Connection, schema: str) -> tuple[str, ...]:
     """Returns the email addresses of production users whose password is stored in clear text, at most ten. Reads in the
     open transaction."""
-    async with with_deadline(conn):
-        params = {"environment": "production", "limit": 10}
-        rows = await (await conn.execute(statement("admin", "in_the_open", schema), params)).fetchall()
-    return tuple(str(email) for (email,) in rows)
+    params = {"environment": "production", "limit": 10}
+    rows = await read_rows(conn, statement("admin", "in_the_open", schema), params)
+    return tuple(str(row["email"]) for row in rows)
 
 
 async def read_replicas(conn: Connection) -> tuple[str, ...]:
     """Returns in words whose sessions fire no trigger and check no foreign key. Reads in the open transaction."""
-    async with with_deadline(conn):
-        rows = await (await conn.execute(query("probes", "replicas"))).fetchall()
     return tuple(
-        f"{role} has session_replication_role = replica: triggers don't fire and foreign keys check nothing "
+        f"{row['role']} has session_replication_role = replica: triggers don't fire and foreign keys check nothing "
         "(ALTER ROLE or DATABASE … RESET session_replication_role)"
-        for (role,) in rows
+        for row in await read_rows(conn, query("probes", "replicas"), {})
     )
 
 
@@ -80,10 +77,8 @@ async def read_deleted(
 ) -> tuple[str, ...]:
     """Returns which of the declared rows, given by kind, the app has marked as deleted. Reads in the open
     transaction."""
-    async with with_deadline(conn):
-        params = {"environment": environment, **declared}
-        rows = await (await conn.execute(query("probes", "deleted", schema), params)).fetchall()
-    return tuple(f"{kind}/{printable(name)}" for kind, name in rows)
+    rows = await read_rows(conn, query("probes", "deleted", schema), {"environment": environment, **declared})
+    return tuple(f"{row['kind']}/{printable(row['name'])}" for row in rows)
 
 
 async def _breaking(conn: Connection, schema: str) -> list[str]:

@@ -7,7 +7,6 @@ from reconciler.database.connection import Connection, rollback, with_deadline
 from reconciler.database.rows import Scope
 from reconciler.database.statements import query
 from reconciler.database.writes import Writes
-from reconciler.model.errors import DatabaseError
 
 
 async def wait_for_lock_release(conn: Connection, scope: Scope) -> None:
@@ -33,12 +32,6 @@ async def was_committed(conn: Connection, writes: Writes, scope: Scope) -> bool:
         "audit": writes.audit[-1].hash if writes.audit else None,
         "check": writes.check.id if writes.check else None,
     }
-    try:
-        rows = await transaction.read_once(
-            conn, {"committed": query("record", "committed", scope.schema)}, named, scope=scope
-        )
-    except DatabaseError as exc:
-        if exc.code == "schema_missing":
-            return False  # the run was to create the schema
-        raise
-    return bool(rows["committed"][0]["committed"])
+    committed = {"committed": query("record", "committed", scope.schema)}
+    rows = await transaction.read_if_made(conn, {}, committed, named, scope=scope)  # the run may create the schema
+    return any(row["committed"] for row in rows["committed"])

@@ -8,11 +8,10 @@ from typing import TypeAlias
 
 from psycopg import errors, sql
 
-from reconciler.database import transaction
 from reconciler.database.connection import Connection, where
 from reconciler.database.rows import Scope
 from reconciler.database.statements import query
-from reconciler.database.transaction import use_read_path, use_write_path
+from reconciler.database.transaction import read_rows_once, use_read_path, use_write_path
 from reconciler.model.errors import DatabaseError, Refused
 from reconciler.support.log import counted
 
@@ -74,10 +73,9 @@ async def delete_development(
 
 async def read_shown(conn: Connection, scope: Scope) -> str:
     """Returns a text that identifies exactly the development rows that exist now."""
-    shown = {"shown": query("purge", "shown", scope.schema)}
     of_development = replace(scope, environment="development")
-    rows = await transaction.read_once(conn, shown, {}, scope=of_development)
-    return " ".join(f"{row['name']}={row['rows']}:{row['mark']}" for row in rows["shown"])
+    rows = await read_rows_once(conn, query("purge", "shown", scope.schema), {}, scope=of_development)
+    return " ".join(f"{row['name']}={row['rows']}:{row['mark']}" for row in rows)
 
 
 async def _delete(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from reconciler.database.connection import Connection, with_deadline
+from reconciler.database.connection import Connection
 from reconciler.database.rows import Scope
 from reconciler.database.statements import query
 from reconciler.database.status_queries import entry_from_row
-from reconciler.database.transaction import read_more, write_once
+from reconciler.database.transaction import read_rows, write_once
 from reconciler.planning.audit import AuditEntry, Head
 
 BATCH = 1000
@@ -23,21 +23,17 @@ async def prune_logs(conn: Connection, scope: Scope, keep_s: float) -> bool:
 
 async def read_old_audit(conn: Connection, keep_s: float) -> Head | None:
     """Returns the last entry of the batch that may be deleted, or None. Reads in the open transaction."""
-    statements = {"old": query("retention", "old_audit")}
-    async with with_deadline(conn):
-        rows = await read_more(conn, statements, {"keep_s": keep_s, "limit": BATCH})
-    return next(((row["seq"], row["hash"]) for row in rows["old"]), None)
+    rows = await read_rows(conn, query("retention", "old_audit"), {"keep_s": keep_s, "limit": BATCH})
+    return next(((row["seq"], row["hash"]) for row in rows), None)
 
 
 async def read_audit_until(conn: Connection, seq: int) -> AsyncIterator[AuditEntry]:
     """Yields the entries from the first to `seq`, page by page, in the open transaction."""
     after = 0
     while after < seq:
-        async with with_deadline(conn):
-            params = {"after": after, "limit": min(BATCH, seq - after)}
-            rows = await read_more(conn, {"chain": query("readings", "chain")}, params)
-        for row in rows["chain"]:
+        rows = await read_rows(conn, query("readings", "chain"), {"after": after, "limit": min(BATCH, seq - after)})
+        for row in rows:
             yield entry_from_row(row)
-        if not rows["chain"]:
+        if not rows:
             return
-        after = rows["chain"][-1]["seq"]
+        after = rows[-1]["seq"]

@@ -14,7 +14,7 @@ from reconciler.database.column_values import plain_value, text_value, time_valu
 from reconciler.database.connection import Connection
 from reconciler.database.rows import Scope, flat, open_drift_from, parse_features
 from reconciler.database.statements import query
-from reconciler.database.transaction import read_if_made, read_once
+from reconciler.database.transaction import read_if_made, read_rows_once
 from reconciler.model.changes import Former
 from reconciler.model.records import dataclass
 from reconciler.model.types import CheckType, Key, OpenDrift, Value
@@ -121,8 +121,8 @@ class BreakingRow:
 
 async def read_version(conn: Connection, scope: Scope) -> int:
     """Returns the newest migration that the database has, even one that this fivrec does not know."""
-    rows = await read_once(conn, {"newest": query("guard", "newest")}, {}, scope=scope)
-    return rows["newest"][0]["version"] or 0
+    (row,) = await read_rows_once(conn, query("guard", "newest"), {}, scope=scope)
+    return row["version"] or 0
 
 
 async def read_status(conn: Connection, scope: Scope) -> StatusView | None:
@@ -169,49 +169,43 @@ async def read_checks(conn: Connection, scope: Scope, wanted: LogFilter) -> tupl
         "before_id": before.id if before else None,
     }
     name = "checks_oldest_first" if wanted.oldest_first else "checks"
-    statements = {"checks": query("readings", name, scope.schema)}
-    rows = await read_once(conn, statements, params, scope=scope)
-    return tuple(_check(row) for row in rows["checks"])
+    rows = await read_rows_once(conn, query("readings", name, scope.schema), params, scope=scope)
+    return tuple(_check(row) for row in rows)
 
 
 async def read_history(conn: Connection, scope: Scope, wanted: HistoryFilter) -> tuple[AuditEntry, ...]:
     """Returns the instance's audit entries, newest first; if `wanted` has `after`, oldest first."""
     params = {"instance": scope.instance, **flat(wanted)}
-    statements = {"history": query("readings", "history" if wanted.after is None else "history_after")}
-    rows = await read_once(conn, statements, params, scope=scope)
-    return tuple(entry_from_row(row) for row in rows["history"])
+    text = query("readings", "history" if wanted.after is None else "history_after")
+    return tuple(entry_from_row(row) for row in await read_rows_once(conn, text, params, scope=scope))
 
 
 async def read_chain(conn: Connection, scope: Scope, *, page: int = _PAGE) -> AsyncIterator[AuditEntry]:
     """Yields every row of the audit log, oldest first, in bounded memory, even rows whose numbers fivrec never gave."""
     after: int | None = None
-    statements = {"chain": query("readings", "chain")}
     while True:
         params = {"after": after, "limit": page}
-        rows = await read_once(conn, statements, params, scope=scope)
-        for row in rows["chain"]:
+        rows = await read_rows_once(conn, query("readings", "chain"), params, scope=scope)
+        for row in rows:
             yield entry_from_row(row)
-        if len(rows["chain"]) < page:
+        if len(rows) < page:
             return
-        after = rows["chain"][-1]["seq"]
+        after = rows[-1]["seq"]
 
 
 async def read_signing(conn: Connection, scope: Scope) -> tuple[datetime, datetime] | None:
     """Returns since when the audit log has a column for signatures, and the time now; None if it has none."""
-    rows = await read_once(conn, {"signing": query("readings", "signing")}, {}, scope=scope)
-    found = [(row["since"], row["until"]) for row in rows["signing"]]
-    return found[0] if found else None
+    rows = await read_rows_once(conn, query("readings", "signing"), {}, scope=scope)
+    return next(((row["since"], row["until"]) for row in rows), None)
 
 
 async def read_breaking_rows(conn: Connection, scope: Scope, *, limit: int = 1000) -> tuple[BreakingRow, ...]:
     """Returns the rows of both environments that keep a constraint of isolation from being validated. Usually none."""
-    statements = {"unvalidated": query("isolation", "unvalidated")}
-    rows = await read_once(conn, statements, {}, scope=scope)
-    if not rows["unvalidated"]:
+    if not await read_rows_once(conn, query("isolation", "unvalidated"), {}, scope=scope):
         return ()  # the server has checked every row: no scan is needed
-    statements = {"breaking": query("isolation", "breaking_rows", scope.schema)}
-    rows = await read_once(conn, statements, {"limit": limit}, scope=scope)
-    return tuple(BreakingRow(row["table_name"], row["id"], row["reason"]) for row in rows["breaking"])
+    text = query("isolation", "breaking_rows", scope.schema)
+    rows = await read_rows_once(conn, text, {"limit": limit}, scope=scope)
+    return tuple(BreakingRow(row["table_name"], row["id"], row["reason"]) for row in rows)
 
 
 def _check(row: Mapping[str, Any]) -> CheckLog:

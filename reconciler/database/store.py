@@ -190,17 +190,14 @@ async def begin_recording(conn: Connection, scope: Scope, *, log: bool = True, c
 
 async def read_open_drift(conn: Connection, scope: Scope) -> tuple[OpenDrift, ...]:
     """Returns the drift that the last run left, read in the open transaction."""
-    async with with_deadline(conn):
-        rows = await transaction.read_more(conn, {"open_drift": query("state", "open_drift")}, _params(scope))
-    return tuple(item for row in rows["open_drift"] for item in open_drift_from(row["open_drift"]))
+    rows = await transaction.read_rows(conn, query("state", "open_drift"), _params(scope))
+    return tuple(item for row in rows for item in open_drift_from(row["open_drift"]))
 
 
 async def can_record_run(conn: Connection) -> bool:
     """Whether the database has the table for runs: an older schema lacks it."""
-    async with with_deadline(conn):
-        cursor = await conn.execute(query("record", "has_last_run"))
-        row = await cursor.fetchone()
-    return bool(row and row[0])
+    (row,) = await transaction.read_rows(conn, query("record", "has_last_run"), {})
+    return bool(row["has_last_run"])
 
 
 async def commit(conn: Connection, writes: Writes, scope: Scope, *, removed: Removed | None = None) -> None:
@@ -266,9 +263,8 @@ async def conclude(conn: Connection, scope: Scope) -> None:
 async def read_other_keys(conn: Connection, scope: Scope, config_id: str | None) -> tuple[tuple[str, str], ...]:
     """Returns the id and instance_key of each further row of the instance, read in the open transaction."""
     params = {"instance": scope.instance, "config_id": config_id}
-    async with with_deadline(conn):
-        rows = await transaction.read_more(conn, {"keys": query("state", "other_keys", scope.schema)}, params)
-    return tuple((row["row_id"], text_value(row["instance_key"]) or "") for row in rows["keys"])
+    rows = await transaction.read_rows(conn, query("state", "other_keys", scope.schema), params)
+    return tuple((row["row_id"], text_value(row["instance_key"]) or "") for row in rows)
 
 
 async def read_check_memory(
@@ -290,9 +286,8 @@ async def is_told(conn: Connection, scope: Scope, config_id: str, status: str, b
     """Whether the newest alert about this status reported this billing status, and Connect has sent no other status
     since. Reads in the open transaction."""
     params = {"instance": scope.instance, "config_id": config_id, "status": status}
-    async with with_deadline(conn):
-        rows = await transaction.read_more(conn, {"told": query("state", "told_standing", scope.schema)}, params)
-    return any(row["billing_status"] == billing for row in rows["told"])
+    rows = await transaction.read_rows(conn, query("state", "told_standing", scope.schema), params)
+    return any(row["billing_status"] == billing for row in rows)
 
 
 async def read_triggers(conn: Connection, schema: str, kinds: Iterable[str]) -> tuple[str, ...]:
@@ -301,15 +296,13 @@ async def read_triggers(conn: Connection, schema: str, kinds: Iterable[str]) -> 
     tables = {f"{schema}.{BY_NAME[kind].table}" for kind in kinds if BY_NAME[kind].table}
     every = {f"{schema}.{known.table}" for known in BY_NAME.values() if known.table}
     for some in (tables, {*every, f"{schema}.status_check_logs", *_OF_FIVREC}):
-        async with with_deadline(conn):
-            rows = await transaction.read_more(conn, _TRIGGERS, {"tables": sorted(some)})
-        if rows["triggers"]:
+        if rows := await transaction.read_rows(conn, _TRIGGERS, {"tables": sorted(some)}):
             break
-    return tuple(row["trigger"] for row in rows["triggers"])
+    return tuple(row["trigger"] for row in rows)
 
 
 _OF_FIVREC = ("fivrec.audit_log", "fivrec.applied", "fivrec.last_run")
-_TRIGGERS = {"triggers": query("transaction", "triggers")}
+_TRIGGERS = query("transaction", "triggers")
 
 
 async def _refuse_dropped(conn: Connection, tables: Sequence[str], writes: Writes, scope: Scope) -> None:
@@ -320,7 +313,7 @@ async def _refuse_dropped(conn: Connection, tables: Sequence[str], writes: Write
         return
     check = writes.check.id if writes.check else None
     named = {"tables": [*tables, config], "check": check, "instance": scope.instance}
-    reads = {**_TRIGGERS, "has_check": query("record", "has_check", scope.schema)}
+    reads = {"triggers": _TRIGGERS, "has_check": query("record", "has_check", scope.schema)}
     if conn.pgconn.transaction_status == TransactionStatus.INTRANS:
         rows = await transaction.read_more(conn, reads, named)
     else:
@@ -342,8 +335,8 @@ async def _refuse_changed(conn: Connection, exc: errors.InvalidTextRepresentatio
         return
     await rollback(conn)
     named = {"tables": [f"{scope.schema}.instance_config", f"{scope.schema}.status_check_logs", *_OF_FIVREC]}
-    rows = await transaction.read_once(conn, _TRIGGERS, named, scope=scope)
-    why = ", ".join(row["trigger"] for row in rows["triggers"])
+    rows = await transaction.read_rows_once(conn, _TRIGGERS, named, scope=scope)
+    why = ", ".join(row["trigger"] for row in rows)
     raise NotConverged(
         f"{where(conn)}: instance_config.{column} did not stay as it has to be"
         + (f" ({why})" if why else "")

@@ -139,6 +139,12 @@ async def read_more(conn: Connection, statements: Statements, params: Params) ->
     return await write_and_read(conn, (), statements, params)
 
 
+async def read_rows(conn: Connection, text: LiteralString, params: Params) -> list[Row]:
+    """Read one statement's rows in the open transaction, within the connection's deadline. Raises our errors."""
+    async with with_deadline(conn):
+        return (await read_more(conn, {"rows": text}, params))["rows"]
+
+
 async def write_and_read(
     conn: Connection,
     writes: Iterable[tuple[LiteralString, Params]],
@@ -169,6 +175,11 @@ async def read_once(conn: Connection, statements: Statements, params: Params, *,
             return rows
     finally:
         await rollback(conn)
+
+
+async def read_rows_once(conn: Connection, text: LiteralString, params: Params, *, scope: Scope) -> list[Row]:
+    """Like `read_once`, for one statement's rows."""
+    return (await read_once(conn, {"rows": text}, params, scope=scope))["rows"]
 
 
 async def read_if_made(

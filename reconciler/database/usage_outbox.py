@@ -11,10 +11,10 @@ from datetime import datetime
 from typing import Any, LiteralString
 
 from reconciler.database.column_values import time_value
-from reconciler.database.connection import Connection, with_deadline
+from reconciler.database.connection import Connection
 from reconciler.database.rows import Json, Scope, parse_features
 from reconciler.database.statements import query
-from reconciler.database.transaction import read_if_made, read_more, read_once, write_once
+from reconciler.database.transaction import read_if_made, read_once, read_rows, read_rows_once, write_once
 from reconciler.model.records import dataclass
 from reconciler.model.types import Value, rfc3339
 
@@ -70,9 +70,8 @@ async def read_usage_counts(conn: Connection, scope: Scope) -> UsageCounts:
 
 async def read_counts_within(conn: Connection, scope: Scope) -> UsageCounts:
     """Counts the scope's environment, in the open transaction."""
-    async with with_deadline(conn):
-        rows = await read_more(conn, _counts(scope), _params(scope))
-    return _usage_counts(rows["counts"][0], scope)
+    (row,) = await read_rows(conn, _counts(scope)["counts"], _params(scope))
+    return _usage_counts(row, scope)
 
 
 def _counts(scope: Scope) -> dict[str, LiteralString]:
@@ -101,9 +100,8 @@ async def read_pending_usage(conn: Connection, scope: Scope, *, all_of_them: boo
     failure. Reports queued before the instance went live are sent all the same: each says which environment it counts.
     """
     params = {"instance": scope.instance, "all": all_of_them, "limit": 100}
-    statements = {"pending": query("usage", "pending")}
-    rows = await read_once(conn, statements, params, scope=scope)
-    return tuple(PendingUsage(row["id"], row["payload"], row["attempts"]) for row in rows["pending"])
+    rows = await read_rows_once(conn, query("usage", "pending"), params, scope=scope)
+    return tuple(PendingUsage(row["id"], row["payload"], row["attempts"]) for row in rows)
 
 
 async def write_usage(conn: Connection, scope: Scope, report: PendingUsage) -> None:

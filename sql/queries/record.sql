@@ -67,7 +67,7 @@ SET (run_id, command, actor, git_commit, at, outcome, error, changes) = (
     former = COALESCE(%(former)s::jsonb, l.former);
 
 -- name: has_last_run
-SELECT to_regclass('fivrec.last_run') IS NOT NULL;
+SELECT to_regclass('fivrec.last_run') IS NOT NULL AS has_last_run;
 
 -- name: audit
 INSERT INTO fivrec.audit_log (
