@@ -136,11 +136,6 @@ def time_zone(conn: Connection) -> str | None:
     return None if os.environ.get("PGTZ") or zone.removeprefix("Etc/") in _UTC else zone
 
 
-def is_replica(conn: Connection) -> bool:
-    """Whether the server is a replica, which may be behind. Costs no round trip; poolers may not pass it on."""
-    return conn.info.parameter_status("in_hot_standby") == "on"
-
-
 async def use_iso_dates(conn: AsyncConnection[Any]) -> None:
     """Ask for ISO dates if the database or login has another default: psycopg can't read times in other styles."""
     if not (conn.info.parameter_status("DateStyle") or "ISO").startswith("ISO"):

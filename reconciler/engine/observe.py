@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from reconciler.database.connection import Connection
+from reconciler.database.connection import Connection, connect, create_database, drop_new_database, time_zone
 from reconciler.database.store import Scope, begin, rollback
 from reconciler.engine.run import CONNECT, DATABASE, Run
 from reconciler.model.errors import Busy, DatabaseError, FivrecError
@@ -76,12 +76,9 @@ async def open_database(url: Secret, run: Run) -> Connection:
     if run.pool is not None:
         conn = await run.pool.take(url, limits=run.limits, application_name=run.application_name)
     else:
-        from reconciler.database.connection import connect
-
         conn = await connect(url, limits=run.limits, application_name=run.application_name)
     note_time_zone(conn, run)
-    note_replica(conn, run)
-    note_old_server(conn, run)
+    note_server(conn, run)
     return conn
 
 
@@ -91,8 +88,6 @@ def note_time_zone(conn: Connection, run: Run) -> None:
 
     fivrec's own transactions use UTC; what the app stores without a zone is in the app's.
     """
-    from reconciler.database.connection import time_zone
-
     zone = time_zone(conn)
     if zone is None:
         return
@@ -104,31 +99,21 @@ def note_time_zone(conn: Connection, run: Run) -> None:
     )
 
 
-def note_replica(conn: Connection, run: Run) -> None:
-    """Log, once per run and server, that a replica may be out of date: being in sync there does not mean being in
-    sync."""
-    from reconciler.database.connection import is_replica
-
-    if not is_replica(conn):
-        return
-    place = f"{conn.info.host}:{conn.info.port}"
-    run.warn_once(
-        f"replica {place}",
-        f"⚠️ {place} is a replica, whose rows may be behind those of its primary (of several hosts in one URL, "
-        "target_session_attrs=read-write takes the primary)",
-    )
-
-
-def note_old_server(conn: Connection, run: Run) -> None:
-    """Log, once per run and server, that the server is older than those that fivrec is tested with."""
-    version = conn.info.server_version // 10_000
-    if version >= OLDEST_TESTED:
-        return
-    place = f"{conn.info.host}:{conn.info.port}"
-    run.warn_once(
-        f"old {place}",
-        f"⚠️ {place} is PostgreSQL {version}, on which fivrec is not tested: move to {OLDEST_TESTED} or newer",
-    )
+def note_server(conn: Connection, run: Run) -> None:
+    """Log, once per run and server, that it is a replica, which may be out of date, or older than those that fivrec is
+    tested with. Costs no round trip; a pooler may hide that a server is a replica."""
+    place, version = f"{conn.info.host}:{conn.info.port}", conn.info.server_version // 10_000
+    if conn.info.parameter_status("in_hot_standby") == "on":
+        run.warn_once(
+            f"replica {place}",
+            f"⚠️ {place} is a replica, whose rows may be behind those of its primary (of several hosts in one URL, "
+            "target_session_attrs=read-write takes the primary)",
+        )
+    if version < OLDEST_TESTED:
+        run.warn_once(
+            f"old {place}",
+            f"⚠️ {place} is PostgreSQL {version}, on which fivrec is not tested: move to {OLDEST_TESTED} or newer",
+        )
 
 
 async def release(conn: Connection, run: Run) -> None:
@@ -238,8 +223,6 @@ async def make_database(desired: Desired, run: Run) -> tuple[Connection, bool]:
     It happens outside the transaction; if the process dies between the two, the next run heals it.
     """
     refuse_to_make(desired)
-    from reconciler.database.connection import create_database
-
     spec = desired.database
     try:
         created = await create_database(spec.url, provision=spec.provision_url, limits=run.limits)
@@ -269,8 +252,6 @@ async def _open_new(desired: Desired, run: Run) -> Connection:
 async def unmake_database(conn: Connection, desired: Desired, run: Run) -> Connection | None:
     """Drop the database that this refused run created, if nobody uses it and it is empty. Returns the connection if it
     stays."""
-    from reconciler.database.connection import drop_new_database
-
     try:
         dropped = await drop_new_database(conn, desired.database.url, limits=run.limits)
     except FivrecError as exc:

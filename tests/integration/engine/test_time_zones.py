@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 
 import psycopg
 import pytest
-from psycopg import AsyncConnection
 
+from reconciler.database.connection import Connection
 from reconciler.engine.export import export, export_server
-from reconciler.engine.observe import note_old_server, note_replica
+from reconciler.engine.observe import note_server
 from reconciler.engine.reconcile import preview, reconcile
 from reconciler.engine.run import Run
 from reconciler.engine.usage import count_usage
@@ -110,9 +110,10 @@ async def test_a_zone_that_pgtz_asks_for_is_nobody_elses(
 def test_a_replica_is_reported_once_per_run(reported: str | None, times: int, logged: tuple[Run, io.StringIO]) -> None:
     """None: a pooler does not pass it on."""
     run, stream = logged
-    info = SimpleNamespace(host="standby.example.com", port=5432, parameter_status={"in_hot_standby": reported}.get)
+    status = {"in_hot_standby": reported}.get
+    info = SimpleNamespace(host="standby.example.com", port=5432, parameter_status=status, server_version=180_000)
     for _ in range(2):
-        note_replica(cast("AsyncConnection", SimpleNamespace(info=info)), run)
+        note_server(cast("Connection", SimpleNamespace(info=info)), run)
     assert stream.getvalue().count("standby.example.com:5432 is a replica") == times
 
 
@@ -120,7 +121,7 @@ def test_a_replica_is_reported_once_per_run(reported: str | None, times: int, lo
 def test_an_old_server_is_reported_once_per_run(version: int, times: int, logged: tuple[Run, io.StringIO]) -> None:
     """The documentation promises PostgreSQL 15 and newer."""
     run, stream = logged
-    info = SimpleNamespace(host="old.example.com", port=5432, server_version=version)
+    info = SimpleNamespace(host="old.example.com", port=5432, parameter_status={}.get, server_version=version)
     for _ in range(2):
-        note_old_server(cast("AsyncConnection", SimpleNamespace(info=info)), run)
+        note_server(cast("Connection", SimpleNamespace(info=info)), run)
     assert stream.getvalue().count("old.example.com:5432 is PostgreSQL 14, on which fivrec is not tested") == times
