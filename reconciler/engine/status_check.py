@@ -169,23 +169,17 @@ def _before(desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot) -
     what the log says, and for billing what the last alert said."""
     reachable = snapshot.reachable and (snapshot.last_check is None or snapshot.last_check.success)
     row = known_status(snapshot.state, answered=snapshot.answered, reachable=reachable)
-    turn = run.turn
-    if (
-        turn is not None
-        and turn.last_known is not None
-        and (snapshot.unalerted or _is_said_again(turn.last_known, view))
-    ):
-        return replace(row, status=turn.last_known.status, billing_status=turn.last_known.billing_status)
-    if not _is_withheld(desired, run):
-        return row
-    if turn is not None and turn.last_known is not None and (is_own(snapshot, turn) or snapshot.last_received is None):
-        return replace(row, status=turn.last_known.status, billing_status=turn.last_known.billing_status)
-    if snapshot.last_received is None:
+    turn, received, withheld = run.turn, snapshot.last_received, _is_withheld(desired, run)
+    if turn is not None and (known := turn.last_known) is not None:
+        counts = withheld and (is_own(snapshot, turn) or received is None)
+        if counts or snapshot.unalerted or _is_said_again(known, view):
+            return replace(row, status=known.status, billing_status=known.billing_status)
+    if not withheld or received is None:
         return row
     billing = snapshot.alerted_billing or row.billing_status
     if turn is not None and view.status:
         billing = view.status.billing_status
-    return replace(row, status=snapshot.last_received, billing_status=billing)
+    return replace(row, status=received, billing_status=billing)
 
 
 def _is_withheld(desired: Desired, run: Run) -> bool:
