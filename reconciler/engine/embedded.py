@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
-from reconciler.model.types import EMBEDDED, ConnectTarget, DatabaseSpec, Desired, Managed, is_embedded
+from reconciler.model.types import EMBEDDED, ConnectTarget, Desired, Managed, is_embedded
 
 if TYPE_CHECKING:
     from reconciler.database.embedded.server import EmbeddedServer
@@ -102,10 +102,7 @@ def _placed(item: Desired, servers: Mapping[Path, EmbeddedServer], work_dir: Pat
     name = embedded_database_name(item.instance)
     if folder not in servers:
         return replace(item, database_name=name)
-    spec = DatabaseSpec(
-        servers[folder].url(name),
-        item.database.create,
-        embedded=item.database.url.reveal(),
-        schema=item.database.schema,
+    url, written = servers[folder].url(name), item.database.url.reveal()
+    return replace(
+        item, database=replace(item.database, url=url, provision_url=None, embedded=written), database_name=name
     )
-    return replace(item, database=spec, database_name=name)
