@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
 from typing import TypeAlias
 
@@ -154,27 +154,11 @@ def chain(head: Head, context: Context, events: Sequence[Event], sign: Sign | No
     """Chain events after `head`: seq counts on by one, each hash covers the entry and the hash before it."""
     entries: list[AuditEntry] = []
     seq, prev = head
+    shared = {**asdict(context), "actor": context.actor.name, "git_commit": context.actor.git_commit}
     for number, event in enumerate(events, start=1):
         seq += 1
-        unsigned = AuditEntry(
-            seq=seq,
-            id=f"{context.run_id}/{seq}.{number}",
-            run_id=context.run_id,
-            at=context.at,
-            actor=context.actor.name,
-            git_commit=context.actor.git_commit,
-            manifest_digest=context.manifest_digest,
-            instance=context.instance,
-            environment=context.environment,
-            kind=event.kind,
-            name=event.name,
-            action=event.action,
-            cause=event.cause,
-            source=event.source,
-            fields=event.fields,
-            prev_hash=prev,
-            hash="",
-        )
+        name = f"{context.run_id}/{seq}.{number}"
+        unsigned = AuditEntry(seq, name, **shared, **asdict(event), prev_hash=prev, hash="")
         prev = entry_hash(unsigned)
         entries.append(replace(unsigned, hash=prev, signature=sign(prev) if sign else None))
     return tuple(entries)
