@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from reconciler.model.changes import Change, Conflict, Former
 from reconciler.model.errors import ManifestProblem
@@ -156,13 +156,7 @@ def _summary(instances: Sequence[InstanceReport]) -> dict[str, Value]:
     outcomes = [item.outcome for item in instances]
     return {
         "instances": len(instances),
-        "in_sync": outcomes.count("in_sync"),
-        "changed": outcomes.count("changed"),
-        "degraded": outcomes.count("degraded"),
-        "failed": outcomes.count("failed"),
-        "refused": outcomes.count("refused"),
-        "busy": outcomes.count("busy"),
-        "skipped": outcomes.count("skipped"),
+        **{outcome: outcomes.count(outcome) for outcome in get_args(Outcome)},
         "changes": sum(len(item.changes) for item in instances),
         "conflicts": sum(len(item.conflicts) for item in instances),
         "causes": {
