@@ -65,17 +65,13 @@ async def refuse_elsewhere(conn: Connection, schema: str) -> None:
 
 async def read_unfit_references(conn: Connection, schema: str) -> tuple[str, ...]:
     """Returns pairs of columns for which a required foreign key can't be created. Rolls back an open transaction."""
-    async with with_deadline(conn, _ASK_S):
-        (rows,) = await _ask(conn, schema, "unfit_references")
-    return tuple(row["found"] for row in rows)
+    return tuple(row["found"] for row in await _find(conn, schema, "unfit_references"))
 
 
 async def read_twins(conn: Connection, schema: str) -> tuple[str, ...]:
     """Returns the other schemas that have tables of the app, each with these tables, if the declared schema has all
     that it needs. Rolls back an open transaction."""
-    async with with_deadline(conn, _ASK_S):
-        (rows,) = await _ask(conn, schema, "elsewhere")
-    return tuple(_named(_by_schema(rows)))
+    return tuple(_named(_by_schema(await _find(conn, schema, "elsewhere"))))
 
 
 async def refuse_unmade(conn: Connection) -> None:
@@ -105,7 +101,7 @@ async def name_columns(conn: Connection, schema: str, *, migrated: bool = False)
             raise
         found: list[dict[str, Any]] = []
         with suppress(DatabaseError):
-            found = await _other_types(conn, schema)
+            found = await _find(conn, schema, "other_types")
         ways = [row["ordinary"] for row in found if row["ordinary"]]
         if isinstance(exc.__cause__, errors.GeneratedAlways) and ways:
             found = [row for row in found if row["ordinary"]]
@@ -119,8 +115,7 @@ async def name_columns(conn: Connection, schema: str, *, migrated: bool = False)
 
 async def _name_unfilled(conn: Connection, schema: str, exc: DatabaseError) -> None:
     with suppress(DatabaseError):
-        async with with_deadline(conn, _ASK_S):
-            (rows,) = await _ask(conn, schema, "unfilled")
+        rows = await _find(conn, schema, "unfilled")
         if any(f"{row['found']})" in exc.message for row in rows):
             statements = "; ".join(row["statement"] for row in rows)
             exc.hint = f"fivrec writes the documented columns alone; give the others a default: {statements}"
@@ -142,13 +137,7 @@ def _is_unlikely(exc: DatabaseError, row: dict[str, Any]) -> bool:
 
 async def other_types(conn: Connection, schema: str) -> list[str]:
     """Returns the documented columns of another type, like `plans.price is money`. Rolls back an open transaction."""
-    return [row["found"] for row in await _other_types(conn, schema)]
-
-
-async def _other_types(conn: Connection, schema: str) -> list[dict[str, Any]]:
-    async with with_deadline(conn, _ASK_S):
-        (rows,) = await _ask(conn, schema, "other_types")
-    return rows
+    return [row["found"] for row in await _find(conn, schema, "other_types")]
 
 
 async def refuse_newer(conn: Connection) -> None:
@@ -165,6 +154,12 @@ def newer(database: str, version: int) -> DatabaseError:
         hint="install that fivrec or a newer one: fivrec docs upgrades says how to go back",
         code="schema_newer",
     )
+
+
+async def _find(conn: Connection, schema: str, name: str) -> list[dict[str, Any]]:
+    async with with_deadline(conn, _ASK_S):
+        (rows,) = await _ask(conn, schema, name)
+    return rows
 
 
 async def _ask(
