@@ -16,6 +16,7 @@ from typing import Any
 from reconciler.database.embedded.binaries import Binaries, find_binaries
 from reconciler.database.embedded.data_dir_and_user import Place, binaries_for, unusable
 from reconciler.database.embedded.locks import is_held
+from reconciler.database.embedded.pointer import lost
 from reconciler.model.errors import DatabaseError, MissingSetting
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
@@ -52,6 +53,20 @@ def read_running(place: Place) -> Running | None:
         return None
     except OSError as error:
         raise unusable(place.data, error) from error
+
+
+def wait_until_ready(place: Place, late: DatabaseError) -> Running | None:
+    """Returns the running server once it is ready, or None if there is none or it has ended. Raises `late` after a
+    minute."""
+    deadline = time.monotonic() + _START_S
+    while is_held(place.folder / "server.lock"):
+        running = read_running(place)
+        if running is not None and running.ready:
+            return running
+        if time.monotonic() > deadline:
+            raise late
+        time.sleep(_POLL_S)
+    return None
 
 
 def start_server(place: Place) -> Running:
@@ -105,14 +120,9 @@ def _start(place: Place, binaries: Binaries) -> Running | None:
             hint=f"run {sys.executable} -I -S {_SUPERVISOR} by hand to see why",
             code="embedded_start",
         )
-    deadline = time.monotonic() + _START_S
-    while is_held(place.folder / "server.lock"):
-        running = read_running(place)
-        if running is not None and running.ready:
-            return replace(running, supervisor=started)
-        if time.monotonic() > deadline:
-            raise _start_failure(place, f"it was not ready after {_START_S:g} s")
-        time.sleep(_POLL_S)
+    running = wait_until_ready(place, _start_failure(place, f"it was not ready after {_START_S:g} s"))
+    if running is not None:
+        return replace(running, supervisor=started)
     started.wait()
     return None
 
@@ -120,12 +130,8 @@ def _start(place: Place, binaries: Binaries) -> Running | None:
 def _refuse_lost_data(place: Place) -> None:
     """A new, empty database in place of a lost one would look like a customer who lost everything."""
     if (place.folder / "version").exists():
-        raise MissingSetting(
-            f"the embedded PostgreSQL's data were in {place.data}, and are not there any more, or not whole",
-            hint="bring them back (a backup, a volume that is not mounted?); "
-            f"if they are lost for good, remove {place.folder} to begin with an empty database",
-            code="embedded_folder",
-        )
+        said = f"the embedded PostgreSQL's data were in {place.data}, and are not there any more, or not whole"
+        raise lost(said, "bring them back (a backup, a volume that is not mounted?)", place.folder, they="they are")
 
 
 def _refuse_strangers_data(place: Place) -> None:
@@ -151,12 +157,8 @@ def read_password(place: Place) -> Secret:
     except (OSError, UnicodeDecodeError) as error:
         raise unusable(path, error) from error
     if not found:
-        raise MissingSetting(
-            f"{path} is missing or empty: without it nobody can open the embedded PostgreSQL's data, which are there",
-            hint="bring it back from a backup; "
-            f"if it is lost for good, remove {place.folder} to begin with an empty database",
-            code="embedded_folder",
-        )
+        said = f"{path} is missing or empty: without it nobody can open the embedded PostgreSQL's data, which are there"
+        raise lost(said, "bring it back from a backup", place.folder)
     return Secret(found)
 
 

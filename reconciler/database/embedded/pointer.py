@@ -27,12 +27,9 @@ def find_data_elsewhere(folder: Path) -> Path | None:
     if not os.path.lexists(base / "data") and not (folder / "version").exists():
         return base  # a first run was killed before it made any
     if not _may_be_used(base):
-        raise MissingSetting(
-            f"{folder / POINTER} says that the data is in {base}, but it can't be read there",
-            hint=f"run as the user who made it, or bring {base} back (a volume that is not mounted?); "
-            f"if it is lost for good, remove {folder} to begin with an empty database",
-            code="embedded_folder",
-        )
+        said = f"{folder / POINTER} says that the data is in {base}, but it can't be read there"
+        back = f"run as the user who made it, or bring {base} back (a volume that is not mounted?)"
+        raise lost(said, back, folder)
     _see_whose(base, folder)
     return base
 
@@ -58,11 +55,8 @@ def _lost_pointer(folder: Path, shared: Path) -> MissingSetting:
     left = (origin.parent for origin in sorted(shared.glob(f"*/{ORIGIN}")) if _names(origin, folder))
     found = " or ".join(map(str, left))
     bring = f"write {found} into it" if found else "bring the data back from a backup"
-    return MissingSetting(
-        f"{folder / POINTER}, which says where the data of the embedded PostgreSQL are, is missing",
-        hint=f"{bring}; if they are lost for good, remove {folder} to begin with an empty database",
-        code="embedded_folder",
-    )
+    said = f"{folder / POINTER}, which says where the data of the embedded PostgreSQL are, is missing"
+    return lost(said, bring, folder, they="they are")
 
 
 def _names(origin: Path, folder: Path) -> bool:
@@ -79,13 +73,16 @@ def _read_pointer(folder: Path) -> Path | None:
     except FileNotFoundError:
         return None
     if not base.is_absolute():
-        raise MissingSetting(
-            f"{pointer} does not say where the data of the embedded PostgreSQL are",
-            hint=f"write their folder into it (the one whose file {ORIGIN} names {folder}); "
-            f"if they are lost for good, remove {folder} to begin with an empty database",
-            code="embedded_folder",
-        )
+        back = f"write their folder into it (the one whose file {ORIGIN} names {folder})"
+        said = f"{pointer} does not say where the data of the embedded PostgreSQL are"
+        raise lost(said, back, folder, they="they are")
     return base
+
+
+def lost(said: str, back: str, folder: Path, *, they: str = "it is") -> MissingSetting:
+    """Returns the error for something without which the data can't be used. `back` says how to bring it back."""
+    hint = f"{back}; if {they} lost for good, remove {folder} to begin with an empty database"
+    return MissingSetting(said, hint=hint, code="embedded_folder")
 
 
 def _may_be_used(base: Path) -> bool:

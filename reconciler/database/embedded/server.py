@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from reconciler.database.embedded.cluster import Running, read_password, read_running, start_server
+from reconciler.database.embedded.cluster import Running, read_password, read_running, start_server, wait_until_ready
 from reconciler.database.embedded.data_dir_and_user import Place, find_data_dir
 from reconciler.database.embedded.locks import became_whole, exclusive, is_held, take_shared
 from reconciler.model.errors import DatabaseError
@@ -81,27 +81,15 @@ def _enter(place: Place) -> tuple[int, Running]:
     with exclusive(place.folder / "start.lock"):
         users = take_shared(place.folder / "users.lock")
         try:
-            return users, _join(place) or start_server(place)
-        except BaseException:
-            os.close(users)
-            raise
-
-
-def _join(place: Place) -> Running | None:
-    """Returns the running server once it is ready, or None if there is none or it is just ending."""
-    deadline = time.monotonic() + _PATIENCE_S
-    while is_held(place.folder / "server.lock"):
-        running = read_running(place)
-        if running is not None and running.ready:
-            return running
-        if time.monotonic() > deadline:
-            raise DatabaseError(
+            late = DatabaseError(
                 f"the embedded PostgreSQL in {place.folder} neither becomes ready nor stops",
                 hint=f"see {place.folder / 'postgres.log'}",
                 code="embedded_start",
             )
-        time.sleep(_POLL_S)
-    return None
+            return users, wait_until_ready(place, late) or start_server(place)
+        except BaseException:
+            os.close(users)
+            raise
 
 
 def _leave(place: Place, users: int) -> None:
