@@ -114,13 +114,17 @@ _LARGE = (
 _GRANT = "GRANT the login what it needs, or use the owner"
 _OWNER = "run as the owner of what is named, or GRANT the owner's role to this login"
 
+STARTING = ("database_unreachable", "the server is starting or stopping", "run again later")
+DISK_FULL = ("disk_full", "the server's disk is full", "make room there, then run again")
+NO_CONNECTION = (
+    "too_many_connections",
+    "the server has no free connection",
+    "lower --forks, or --keep-connections of a watch, raise max_connections, or put PgBouncer before it",
+)
+"""Code, message and hint of what a server says of a statement, and also of a connection that it refuses."""
+
 _KNOWN: tuple[tuple[type[psycopg.Error] | tuple[type[psycopg.Error], ...], str, str, str], ...] = (
-    (
-        TooMuchDataError,
-        "too_much_data",
-        _TOO_MUCH,
-        _LARGE,
-    ),
+    (TooMuchDataError, "too_much_data", _TOO_MUCH, _LARGE),
     (errors.LockNotAvailable, "lock_timeout", "another session holds a lock that is needed", _LOCK),
     (errors.QueryCanceled, "statement_timeout", "a statement took too long and was stopped", "run again later"),
     (
@@ -135,20 +139,15 @@ _KNOWN: tuple[tuple[type[psycopg.Error] | tuple[type[psycopg.Error], ...], str, 
         "the server does not accept writes",
         "use the primary's address: this is a replica, or default_transaction_read_only is on",
     ),
-    (errors.DiskFull, "disk_full", "the server's disk is full", "make room there, then run again"),
-    (
-        errors.TooManyConnections,
-        "too_many_connections",
-        "the server has no free connection",
-        "lower --forks, or --keep-connections of a watch, raise max_connections, or put PgBouncer before it",
-    ),
+    (errors.DiskFull, *DISK_FULL),
+    (errors.TooManyConnections, *NO_CONNECTION),
     (
         (errors.UntranslatableCharacter, errors.CharacterNotInRepertoire),
         "database_encoding",
         "a character to be written or read does not exist in the database's encoding, or in UTF-8",
         "mend the text, or move to a database of encoding UTF8 (pg_dump, CREATE DATABASE … ENCODING 'UTF8')",
     ),
-    (errors.CannotConnectNow, "database_unreachable", "the server is starting or stopping", "run again later"),
+    (errors.CannotConnectNow, *STARTING),
     (
         (errors.AdminShutdown, errors.CrashShutdown, errors.IdleSessionTimeout),
         "database_unreachable",
@@ -197,12 +196,7 @@ _KNOWN: tuple[tuple[type[psycopg.Error] | tuple[type[psycopg.Error], ...], str, 
         "a value does not fit the type or the length of its column",
         "compare the app's tables with what `fivrec sql` prints; the server's log names the value",
     ),
-    (
-        SCHEMA_MISSING,
-        "schema_missing",
-        "the database's tables are missing or older than this fivrec",
-        APPLY_ONCE,
-    ),
+    (SCHEMA_MISSING, "schema_missing", "the database's tables are missing or older than this fivrec", APPLY_ONCE),
 )
 
 

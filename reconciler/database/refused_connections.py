@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import psycopg
 from psycopg import errors
 
-from reconciler.database.errors import masked
+from reconciler.database.errors import DISK_FULL, NO_CONNECTION, STARTING, masked
 from reconciler.model.errors import DatabaseError
 
 _SERVICE = re.compile('definition of service "|service file "')
@@ -73,19 +73,9 @@ _REFUSALS: Final = (
         hint="GRANT CONNECT ON DATABASE … TO the login",
     ),
     _Refusal(
-        ("is starting up", "is shutting down", "in recovery mode", "not yet accepting connections"),
-        "57P03",
-        code="database_unreachable",
-        words="the server is starting or stopping",
-        hint="run again later",
+        ("is starting up", "is shutting down", "in recovery mode", "not yet accepting connections"), "57P03", *STARTING
     ),
-    _Refusal(
-        ("could not write init file", "no space left on device"),
-        "53100",
-        code="disk_full",
-        words="the server's disk is full",
-        hint="make room there, then run again",
-    ),
+    _Refusal(("could not write init file", "no space left on device"), "53100", *DISK_FULL),
     _Refusal(
         ("too many connections for role",),
         "53300",
@@ -100,13 +90,7 @@ _REFUSALS: Final = (
         words="the database has all the connections that it may have",
         hint="ALTER DATABASE … CONNECTION LIMIT, or end what else is connected to it",
     ),
-    _Refusal(
-        ("too many connections", "too many clients", "remaining connection slots"),
-        "53300",
-        code="too_many_connections",
-        words="the server has no free connection",
-        hint="lower --forks, or --keep-connections of a watch, raise max_connections, or put PgBouncer before it",
-    ),
+    _Refusal(("too many connections", "too many clients", "remaining connection slots"), "53300", *NO_CONNECTION),
     _Refusal(
         ("no more connections allowed", "max client connections", "too many database connections"),
         "",
