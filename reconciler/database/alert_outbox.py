@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from reconciler.database.connection import Connection
@@ -10,17 +10,8 @@ from reconciler.database.encoding import codec_of, fitted
 from reconciler.database.rows import Json, Scope
 from reconciler.database.statements import Statement, query
 from reconciler.database.transaction import read_once, write_once
-from reconciler.model.records import dataclass
 from reconciler.model.types import Value
-
-
-@dataclass(frozen=True, slots=True)
-class AlertRow:
-    """An alert to deliver; `payload` is what is posted."""
-
-    id: str
-    alert: str
-    payload: Mapping[str, Value]
+from reconciler.planning.alerts import Alert
 
 
 async def read_alerts(
@@ -34,11 +25,15 @@ async def read_alerts(
     return waiting, next((row["code"] for row in rows["trouble"]), None)
 
 
-def alert_statements(alerts: Sequence[AlertRow], scope: Scope) -> list[Statement]:
+def alert_in_encoding(alert: Alert, codec: str | None) -> Alert:
+    return replace(alert, message=fitted(alert.message, codec), fields=fitted(alert.fields, codec))
+
+
+def alert_statements(alerts: Sequence[Alert], scope: Scope) -> list[Statement]:
     """Returns the statements that store these alerts and delete old ones."""
     if not alerts:
         return []
-    rows = [{"id": row.id, "alert": row.alert, "payload": dict(row.payload)} for row in alerts]
+    rows = [{"id": alert.id, "alert": alert.name, "payload": alert.payload()} for alert in alerts]
     named = {"instance": scope.instance}
     return [
         (query("record", "alerts"), {**named, "alerts": Json(rows)}),
@@ -46,10 +41,10 @@ def alert_statements(alerts: Sequence[AlertRow], scope: Scope) -> list[Statement
     ]
 
 
-async def write_alerts(conn: Connection, scope: Scope, alerts: Sequence[AlertRow]) -> None:
+async def write_alerts(conn: Connection, scope: Scope, alerts: Sequence[Alert]) -> None:
     """Store alerts in a transaction of their own."""
     codec = codec_of(conn)
-    fit = [replace(alert, payload=fitted(alert.payload, codec)) for alert in alerts]
+    fit = [alert_in_encoding(alert, codec) for alert in alerts]
     await write_once(conn, alert_statements(fit, scope), scope=scope, held="fivrec")
 
 

@@ -10,7 +10,7 @@ from datetime import UTC
 from typing import Any, LiteralString
 from uuid import uuid4
 
-from reconciler.database.alert_outbox import AlertRow, alert_statements
+from reconciler.database.alert_outbox import alert_in_encoding, alert_statements
 from reconciler.database.encoding import UNKNOWN, fitted
 from reconciler.database.rows import Json, RowWrite, Scope, flat
 from reconciler.database.statements import Statement, query, statement
@@ -19,6 +19,7 @@ from reconciler.model.kinds import BY_NAME, PER_ENVIRONMENT
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.model.types import Applied, CheckType, Key, Provenance, SealedKey, Value
+from reconciler.planning.alerts import Alert
 from reconciler.planning.audit import AuditEntry
 
 KEPT = ("is_locked", "instance_key")
@@ -77,7 +78,7 @@ class Writes:
     audit: tuple[AuditEntry, ...] = ()
     audit_key: SealedKey | None = None
     check: CheckRow | None = None
-    alerts: tuple[AlertRow, ...] = ()
+    alerts: tuple[Alert, ...] = ()
     prune_audit: int | None = None
     last_run: LastRunRow | None = None
     lock: tuple[str, str] | None = None
@@ -117,7 +118,7 @@ def in_encoding(writes: Writes, codec: str | None) -> Writes:
     """Returns the same writes, with fivrec's own texts as the database's encoding can hold them."""
     if codec is None:
         return writes
-    alerts = tuple(replace(alert, payload=fitted(alert.payload, codec)) for alert in writes.alerts)
+    alerts = tuple(alert_in_encoding(alert, codec) for alert in writes.alerts)
     last_run = writes.last_run and replace(writes.last_run, actor=fitted(writes.last_run.actor, codec))
     return replace(writes, alerts=alerts, last_run=last_run, check=check_in_encoding(writes.check, codec))
 

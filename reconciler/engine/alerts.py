@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from reconciler.database.alert_outbox import AlertRow, mark_alerts_sent, read_alerts, write_alerts
+from reconciler.database.alert_outbox import mark_alerts_sent, read_alerts, write_alerts
 from reconciler.engine.observe import build_scope, database
 from reconciler.engine.run import CycleContext, Run
 from reconciler.model.changes import Change
@@ -173,10 +173,6 @@ def _say_check(run: Run, desired: Desired, view: ConnectView, lost: Alert | None
         )
 
 
-def alert_rows(alerts: Sequence[Alert]) -> tuple[AlertRow, ...]:
-    return tuple(AlertRow(alert.id, alert.name, alert.payload()) for alert in alerts)
-
-
 def as_stored(alerts: Sequence[Alert]) -> tuple[Alert, ...]:
     return tuple(replace(alert, stored=True) for alert in alerts)
 
@@ -187,7 +183,7 @@ async def store_alerts(desired: Desired, run: Run, alerts: Sequence[Alert]) -> t
         return ()
     try:
         async with database(desired, run) as conn:
-            await write_alerts(conn, build_scope(desired), alert_rows(alerts))
+            await write_alerts(conn, build_scope(desired), alerts)
     except FivrecError:
         return tuple(alerts)
     return as_stored(alerts)

@@ -13,7 +13,7 @@ from reconciler.database.connection import Connection
 from reconciler.database.schema import latest_version, version_of
 from reconciler.engine import adoption
 from reconciler.engine import observe as instance
-from reconciler.engine.alerts import alert_rows, as_stored, find_drift_alert, find_failure_alert, store_alerts
+from reconciler.engine.alerts import as_stored, find_drift_alert, find_failure_alert, store_alerts
 from reconciler.engine.bcrypt import Passwords, with_bcrypt
 from reconciler.engine.commit import UNKNOWN, commit, conclude, record, reopen_if_lost, with_error, write_and_compare
 from reconciler.engine.guards import (
@@ -304,7 +304,7 @@ def _with_alerts(
     found = find_alerts(desired, run, view, snapshot, plan, checked=writes.check is not None, made=made)
     if not found or not ((attempt.version or 0) >= version_of("alerts") or writes.migrate):
         return writes, found
-    return replace(writes, alerts=alert_rows(found)), as_stored(found)
+    return replace(writes, alerts=found), as_stored(found)
 
 
 async def _read(conn: Connection, desired: Desired, run: Run, attempt: _Attempt, *, lock: bool) -> Snapshot:
