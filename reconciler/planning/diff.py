@@ -53,6 +53,14 @@ def diff_kind(kind: Kind, managed: Managed, observed: State, applied: AppliedSta
     return tuple(sorted((change for change in found if change is not None), key=lambda item: item.key))
 
 
+def matched_keys(kind: Kind, managed: Managed | None, observed: State) -> set[Key]:
+    """Returns the keys of the rows that the declared resources match; none if the kind is left alone."""
+    if managed is None:
+        return set()
+    rows = tuple(sorted_resources(observed, kind.name))
+    return {row.key for row in kind.match(managed.resources, rows).values()}
+
+
 def sorted_resources(state: State, kind: str) -> Iterable[Resource]:
     return (state[key] for key in sorted(key for key in state if key.kind == kind))
 
@@ -183,18 +191,14 @@ def formers(kind: Kind, managed: Managed | None, observed: State, applied: Appli
     known = {key for key in applied if key.kind == kind.name}
     if managed is not None:
         known -= {resource.key for resource in managed.resources}
-    rows = tuple(row for row in sorted_resources(observed, kind.name) if row.key in known)
-    if not rows:
-        return ()
-    if managed is not None:
-        matched = kind.match(managed.resources, tuple(sorted_resources(observed, kind.name)))
-        named = {row.key for row in matched.values()}
-        rows = tuple(row for row in rows if row.key not in named)
+    known &= observed.keys()
+    if known:
+        known -= matched_keys(kind, managed, observed)
     return tuple(
-        Former(row.key, applied[row.key].run_id, applied[row.key].at)
-        for row in rows
-        if not _is_settled(kind, row, applied[row.key])
-        and (managed is None or _unnamed(kind, managed, row, applied) is None)
+        Former(key, applied[key].run_id, applied[key].at)
+        for key in sorted(known)
+        if not _is_settled(kind, observed[key], applied[key])
+        and (managed is None or _unnamed(kind, managed, observed[key], applied) is None)
     )
 
 

@@ -10,7 +10,7 @@ from reconciler.model.kinds import BY_NAME
 from reconciler.model.kinds.base import Kind
 from reconciler.model.types import Applied, Desired, Key, Managed, Provenance, Snapshot, Tenure, Value
 from reconciler.planning.cause import RENAMED_TO
-from reconciler.planning.diff import sorted_resources
+from reconciler.planning.diff import matched_keys
 from reconciler.planning.plan import Plan, judged_kinds
 
 
@@ -35,7 +35,7 @@ def records_after(plan: Plan, desired: Desired, snapshot: Snapshot) -> dict[Key,
     kept = {item.key for item in plan.former}
     for kind in judged_kinds(desired, plan.managed):
         managed = plan.managed.get(kind.name)
-        matched = _matched_rows(kind, managed, snapshot)
+        matched = matched_keys(kind, managed, snapshot.state)
         for key, last in snapshot.applied.items():
             if key.kind == kind.name and key not in known and key not in matched:
                 newer = _newer_name(kind, managed, key.name)
@@ -87,10 +87,3 @@ def _taken_back(plan: Plan, declared: set[Key], snapshot: Snapshot) -> Iterator[
                 gone = {item.field for item in change.fields if item.sensitive}
                 fields = {name: value for name, value in {**last.fields, **left}.items() if name not in gone}
                 yield key, replace(last, tenure="retired", fields=fields)
-
-
-def _matched_rows(kind: Kind, managed: Managed | None, snapshot: Snapshot) -> set[Key]:
-    if managed is None:
-        return set()
-    rows = tuple(sorted_resources(snapshot.state, kind.name))
-    return {row.key for row in kind.match(managed.resources, rows).values()}
