@@ -68,6 +68,10 @@ def _bad(name: str, message: str) -> Check:
     return Check(name, passed=False, message=message)
 
 
+def _judged(name: str, wrong: Sequence[str], good: str) -> Check:
+    return _bad(name, "; ".join(wrong)) if wrong else _good(name, good)
+
+
 def _failed(name: str, problem: ErrorInfo) -> Check:
     return _bad(name, f"{problem.message} ({problem.hint})" if problem.hint else problem.message)
 
@@ -85,11 +89,8 @@ def _fields(names: Sequence[str]) -> str:
 
 
 def _kind(name: str, kind: str, plan: Plan, words: str) -> Check:
-    changes = _changes(plan, kind)
-    if changes:
-        return _bad(name, "; ".join(changes))
     managed = plan.managed.get(kind)
-    return _good(name, f"{len(managed.resources)} {words}" if managed else "not managed")
+    return _judged(name, _changes(plan, kind), f"{len(managed.resources)} {words}" if managed else "not managed")
 
 
 def _schema(snapshot: Snapshot, plan: Plan) -> Check:
@@ -103,11 +104,8 @@ def _schema(snapshot: Snapshot, plan: Plan) -> Check:
 
 
 def _isolation(desired: Desired, plan: Plan, found: Found) -> Check:
-    wrong = [*found.leaks, *_changes(plan, "environment")]
-    if wrong:
-        return _bad("isolation", "; ".join(wrong))
-    level = desired.environment.isolation
-    return _good("isolation", f"{level}: a probe row in each direction was refused")
+    wrong, level = [*found.leaks, *_changes(plan, "environment")], desired.environment.isolation
+    return _judged("isolation", wrong, f"{level}: a probe row in each direction was refused")
 
 
 def _admin(desired: Desired, plan: Plan, found: Found) -> Check:
@@ -115,8 +113,7 @@ def _admin(desired: Desired, plan: Plan, found: Found) -> Check:
     if managed is None or not managed.resources:
         return _good("admin", "not managed")
     (admin,) = managed.resources
-    wrong = _changes(plan, "admin")
-    if wrong:
+    if wrong := _changes(plan, "admin"):
         return _bad("admin", "; ".join(wrong))
     if found.login:
         return _good("admin", f"{admin.key.name} logs in with the declared password")
@@ -138,12 +135,8 @@ def _plans(desired: Desired, view: ConnectView, plan: Plan) -> Check:
 
 
 def _key(desired: Desired, plan: Plan) -> Check:
-    wrong = _changes(plan, "config")
-    if wrong:
-        return _bad("key", "; ".join(wrong))
-    if "config" not in desired.managed:
-        return _good("key", "not managed")
-    return _good("key", "the stored instance key decrypts and is the declared one")
+    good = "the stored instance key decrypts and is the declared one"
+    return _judged("key", _changes(plan, "config"), good if "config" in desired.managed else "not managed")
 
 
 def _usage(found: Found) -> Check:
