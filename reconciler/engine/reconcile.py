@@ -425,22 +425,17 @@ async def _tried(recording: Coroutine[None, None, bool], desired: Desired, run: 
 
 
 async def _record_failure(conn: Connection, desired: Desired, run: Run, attempt: _Attempt, exc: FivrecError) -> bool:
+    """Record a run that failed, and store its alerts. Those that can't be stored are reported anyway, and again after a
+    restart."""
     from reconciler.engine.status_check import record_failed_run
 
     last_run = ended_row(desired, run, attempt.plan, exc)
     recorded, attempt.turned = await record_failed_run(conn, desired, run, exc, view=attempt.view, last_run=last_run)
     if recorded and exc.code not in NOTHING_WRITTEN:
-        await _store_failure(desired, run, attempt, exc)
-    return recorded
-
-
-async def _store_failure(desired: Desired, run: Run, attempt: _Attempt, exc: FivrecError) -> None:
-    """Store the alerts of a turn that failed. Alerts that can't be stored are reported anyway, and again after a
-    restart."""
-    changes = attempt.plan.changes if attempt.plan is not None and isinstance(exc, Refused) else ()
-    found = (*find_failure_alert(run, desired, exc), *find_drift_alert(run, desired, changes, made=False))
-    if found:
+        changes = attempt.plan.changes if attempt.plan is not None and isinstance(exc, Refused) else ()
+        found = (*find_failure_alert(run, desired, exc), *find_drift_alert(run, desired, changes, made=False))
         attempt.failure_alerts = await store_alerts(desired, run, found)
+    return recorded
 
 
 async def _check_alone(conn: Connection, desired: Desired, run: Run, attempt: _Attempt) -> bool:
