@@ -80,22 +80,18 @@ class Migration:
     version: int
     name: str
     text: str
-
-    @property
-    def checksum(self) -> str:
-        return _checksum(self.text)
-
-
-@cache
-def _checksum(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+    checksum: str
 
 
 @cache
 def migrations() -> tuple[Migration, ...]:
     """Returns all migrations, in order."""
     names = sorted(path.stem for path in resource_path("sql/migrations").glob("[0-9]*.sql"))
-    return tuple(Migration(int(name[:4]), name[5:], read_text(f"sql/migrations/{name}.sql")) for name in names)
+    texts = {name: read_text(f"sql/migrations/{name}.sql") for name in names}
+    return tuple(
+        Migration(int(name[:4]), name[5:], text, hashlib.sha256(text.encode()).hexdigest())
+        for name, text in texts.items()
+    )
 
 
 def latest_version() -> int:
