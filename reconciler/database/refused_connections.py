@@ -39,7 +39,7 @@ class _Refusal(NamedTuple):
     """A server's reason to refuse a session, recognised by English words in its message: libpq doesn't pass on the
     SQLSTATE of a failed connection. `sqlstate` is empty for words of poolers, which use codes of their own."""
 
-    phrases: tuple[str, ...]
+    pattern: str
     sqlstate: str
     code: str
     words: str
@@ -48,58 +48,57 @@ class _Refusal(NamedTuple):
 
 _LOGIN = "check the user and password of the database URL"
 _REFUSALS: Final = (
-    _Refusal(("password authentication failed",), "28P01", code="database_auth", words="", hint=_LOGIN),
+    _Refusal('role "[^"]*" does not exist', "28000", code="database_auth", words="", hint=_LOGIN),
+    _Refusal("password authentication failed", "28P01", code="database_auth", words="", hint=_LOGIN),
     _Refusal(
-        ("is not permitted to log in",),
+        "is not permitted to log in",
         "28000",
         code="database_auth",
         words="",
         hint="ALTER ROLE … LOGIN, or take another login in the database URL",
     ),
     _Refusal(
-        ("pg_hba.conf",),
+        r"pg_hba\.conf",
         "28000",
         code="database_auth",
         words="the server's pg_hba.conf lets {user} in neither with nor without TLS from here",
         hint="check sslmode and pg_hba.conf",
     ),
-    _Refusal(("sasl authentication failed", "no such user"), "", code="database_auth", words="", hint=_LOGIN),
-    _Refusal(("authentication",), "28000", code="database_auth", words="", hint=_LOGIN),
+    _Refusal("sasl authentication failed|no such user", "", code="database_auth", words="", hint=_LOGIN),
+    _Refusal("authentication", "28000", code="database_auth", words="", hint=_LOGIN),
     _Refusal(
-        ("permission denied for database",),
+        "permission denied for database",
         "42501",
         code="database_denied",
         words="{user} may not connect to the database",
         hint="GRANT CONNECT ON DATABASE … TO the login",
     ),
+    _Refusal("is starting up|is shutting down|in recovery mode|not yet accepting connections", "57P03", *STARTING),
+    _Refusal("could not write init file|no space left on device", "53100", *DISK_FULL),
     _Refusal(
-        ("is starting up", "is shutting down", "in recovery mode", "not yet accepting connections"), "57P03", *STARTING
-    ),
-    _Refusal(("could not write init file", "no space left on device"), "53100", *DISK_FULL),
-    _Refusal(
-        ("too many connections for role",),
+        "too many connections for role",
         "53300",
         code="too_many_connections",
         words="the login has all the connections that it may have",
         hint="ALTER ROLE … CONNECTION LIMIT, or lower --forks and --keep-connections of what uses this login",
     ),
     _Refusal(
-        ("too many connections for database",),
+        "too many connections for database",
         "53300",
         code="too_many_connections",
         words="the database has all the connections that it may have",
         hint="ALTER DATABASE … CONNECTION LIMIT, or end what else is connected to it",
     ),
-    _Refusal(("too many connections", "too many clients", "remaining connection slots"), "53300", *NO_CONNECTION),
+    _Refusal("too many connections|too many clients|remaining connection slots", "53300", *NO_CONNECTION),
     _Refusal(
-        ("no more connections allowed", "max client connections", "too many database connections"),
+        "no more connections allowed|max client connections|too many database connections",
         "",
         code="too_many_connections",
         words="the pooler has no free connection",
         hint="lower --forks, or raise the pooler's limit",
     ),
     _Refusal(
-        ("is not currently accepting connections",),
+        "is not currently accepting connections",
         "55000",
         code="database_unreachable",
         words="the database is closed",
@@ -118,23 +117,13 @@ def connect_error(exc: psycopg.Error, where: str, user: str, secrets: Sequence[s
     primary = masked(found[1], secrets)
     if says_missing(primary):
         return missing(where)
-    known = _refusal(primary)
+    known = next((one for one in _REFUSALS if re.search(one.pattern, primary, re.IGNORECASE)), None)
     if known is None:
         said = f"{where}: the server refused the connection: {primary}"
         return DatabaseError(said, hint="it is the server, or the pooler or cloud in front of it, that says so")
     words = (known.words or "the server does not let {user} in").format(user=user)
     state = f" (SQLSTATE {known.sqlstate})" if known.sqlstate else ""
     return DatabaseError(f"{where}: {words}: {primary}{state}", code=known.code, hint=known.hint)
-
-
-def _refusal(primary: str) -> _Refusal | None:
-    if _ROLE_MISSING.search(primary):
-        return _Refusal((), "28000", code="database_auth", words="", hint=_LOGIN)
-    lowered = primary.lower()
-    return next((one for one in _REFUSALS if any(phrase in lowered for phrase in one.phrases)), None)
-
-
-_ROLE_MISSING = re.compile('role "[^"]*" does not exist')
 
 
 _CERTIFICATE: Final = {
