@@ -310,7 +310,9 @@ def _with_alerts(
 async def _read(conn: Connection, desired: Desired, run: Run, attempt: _Attempt, *, lock: bool) -> Snapshot:
     """Observe the database. Leaves the transaction open, even if it raises NeedsBcrypt."""
     assert attempt.view is not None  # noqa: S101
-    kinds = _kinds_read(desired, attempt.view)
+    # For a check, read only what Connect's answer is about: nothing else that is wrong with the instance may block the
+    # lock. None: all kinds.
+    kinds = None if desired.managed else frozenset(managed_kinds(desired, attempt.view))
     snapshot = await store.begin(
         conn,
         instance.build_scope(desired),
@@ -341,12 +343,6 @@ async def _read(conn: Connection, desired: Desired, run: Run, attempt: _Attempt,
     if run.deep and not snapshot.missing and snapshot.schema_version is not None:
         attempt.deep_notes = await adoption.describe_deeply(conn, desired, managed)
     return match_secrets(snapshot, managed, desired, run.keys, attempt.passwords)
-
-
-def _kinds_read(desired: Desired, view: ConnectView) -> frozenset[str] | None:
-    """All kinds, for an instance that is reconciled. For a check, only what Connect's answer is about: nothing else
-    that is wrong with the instance may block the lock."""
-    return None if desired.managed else frozenset(managed_kinds(desired, view))
 
 
 async def _look(conn: Connection | None, desired: Desired, run: Run, attempt: _Attempt) -> Snapshot:
