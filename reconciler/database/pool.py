@@ -85,7 +85,6 @@ class ConnectionPool:
     _names: _Names = field(default_factory=_Names)
 
     def __len__(self) -> int:
-        """Returns the number of idle connections."""
         return len(self._idle)
 
     async def take(self, url: Secret, *, application_name: str, limits: Limits = DEFAULTS) -> Connection:

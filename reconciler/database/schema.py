@@ -85,7 +85,6 @@ class Migration:
 
 @cache
 def migrations() -> tuple[Migration, ...]:
-    """Returns all migrations, in order."""
     names = sorted(path.stem for path in resource_path("sql/migrations").glob("[0-9]*.sql"))
     texts = {name: read_text(f"sql/migrations/{name}.sql") for name in names}
     return tuple(

@@ -23,7 +23,6 @@ async def check(desired: Desired, run: Run) -> InstanceReport:
 
 
 async def compare_databases(desired: Desired, run: Run) -> tuple[str, ...]:
-    """Returns the notes."""
     try:
         found = await find_database_problems(desired, run)
     except FivrecError as exc:

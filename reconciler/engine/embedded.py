@@ -26,7 +26,6 @@ def embedded_folder(desired: Desired, work_dir: Path) -> Path | None:
 
 
 def embedded_folders(desired: Sequence[Desired], work_dir: Path) -> tuple[Path, ...]:
-    """The folders of all embedded servers that are needed, without duplicates."""
     return tuple(sorted({folder for item in desired if (folder := embedded_folder(item, work_dir))}))
 
 

@@ -107,7 +107,6 @@ async def _observed(conn: Connection, test: _Test) -> Snapshot:
 
 
 def _is_production(snapshot: Snapshot, desired: Desired) -> bool:
-    """Whether the last apply was as production."""
     known = snapshot.state.get(Key("environment", desired.instance))
     return known is not None and known.fields.get("name") == "production"
 

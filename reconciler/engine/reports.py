@@ -47,7 +47,6 @@ def build_report(
 
 
 def applied_outcome(desired: Desired, view: ConnectView, plan: Plan) -> Outcome:
-    """The outcome of a run that makes its changes."""
     if desired.connect and problem(view) is not None:
         return "degraded"
     return "changed" if plan.changes else "in_sync"

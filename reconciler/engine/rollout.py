@@ -20,8 +20,6 @@ from reconciler.support.log import counted
 
 @dataclass(slots=True)
 class _Tally:
-    """The state of the rollout."""
-
     rollout: Rollout
     total: int
     failures: int = 0

@@ -71,7 +71,6 @@ def made_admin(report: InstanceReport) -> bool:
 
 
 def set_password(report: InstanceReport) -> bool:
-    """Whether this run set the administrator's password."""
     return any(
         change.key.kind == "admin" and any(field.field == "password" for field in change.fields)
         for change in report.changes
@@ -79,7 +78,6 @@ def set_password(report: InstanceReport) -> bool:
 
 
 async def holds_password(desired: Desired, run: Run, setup: Setup) -> bool:
-    """Whether the existing administrator has the given password."""
     from reconciler.support.crypto.passwords import verify
 
     async with database(desired, run) as conn:
@@ -101,7 +99,6 @@ async def read_made(desired: Desired, run: Run) -> tuple[str | None, tuple[str, 
 
 
 def kept_line(setup: Setup) -> str:
-    """The message when the existing password stays."""
     return (
         f"⚠️ The admin user {setup.admin_email} exists with another password, which was kept: to change it, "
         "apply a manifest with update_password: always"

@@ -103,7 +103,6 @@ def build_events(changes: Iterable[Change]) -> tuple[Event, ...]:
 
 
 def run_event(outcome: str, code: str, message: str) -> Event:
-    """Returns the event for a run that was refused or failed."""
     shown = [{"field": "code", "before": None, "after": code}]
     shown.append({"field": "message", "before": None, "after": message})
     return Event("run", outcome, outcome, "", "manifest", shown)

@@ -234,7 +234,6 @@ def accept(
 
 
 def is_accepted(key: Key, field: str, ignores: Sequence[Ignore], today: date) -> bool:
-    """Whether a difference in this field would be accepted."""
     active = _active(ignores, today)
     return any(_matching(key, part, active) is not None for part in ("", field))
 

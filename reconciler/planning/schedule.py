@@ -100,5 +100,4 @@ class DueQueue:
         return name
 
     def waiting(self, now: float) -> int:
-        """Returns how many are due already."""
         return sum(1 for due, turn, name in self._heap if due <= now and self._turns.get(name) == turn)

@@ -91,7 +91,6 @@ def _renaming(key: Key, plan: Plan) -> Update | None:
 
 
 def _provenance(key: Key, last: Applied, plan: Plan, row: Resource | None, change: Change | None) -> str:
-    """Returns the provenance of a resource that nothing declares."""
     before = last.before.get("role")
     began = {
         "created": "created by fivrec",
