@@ -17,7 +17,6 @@ from reconciler.cli.reading_commands import (
     exit_code,
     format_moment,
     open_readonly,
-    printable,
     since_moment,
     write_errors,
     write_found,
@@ -25,6 +24,7 @@ from reconciler.cli.reading_commands import (
 )
 from reconciler.model.errors import ManifestError, MissingSetting, UsageError
 from reconciler.model.kinds import BY_NAME
+from reconciler.model.names import one_line
 from reconciler.model.types import rfc3339
 from reconciler.planning.audit import NOT_RESOURCES, AuditEntry, field_names
 from reconciler.planning.report import FAILED
@@ -173,7 +173,7 @@ def _who(entry: AuditEntry | None) -> Any:
 def _lines(chain: Chain) -> Iterator[tuple[str, str | None]]:
     """The result of --verify for one chain, each line with its colour."""
     if chain.finding is not None:
-        yield printable(f"❌ {chain.finding.message}"), "red"
+        yield one_line(f"❌ {chain.finding.message}"), "red"
         return
     head = f"head {chain.head[1] or 'none'}"
     if chain.unchecked is not None:
@@ -193,7 +193,7 @@ def _lines(chain: Chain) -> Iterator[tuple[str, str | None]]:
 
 
 def _by(entry: AuditEntry) -> str:
-    return printable(f"{format_moment(entry.at)} by {entry.actor}, run {entry.run_id[:8]}")
+    return one_line(f"{format_moment(entry.at)} by {entry.actor}, run {entry.run_id[:8]}")
 
 
 def _at(entry: AuditEntry) -> str:

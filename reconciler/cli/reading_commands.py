@@ -15,8 +15,7 @@ from reconciler.cli.failure_events import say_failure
 from reconciler.cli.options import Settings
 from reconciler.cli.streams import json_text
 from reconciler.model.errors import DatabaseError, FivrecError, ManifestError, Unforeseen
-from reconciler.model.names import cut
-from reconciler.model.names import printable as escaped
+from reconciler.model.names import cut, one_line
 from reconciler.model.types import Desired, ErrorInfo, rfc3339
 from reconciler.planning.report import DONE, FAILED, PARTLY
 
@@ -205,7 +204,7 @@ long."""
 
 def show_cell(text: str) -> str:
     """Returns the cell's text, in one line."""
-    return printable(cut(text, _LONGEST))
+    return one_line(cut(text, _LONGEST))
 
 
 def write_errors(readings: Sequence[QueryResult[Any]], settings: Settings) -> None:
@@ -217,9 +216,9 @@ def write_errors(readings: Sequence[QueryResult[Any]], settings: Settings) -> No
 
 
 def write_problem(instance: str, problem: ErrorInfo) -> None:
-    click.echo(click.style(f"{instance}: [{problem.code}] {printable(problem.message)}", fg="red"), err=True)
+    click.echo(click.style(f"{instance}: [{problem.code}] {one_line(problem.message)}", fg="red"), err=True)
     if problem.hint:
-        click.echo(f"  {printable(problem.hint)}", err=True)
+        click.echo(f"  {one_line(problem.hint)}", err=True)
 
 
 def cell_text(value: object) -> str:
@@ -252,11 +251,6 @@ def since_moment(seconds: float | None) -> datetime | None:
 
 def _problem(item: QueryResult[Any]) -> dict[str, str] | None:
     return item.error.as_json() if item.error else None
-
-
-def printable(cell: str) -> str:
-    """A cell in one line; invisible characters, and those that a terminal would take for a command, are escaped."""
-    return escaped(cell.replace("\n", " "))
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:

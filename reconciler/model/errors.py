@@ -113,9 +113,14 @@ class ManifestError(FivrecError):
         super().__init__("\n".join(str(merge_problems(group)) for group in group_problems(self.problems)), hint=hint)
 
 
+def place_of_row(row: str) -> tuple[str, int] | None:
+    """Returns the path and line of a row like `clients.csv:22`; None if there is no row."""
+    path, _, line = row.rpartition(":")
+    return (path, int(line)) if path and line.isdigit() else None
+
+
 def _by_place(problem: ManifestProblem) -> tuple[object, ...]:
-    path, _, line = problem.row.rpartition(":")
-    row = (path, int(line) if line.isdigit() else 0)
+    row = place_of_row(problem.row) or ("", 0)
     return (problem.path, problem.line, problem.column, problem.message, problem.hint, row, problem)
 
 

@@ -49,6 +49,11 @@ def printable(text: str) -> str:
     )
 
 
+def one_line(text: str) -> str:
+    """Like `printable`, with spaces for line breaks."""
+    return printable(text.replace("\n", " "))
+
+
 def _is_seen(char: str, before: str) -> bool:
     return (char.isprintable() or char == "\u200d") and not is_invisible(char, before)
 

@@ -13,7 +13,7 @@ from dataclasses import field, replace
 from datetime import UTC, date, datetime
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
-from reconciler.model.errors import FivrecError
+from reconciler.model.errors import FivrecError, place_of_row
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 
@@ -218,8 +218,7 @@ class Origin:
     @property
     def declared_at(self) -> tuple[str, int]:
         """The instance's own file and line: its row in a CSV file, if it has one."""
-        path, _, line = self.row.rpartition(":")
-        return (path, int(line)) if path and line.isdigit() else (self.path, self.line)
+        return place_of_row(self.row) or (self.path, self.line)
 
     @property
     def place(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from enum import IntEnum
 from time import monotonic
 from typing import Literal, Self, TextIO, TypeAlias
 
-from reconciler.model.names import printable
+from reconciler.model.names import one_line, printable
 from reconciler.model.records import dataclass
 from reconciler.model.secret import MASK, Secret
 from reconciler.model.types import Value, rfc3339
@@ -193,9 +193,9 @@ def _mask(value: object) -> str:
 
 
 def _console_line(record: dict[str, Value]) -> str:
-    message = printable(str(record["message"]).replace("\n", " "))
+    message = one_line(str(record["message"]))
     instance = record.get("instance")
-    return f"{message}" if instance is None else f"{printable(str(instance))}: {message}"
+    return message if instance is None else f"{printable(str(instance))}: {message}"
 
 
 QUIET_S = 300.0

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import field, replace
 
 from reconciler.manifest.loader import Manifest
-from reconciler.model.errors import FivrecError, ManifestError, ManifestProblem
+from reconciler.model.errors import FivrecError, ManifestError, ManifestProblem, place_of_row
 from reconciler.model.records import dataclass
 from reconciler.model.types import Desired, ErrorInfo, Value
 from reconciler.watch.files import watch_files
@@ -157,6 +157,5 @@ def _lacking(manifest: Manifest, error: FivrecError, known: Desired | None) -> U
 
 def _broken(problem: ManifestProblem) -> Unserved:
     error = ErrorInfo(ManifestError.code, problem.words(), problem.hint)
-    path, _, line = problem.row.rpartition(":")
-    place = (path, int(line)) if path and line.isdigit() else (problem.path, problem.line)
+    place = place_of_row(problem.row) or (problem.path, problem.line)
     return Unserved(Overview(problem.instance, UNKNOWN, {}, error=error), place)

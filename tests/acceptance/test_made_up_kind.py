@@ -136,9 +136,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path.write_text(json.dumps(schema))
     kinds = house / "reconciler/model/kinds/__init__.py"
     listed = kinds.read_text().replace("    status,\n", "    status,\n    tag,\n", 1)
-    kinds.write_text(
-        listed.replace("            status.KIND,\n", "            status.KIND,\n            tag.KIND,\n", 1)
-    )
+    kinds.write_text(listed.replace(", status)\n", ", status, tag)\n", 1))
     return house
 
 

@@ -10,7 +10,7 @@ from pathlib import PurePath
 from reconciler.cli.render.values import change_line, conflict_line
 from reconciler.cli.streams import json_text
 from reconciler.model.changes import Change
-from reconciler.model.errors import group_problems, merge_problems
+from reconciler.model.errors import group_problems, merge_problems, place_of_row
 from reconciler.model.names import printable
 from reconciler.model.types import Value
 from reconciler.planning.report import InstanceReport, Report
@@ -35,8 +35,7 @@ def _of_run(report: Report) -> Iterator[Issue]:
         return
     for group in group_problems(report.problems or report.lacking):
         problem = merge_problems(group)
-        row, _, line = problem.row.rpartition(":")
-        place = (row, int(line)) if row else (problem.path, problem.line)
+        place = place_of_row(problem.row) or (problem.path, problem.line)
         yield _issue(
             report.error.code, problem.words(), "blocker", place, (problem.path, group[0].message, problem.instance)
         )

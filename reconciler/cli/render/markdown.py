@@ -13,7 +13,7 @@ from dataclasses import field, replace
 from reconciler.cli.render.values import accepted_line, change_line, conflict_line, former_line, show, since_words
 from reconciler.model.changes import Change, FieldChange
 from reconciler.model.errors import group_problems, merge_problems
-from reconciler.model.names import cut, printable
+from reconciler.model.names import cut, one_line, printable
 from reconciler.model.records import dataclass
 from reconciler.model.secret import MASK
 from reconciler.model.types import ErrorInfo, Key
@@ -88,7 +88,7 @@ def code(text: str, longest: int = LONGEST) -> str:
 
 def cell(text: str) -> str:
     """Foreign text for a cell of a table. Words, numbers and times stand as they are: they can't be structure."""
-    shown = printable(text.replace("\n", " "))
+    shown = one_line(text)
     return code(shown, LONGEST_MESSAGE) if SPECIAL.search(shown) else shown
 
 

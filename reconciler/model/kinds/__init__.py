@@ -17,23 +17,9 @@ from reconciler.model.kinds import (
 from reconciler.model.kinds.base import Kind
 from reconciler.model.types import Key
 
-KINDS: tuple[Kind, ...] = tuple(
-    sorted(
-        (
-            database.KIND,
-            schema.KIND,
-            environment.KIND,
-            setting.KIND,
-            config.KIND,
-            admin.KIND,
-            queue.KIND,
-            plan.KIND,
-            status.KIND,
-            development_rows.KIND,
-        ),
-        key=lambda kind: kind.order,
-    )
-)
+_MODULES = (admin, config, database, development_rows, environment, plan, queue, schema, setting, status)
+
+KINDS: tuple[Kind, ...] = tuple(sorted((module.KIND for module in _MODULES), key=lambda kind: kind.order))
 
 BY_NAME = {kind.name: kind for kind in KINDS}
 
