@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from reconciler.connect.responses import ConnectDatabase
 
 HEADINGS = ("instance", "id", "name", "type", "host", "port", "database", "status", "size MB", "backup", "last backup")
+SHOWN = ("id", "name", "type", "host", "port", "database", "status", "size_mb", "backup_enabled", "last_backup")
 
 
 @click.command("databases")
@@ -29,16 +30,4 @@ def command(**options: Any) -> None:
 
 
 def _row(instance: str, found: ConnectDatabase) -> tuple[str, ...]:
-    cells = (
-        found.id,
-        found.name,
-        found.type,
-        found.host,
-        found.port,
-        found.database,
-        found.status,
-        found.size_mb,
-        found.backup_enabled,
-        found.last_backup,
-    )
-    return (instance, *map(cell_text, cells))
+    return (instance, *(cell_text(getattr(found, name)) for name in SHOWN))

@@ -33,23 +33,9 @@ Seal: TypeAlias = Literal["bcrypt", "aes-gcm"]
 """How a sensitive field is stored."""
 
 YES_NO: Final = (
-    ("true", "false"),
-    ("1", "0"),
-    ("t", "f"),
-    ("yes", "no"),
-    ("y", "n"),
-    ("on", "off"),
-    ("TRUE", "FALSE"),
-    ("T", "F"),
-    ("YES", "NO"),
-    ("Y", "N"),
-    ("ON", "OFF"),
-    ("sim", "nao"),
-    ("SIM", "NAO"),
-    ("s", "n"),
-    ("S", "N"),
-    ("sim", "não"),
-    ("Sim", "Não"),
+    *(("true", "false"), ("1", "0"), ("t", "f"), ("yes", "no"), ("y", "n"), ("on", "off")),
+    *(("TRUE", "FALSE"), ("T", "F"), ("YES", "NO"), ("Y", "N"), ("ON", "OFF")),
+    *(("sim", "nao"), ("SIM", "NAO"), ("s", "n"), ("S", "N"), ("sim", "não"), ("Sim", "Não")),
 )
 """The words for yes and no that apps store in a column of `yes_no_fields`. A row's own word decides which pair is
 written; a column without a word, or which refuses them, gets the first pair that it accepts."""

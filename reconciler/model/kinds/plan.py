@@ -32,18 +32,8 @@ from reconciler.model.types import (
 )
 
 FIELDS = (
-    "name",
-    "description",
-    "price",
-    "currency",
-    "billing_interval",
-    "features",
-    "max_users",
-    "max_conversations",
-    "storage_limit",
-    "is_active",
-    "stripe_product_id",
-    "stripe_price_id",
+    *("name", "description", "price", "currency", "billing_interval", "features"),
+    *("max_users", "max_conversations", "storage_limit", "is_active", "stripe_product_id", "stripe_price_id"),
 )
 
 
