@@ -20,7 +20,6 @@ from reconciler.model.types import Desired
 
 if TYPE_CHECKING:
     from reconciler.cli.runtime import RunSetup
-    from reconciler.engine.run import Run
 
 T = TypeVar("T")
 
@@ -58,41 +57,30 @@ def follow(
 
 async def _follow(ready: RunSetup, settings: Settings, ask: Ask[T], write: Callable[[str, T], None]) -> None:
     from reconciler.database.pool import ConnectionPool
+    from reconciler.engine.status_and_logs import try_reading
 
     write_errors(unresolved(ready), settings)
     places = asyncio.Semaphore(settings.forks)
     pool = ConnectionPool(kept=len(ready.desired))
     run = replace(ready.run, pool=pool)
+
+    async def follow_one(item: Desired) -> None:
+        """Report a database that can't be read once, and retry until it can."""
+        failing, first = False, True
+        while True:
+            async with places:
+                found = await try_reading(item, partial(ask_within, partial(ask, first=first), item, run))
+            if found.error is not None and not failing:
+                say_failure(run, item.instance, found.error)
+                write_errors([found], settings)
+            failing = found.error is not None
+            first = first and failing
+            for value in found.value or ():
+                write(item.instance, value)
+            if len(found.value or ()) < PAGE:
+                await asyncio.sleep(POLL_S)
+
     try:
-        await asyncio.gather(
-            *(_follow_one(item, run, settings, places, ask=ask, write=write) for item in ready.desired)
-        )
+        await asyncio.gather(*map(follow_one, ready.desired))
     finally:
         await pool.aclose()
-
-
-async def _follow_one(
-    item: Desired,
-    run: Run,
-    settings: Settings,
-    places: asyncio.Semaphore,
-    *,
-    ask: Ask[T],
-    write: Callable[[str, T], None],
-) -> None:
-    """Report a database that can't be read once, and retry until it can."""
-    from reconciler.engine.status_and_logs import try_reading
-
-    failing, first = False, True
-    while True:
-        async with places:
-            found = await try_reading(item, partial(ask_within, partial(ask, first=first), item, run))
-        if found.error is not None and not failing:
-            say_failure(run, item.instance, found.error)
-            write_errors([found], settings)
-        failing = found.error is not None
-        first = first and failing
-        for value in found.value or ():
-            write(item.instance, value)
-        if len(found.value or ()) < PAGE:
-            await asyncio.sleep(POLL_S)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 HEADINGS = (
     "instance", "environment", "status", "billing", "locked", "features", "last check", "last run", "drift", "former"
 )  # fmt: skip
+SHOWN = ("run_id", "at", "command", "actor", "git_commit", "outcome", "error", "changes", "drift")
+"""What JSON has of a run, besides what it left."""
 UNKNOWN = "unknown"
 MOST_NAMED = 10
 
@@ -99,16 +101,8 @@ def status_as_json(view: StatusView | None) -> dict[str, Any]:
 
 
 def _shown_run(run: LastRun) -> dict[str, Any]:
-    return {
-        "run_id": run.run_id,
+    return {name: getattr(run, name) for name in SHOWN} | {
         "at": format_moment(run.at),
-        "command": run.command,
-        "actor": run.actor,
-        "git_commit": run.git_commit,
-        "outcome": run.outcome,
-        "error": run.error,
-        "changes": run.changes,
-        "drift": run.drift,
         "open_drift": [
             {"kind": item.key.kind, "name": item.key.name, "since": format_moment(item.since)}
             for item in run.open_drift

@@ -8,7 +8,6 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable
 from typing import Any, TextIO
 
 _COMMAND = re.compile(r"##(?=\w*\[)")
@@ -75,6 +74,7 @@ class HarmlessWrite:
     def __init__(self, stream: TextIO, *, matters: bool = True) -> None:
         self.failure = 0
         self._write = stream.write
+        self._flush = stream.flush
         self._matters = matters
 
     def __call__(self, text: str) -> int:
@@ -87,15 +87,12 @@ class HarmlessWrite:
             self.failure = exc.errno or 0
         return len(text)
 
-
-def _quiet(flush: Callable[[], None], write: HarmlessWrite) -> Callable[[], None]:
-    def attempt() -> None:
+    def flush(self) -> None:
+        """The `flush` of a stream that does not matter."""
         try:
-            flush()
+            self._flush()
         except OSError as exc:
-            write.failure = exc.errno or 0
-
-    return attempt
+            self.failure = exc.errno or 0
 
 
 def _prepared(stream: TextIO | None, *, matters: bool = True) -> TextIO:
@@ -111,5 +108,5 @@ def _prepared(stream: TextIO | None, *, matters: bool = True) -> TextIO:
             write = HarmlessWrite(stream, matters=matters)
             stream.write = write  # type: ignore[method-assign]
             if not matters:
-                stream.flush = _quiet(stream.flush, write)  # type: ignore[method-assign]
+                stream.flush = write.flush  # type: ignore[method-assign]
     return stream
