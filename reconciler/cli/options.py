@@ -183,25 +183,17 @@ class Names(click.ParamType[str]):
 
 
 def bound_option(what: str, metavar: str, words: str) -> Callable[[F], F]:
-    """--allow-…: what manifests may reach, also settable by a variable for all commands."""
+    """--allow-…: what manifests may reach, also settable by a variable for all commands. An empty variable, which would
+    bound nothing, is refused as for any option (`command_tree`)."""
     variable = f"FIVREC_ALLOW_{what.upper()}"
-    text = f"{words}; anything else is 65. Repeatable; also {variable}, with commas."
-
-    def refuse_empty(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
-        # click treats an empty variable as unset, and then nothing would be bound.
-        if not value and os.environ.get(variable) is not None:
-            raise click.BadParameter(f"the variable {variable} is empty, and bounds nothing", ctx, param)
-        return value
-
     return shared_option(
         f"--allow-{what}",
         multiple=True,
         type=Names(),
         envvar=variable,
-        callback=refuse_empty,
         metavar=metavar,
         group=REACH,
-        help=text,
+        help=f"{words}; anything else is 65. Repeatable; also {variable}, with commas.",
     )
 
 
