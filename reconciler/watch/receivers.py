@@ -6,13 +6,14 @@ A receiver's URL is a secret: for a webhook it works as the password.
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
 import re
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from reconciler import __version__
 from reconciler.connect.errors import ConnectFault
 from reconciler.connect.exchange import Request, Response
 from reconciler.connect.transport import PinnedTransport
@@ -58,33 +59,41 @@ class Webhook:
     option: str = "--notify-url"
 
     async def post(self, document: dict[str, Value]) -> Answer:
-        # A new client for each post: no cookie and no connection is kept.
-        async with httpx.AsyncClient(transport=_Lent(self.transport), timeout=None, trust_env=False) as client:
-            try:
-                return await self._posted(client, document)
-            except TimeoutError:
-                return Answer(taken=False, again=True, why=f"no answer within {POST_S:g} s")
-            except ConnectFault as fault:
-                return Answer(taken=False, again=True, why=describe_fault(fault))
-            except httpx.InvalidURL:
-                return Answer(taken=False, why="its URL can't be used")
-            except (httpx.HTTPError, OSError) as exc:
-                return Answer(taken=False, again=True, why=f"{type(exc).__name__} while it answered")
+        try:
+            return await self._posted(document)
+        except TimeoutError:
+            return Answer(taken=False, again=True, why=f"no answer within {POST_S:g} s")
+        except ConnectFault as fault:
+            return Answer(taken=False, again=True, why=describe_fault(fault))
 
-    async def _posted(self, client: httpx.AsyncClient, document: dict[str, Value]) -> Answer:
+    async def _posted(self, document: dict[str, Value]) -> Answer:
         """The status decides, whatever happens to the body."""
         deadline = asyncio.get_running_loop().time() + POST_S
-        request = client.build_request("POST", self.url.reveal(), json=for_slack(document))
         async with asyncio.timeout_at(deadline):
-            answer = await client.send(request, stream=True)
-        with suppress(TimeoutError, ConnectFault, httpx.HTTPError, OSError):
-            async with asyncio.timeout_at(deadline):
-                await _read_some(answer)
-        if answer.is_success:
+            answer = await self.transport.send(build_request(self.url, document))
+        try:
+            with suppress(TimeoutError, ConnectFault):
+                async with asyncio.timeout_at(deadline):
+                    await _read_some(answer)
+        finally:
+            answer.end()
+        status = answer.status
+        if status // 100 == 2:  # noqa: PLR2004 (any success)
             return Answer(taken=True)
-        again = answer.status_code in _AGAIN or answer.is_server_error
-        where = " (a redirect, which is not followed)" if answer.is_redirect else ""
-        return Answer(taken=False, again=again, why=f"it answered {answer.status_code}{where}")
+        where = " (a redirect, which is not followed)" if status // 100 == 3 else ""  # noqa: PLR2004
+        return Answer(taken=False, again=status in _AGAIN or status >= 500, why=f"it answered {status}{where}")  # noqa: PLR2004 (the server's own faults)
+
+
+def build_request(hook: Secret, document: dict[str, Value]) -> Request:
+    """The post over a connection of its own: on a kept one, its answer may be a late one to the post before."""
+    url = httpx.URL(hook.reveal())
+    asked = httpx.Request("POST", url, json=for_slack(document))
+    headers = [*asked.headers.raw, (b"User-Agent", f"fivrec/{__version__}".encode()), (b"Connection", b"close")]
+    if url.userinfo:
+        pair = f"{url.username}:{url.password}".encode()
+        headers.append((b"Authorization", b"Basic " + base64.b64encode(pair)))
+    endpoint = Endpoint(url.scheme, url.raw_host.decode("ascii"), url.port or USUAL_PORTS[url.scheme])
+    return Request("POST", endpoint, url.raw_path, headers, asked.content, fresh=True)
 
 
 def for_slack(document: dict[str, Value]) -> dict[str, Value]:
@@ -94,16 +103,13 @@ def for_slack(document: dict[str, Value]) -> dict[str, Value]:
     return {**document, "text": _MENTION.sub("@\u200b", text)}
 
 
-async def _read_some(answer: httpx.Response) -> None:
+async def _read_some(answer: Response) -> None:
     """Read the body to its end, but no more than MOST_READ of it."""
-    try:
-        read = 0
-        async for chunk in answer.aiter_raw():
-            read += len(chunk)
-            if read > MOST_READ:
-                break
-    finally:
-        await answer.aclose()
+    read = 0
+    async for chunk in answer.parts:
+        read += len(chunk)
+        if read > MOST_READ:
+            return
 
 
 def describe_fault(fault: ConnectFault) -> str:
@@ -119,38 +125,6 @@ def describe_fault(fault: ConnectFault) -> str:
             return "the proxy (HTTPS_PROXY) opens no connection to it"
         case _:
             return "its answer is not HTTP/1.1"
-
-
-class _Lent(httpx.AsyncBaseTransport):
-    """Connect's transport for an httpx client, with its checks of what a webhook's URL may contain. Stays open when a
-    client closes."""
-
-    def __init__(self, transport: PinnedTransport) -> None:
-        self._transport = transport
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        url = request.url
-        port = url.port or USUAL_PORTS[url.scheme]
-        endpoint = Endpoint(url.scheme, url.raw_host.decode("ascii"), port)
-        # On a kept connection nobody could tell whether an answer is for this post or for the one before.
-        headers = [(name, value) for name, value in request.headers.raw if name.lower() != b"connection"]
-        headers.append((b"Connection", b"close"))
-        body = await request.aread()
-        asked = Request(request.method, endpoint, url.raw_path, headers, body, fresh=True)
-        found = await self._transport.send(asked)
-        return httpx.Response(found.status, headers=found.raw_headers, stream=_Body(found))
-
-
-class _Body(httpx.AsyncByteStream):
-    def __init__(self, found: Response) -> None:
-        self._found = found
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for part in self._found.parts:
-            yield part
-
-    async def aclose(self) -> None:
-        self._found.end()
 
 
 class AppriseReceiver:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import io
 import json
 import ssl
@@ -21,7 +22,7 @@ from reconciler.model.secret import Secret
 from reconciler.support.log import EventLog, QuietLog
 from reconciler.support.network import Endpoint
 from reconciler.watch.notify import HOLD_S, MOST_KEPT, SOON, WINDOW_S, Notifier, document
-from reconciler.watch.receivers import Answer, AppriseReceiver, Webhook, check_url
+from reconciler.watch.receivers import Answer, AppriseReceiver, Webhook, build_request, check_url
 from tests.support.connect_running import TlsFiles, make_tls
 from tests.support.listening import closed_port
 
@@ -667,3 +668,12 @@ async def test_apprise_sends_what_it_knows_and_hides_its_own_words(capfd: pytest
 def test_a_webhook_in_the_open_or_of_no_use_is_refused(url: str) -> None:
     with pytest.raises(UsageError, match="--notify-url is not an https:// URL"):
         check_url(url)
+
+
+def test_the_password_in_a_hooks_url_is_sent_as_basic_authentication() -> None:
+    asked = build_request(check_url("https://user:p%40ss@bücher.example:8443/hook?a=é"), {"text": "x"})
+    headers = {name.lower(): value for name, value in asked.headers}
+    assert (asked.endpoint, asked.target) == (Endpoint("https", "xn--bcher-kva.example", 8443), b"/hook?a=%C3%A9")
+    assert headers[b"authorization"] == b"Basic " + base64.b64encode(b"user:p@ss")
+    assert (headers[b"host"], headers[b"content-length"]) == (b"xn--bcher-kva.example:8443", b"12")
+    assert asked.body == b'{"text":"x"}'
