@@ -61,10 +61,11 @@ async def _schedule(url: Secret, source: ManifestSource, log: EventLog, options:
             return 0
         stop, signals = watch_service.listen_to_signals()
         if listen is not None:
-            from reconciler.workers.metrics import FleetMetrics
+            from reconciler.watch.metrics import Gauges
+            from reconciler.workers.metrics import GAUGES
 
             scheduler.shows_instances = True
-            metrics = FleetMetrics(scheduler.queue_facts, scheduler.instance_facts)
+            metrics = Gauges(scheduler.queue_facts, scheduler.instance_facts, GAUGES)
             await stack.enter_async_context(watch_service.serving(listen, scheduler, metrics.page, log))
         watch_service.say_broken(source, log)
         await scheduler.run(stop, watch_service.looks_of(source, log))
@@ -129,13 +130,19 @@ def _metrics(
     *,
     alerts: Callable[[], int],
 ) -> Metrics:
-    from reconciler.watch.metrics import LoopFacts, Metrics
+    from reconciler.watch.metrics import Metrics
 
-    def loop() -> LoopFacts:
+    def loop() -> dict[str, float]:
         it = worker()
-        broken = source is not None and source.trouble is not None
-        return LoopFacts(None, int(it.depth["waiting"]), it.running, len(pool), broken, alerts(), it.silence_s())
+        return {
+            "due": it.depth["waiting"],
+            "running": it.running,
+            "kept_connections": len(pool),
+            "manifest_broken": source is not None and source.trouble is not None,
+            "alerts_waiting": alerts(),
+            "silence_s": it.silence_s(),
+        }
 
-    metrics = Metrics(lambda: (), loop)  # the schedulers show the instances, which move from worker to worker
+    metrics = Metrics(loop, tuple)  # the schedulers show the instances, which move from worker to worker
     log.listeners.append(metrics.hear)
     return metrics

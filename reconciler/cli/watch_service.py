@@ -270,16 +270,20 @@ async def serving(listen: Listen, watch: Troubled, metrics: Callable[[], bytes],
 
 
 def _metrics(watch: Callable[[], Watch], pool: ConnectionPool, log: EventLog, notifier: Notifier | None) -> Metrics:
-    from reconciler.watch.metrics import LoopFacts, Metrics, build_instance_facts
+    from reconciler.watch.metrics import Metrics, build_instance_facts
 
-    def loop() -> LoopFacts:
+    def loop() -> dict[str, float]:
         it = watch()
-        broken = it.source.trouble is not None
-        due = it.queue.waiting(asyncio.get_running_loop().time())
-        alerts = notifier.waiting if notifier else 0
-        return LoopFacts(len(it.instances), due, it.running, len(pool), broken, alerts)
+        return {
+            "instances": len(it.instances),
+            "due": it.queue.waiting(asyncio.get_running_loop().time()),
+            "running": it.running,
+            "kept_connections": len(pool),
+            "manifest_broken": it.source.trouble is not None,
+            "alerts_waiting": notifier.waiting if notifier else 0,
+        }
 
-    metrics = Metrics(lambda: build_instance_facts(watch().instances, asyncio.get_running_loop().time()), loop)
+    metrics = Metrics(loop, lambda: build_instance_facts(watch().instances, asyncio.get_running_loop().time()))
     log.listeners.append(metrics.hear)
     if notifier is not None:
         notifier.done = metrics.notified

@@ -6,10 +6,10 @@ Counters grow with each turn; an instance's gauges are read when the page is req
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
 from platform import python_version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -27,6 +27,16 @@ if TYPE_CHECKING:
 STATUSES = ("active", "suspended", "pending_payment", "unknown")
 BILLING = ("paid", "overdue", "unknown")
 QUEUE_SILENCE = ("fivrec_queue_silence_seconds", "Seconds since the queue answered last.")
+LOOP_GAUGES = {
+    "instances": ("fivrec_instances", "Instances watched."),
+    "due": ("fivrec_queue_depth", "Instances that are due and wait."),
+    "running": ("fivrec_running", "Instances that have their turn now."),
+    "kept_connections": ("fivrec_kept_connections", "Idle connections to databases."),
+    "manifest_broken": ("fivrec_manifest_broken", "1 if a manifest is broken."),
+    "alerts_waiting": ("fivrec_alerts_waiting", "Alerts that no receiver has taken yet."),
+    "silence_s": QUEUE_SILENCE,
+}
+"""A worker of the fleet has no `instances`, a watch no `silence_s`."""
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
@@ -51,20 +61,6 @@ class InstanceFacts:
     database_problems: frozenset[str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class LoopFacts:
-    """The state of the loop: `due` instances wait for their turn, `running` have one. `instances` is None if the
-    process does not know them all, `queue_silence_s` if it uses no queue."""
-
-    instances: int | None
-    due: int
-    running: int
-    kept_connections: int
-    manifest_broken: bool
-    alerts_waiting: int = 0
-    queue_silence_s: float | None = None
-
-
 def build_instance_facts(instances: Mapping[str, InstanceState], now: float) -> Iterator[InstanceFacts]:
     """What metrics show of each instance. `now` is on the clock of the instances' times."""
     for name, one in sorted(instances.items()):
@@ -83,13 +79,49 @@ def build_instance_facts(instances: Mapping[str, InstanceState], now: float) -> 
         )
 
 
-class Metrics:
-    """`instances` and `loop` are called at each scrape."""
+class Gauges(Collector):
+    """A page of gauges, read at each scrape. `facts` are the process's own, by the keys of `known`; it may lack some.
+    `instances` are those that are shown."""
 
-    def __init__(self, instances: Callable[[], Iterable[InstanceFacts]], loop: Callable[[], LoopFacts]) -> None:
-        self._registry = registry = CollectorRegistry()
-        registry.register(_Now(instances, loop))
-        ProcessCollector(namespace="fivrec", registry=registry)
+    def __init__(
+        self,
+        facts: Callable[[], Mapping[str, float]],
+        instances: Callable[[], Iterable[InstanceFacts]],
+        known: Mapping[str, tuple[str, str]],
+    ) -> None:
+        self._facts = facts
+        self._instances = instances
+        self._known = known
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        ProcessCollector(namespace="fivrec", registry=self._registry)
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        words = "Always 1; the version is a label."
+        build = GaugeMetricFamily("fivrec_build_info", words, labels=["version", "python"])
+        build.add_metric([__version__, python_version()], 1)
+        yield build
+        facts = self._facts()
+        for key, (name, words) in self._known.items():
+            if key in facts:
+                yield GaugeMetricFamily(name, words, float(facts[key]))
+        yield from _instance_gauges(tuple(self._instances()))
+
+    def page(self) -> bytes:
+        return generate_latest(self._registry)
+
+
+class Metrics(Gauges):
+    """With the counters of turns, checks, alerts and reports."""
+
+    def __init__(
+        self, facts: Callable[[], Mapping[str, float]], instances: Callable[[], Iterable[InstanceFacts]]
+    ) -> None:
+        super().__init__(facts, instances, LOOP_GAUGES)
+        registry = self._registry
         self._runs = Counter("fivrec_runs", "Turns that ended, by outcome.", ["outcome"], registry=registry)
         self._changes = Counter(
             "fivrec_changes",
@@ -145,54 +177,27 @@ class Metrics:
         if failed:
             self._usage.labels("failure").inc()
 
-    def page(self) -> bytes:
-        return generate_latest(self._registry)
-
-
-class _Now(Collector):
-    def __init__(self, instances: Callable[[], Iterable[InstanceFacts]], loop: Callable[[], LoopFacts]) -> None:
-        self._instances = instances
-        self._loop = loop
-
-    def describe(self) -> Iterable[Metric]:
-        return ()
-
-    def collect(self) -> Iterable[Metric]:
-        yield from _loop_gauges(self._loop())
-        instances = tuple(self._instances())
-        yield from instance_gauges(instances)
-        yield database_gauge(instances)
-
-
-def build_info() -> Metric:
-    build = GaugeMetricFamily("fivrec_build_info", "Always 1; the version is a label.", labels=["version", "python"])
-    build.add_metric([__version__, python_version()], 1)
-    return build
-
-
-def _loop_gauges(loop: LoopFacts) -> Iterable[Metric]:
-    yield build_info()
-    if loop.instances is not None:
-        yield GaugeMetricFamily("fivrec_instances", "Instances watched.", loop.instances)
-    yield GaugeMetricFamily("fivrec_queue_depth", "Instances that are due and wait.", loop.due)
-    yield GaugeMetricFamily("fivrec_running", "Instances that have their turn now.", loop.running)
-    yield GaugeMetricFamily("fivrec_kept_connections", "Idle connections to databases.", loop.kept_connections)
-    yield GaugeMetricFamily("fivrec_manifest_broken", "1 if a manifest is broken.", float(loop.manifest_broken))
-    yield GaugeMetricFamily("fivrec_alerts_waiting", "Alerts that no receiver has taken yet.", loop.alerts_waiting)
-    if loop.queue_silence_s is not None:
-        yield GaugeMetricFamily(*QUEUE_SILENCE, loop.queue_silence_s)
-
 
 def _of_instance(name: str, words: str, *labels: str) -> GaugeMetricFamily:
     return GaugeMetricFamily(name, words, labels=["instance", *labels])
 
 
-def instance_gauges(instances: Iterable[InstanceFacts]) -> Iterable[Metric]:
-    locked = _of_instance("fivrec_locked", "1 if the instance is locked.")
-    age = _of_instance("fivrec_last_success_age_seconds", "Seconds since the last successful turn.")
-    run_age = _of_instance("fivrec_last_run_age_seconds", "Seconds since the last turn.")
-    failures = _of_instance("fivrec_failures_in_a_row", "Failed turns since then.")
-    fights = _of_instance("fivrec_fights", "Fields left alone because of a fight.")
+_OF_EACH: Final[tuple[tuple[str, str, Callable[[InstanceFacts], float | None]], ...]] = (
+    ("fivrec_locked", "1 if the instance is locked.", lambda one: one.locked),
+    ("fivrec_last_success_age_seconds", "Seconds since the last successful turn.", lambda one: one.last_success_age_s),
+    ("fivrec_last_run_age_seconds", "Seconds since the last turn.", lambda one: one.last_run_age_s),
+    ("fivrec_failures_in_a_row", "Failed turns since then.", lambda one: one.failures),
+    ("fivrec_fights", "Fields left alone because of a fight.", lambda one: one.fights),
+)
+
+
+def _instance_gauges(instances: Sequence[InstanceFacts]) -> Iterable[Metric]:
+    for name, words, fact in _OF_EACH:
+        family = _of_instance(name, words)
+        for one in instances:
+            if (value := fact(one)) is not None:
+                family.add_metric([one.instance], float(value))
+        yield family
     drift = _of_instance(
         "fivrec_instance_drift", "Resources that others changed and that were left as they are.", "kind"
     )
@@ -200,27 +205,17 @@ def instance_gauges(instances: Iterable[InstanceFacts]) -> Iterable[Metric]:
     billing = _of_instance(
         "fivrec_instance_billing", "1 for the billing status that Connect reported last.", "billing_status"
     )
+    words = "1 if Connect does not list the database, or says that its status or backup is not good."
+    database = _of_instance("fivrec_instance_database_problem", words, "problem")
     for one in instances:
-        for family, value in ((locked, one.locked), (age, one.last_success_age_s), (run_age, one.last_run_age_s)):
-            if value is not None:
-                family.add_metric([one.instance], float(value))
-        failures.add_metric([one.instance], one.failures)
-        fights.add_metric([one.instance], one.fights)
         for kind, count in sorted(one.drift.items()):
             drift.add_metric([one.instance, kind], count)
         _add_states(status, one.instance, one.status, STATUSES)
         _add_states(billing, one.instance, one.billing_status, BILLING)
-    yield from (locked, age, run_age, failures, fights, drift, status, billing)
-
-
-def database_gauge(instances: Iterable[InstanceFacts]) -> Metric:
-    words = "1 if Connect does not list the database, or says that its status or backup is not good."
-    family = _of_instance("fivrec_instance_database_problem", words, "problem")
-    for one in instances:
         if one.database_problems is not None:
             for problem in PROBLEMS:
-                family.add_metric([one.instance, problem], float(problem in one.database_problems))
-    return family
+                database.add_metric([one.instance, problem], float(problem in one.database_problems))
+    yield from (drift, status, billing, database)
 
 
 def _add_states(family: GaugeMetricFamily, instance: str, current: str | None, states: tuple[str, ...]) -> None:

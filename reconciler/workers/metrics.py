@@ -4,15 +4,11 @@ turns (watch/metrics.py): for an instance that moves between workers, each would
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
-
 from reconciler.planning.flapping import Flapping
-from reconciler.watch.metrics import QUEUE_SILENCE, InstanceFacts, build_info, database_gauge, instance_gauges
+from reconciler.watch.metrics import QUEUE_SILENCE, InstanceFacts
 from reconciler.workers.common import build_problems
 
 GAUGES = {
@@ -43,32 +39,3 @@ def build_row_facts(row: Mapping[str, Any], since_s: float) -> InstanceFacts:
         database_problems=build_problems(found),
         **ages,
     )
-
-
-class FleetMetrics(Collector):
-    """Both are called at each scrape; unknown values are left out."""
-
-    def __init__(
-        self, facts: Callable[[], Mapping[str, float]], instances: Callable[[], Iterable[InstanceFacts]]
-    ) -> None:
-        self._facts = facts
-        self._instances = instances
-        self._registry = CollectorRegistry()
-        self._registry.register(self)
-        ProcessCollector(namespace="fivrec", registry=self._registry)
-
-    def describe(self) -> Iterable[Metric]:
-        return ()
-
-    def collect(self) -> Iterable[Metric]:
-        yield build_info()
-        instances = tuple(self._instances())
-        yield from instance_gauges(instances)
-        yield database_gauge(instances)
-        facts = self._facts()
-        for key, (name, words) in GAUGES.items():
-            if key in facts:
-                yield GaugeMetricFamily(name, words, float(facts[key]))
-
-    def page(self) -> bytes:
-        return generate_latest(self._registry)

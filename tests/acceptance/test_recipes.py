@@ -198,11 +198,11 @@ def test_prometheus_accepts_the_rules_and_they_fire(words: tuple[str, ...]) -> N
 
 
 def test_every_metric_of_the_rules_and_the_dashboard_exists() -> None:
-    from reconciler.watch.metrics import InstanceFacts, LoopFacts, Metrics
+    from reconciler.watch.metrics import LOOP_GAUGES, InstanceFacts, Metrics
     from reconciler.workers.metrics import GAUGES
 
     facts = InstanceFacts("a", False, 1.0, 0, 0, "active", "paid", {"queue": 1}, 1.0, frozenset({"backup"}))
-    page = Metrics(lambda: [facts], lambda: LoopFacts(1, 0, 0, 0, False, queue_silence_s=0.0)).page().decode()
+    page = Metrics(lambda: dict.fromkeys(LOOP_GAUGES, 0.0), lambda: [facts]).page().decode()
     known = set(re.findall(r"^# TYPE (\w+)", page, re.MULTILINE))
     known |= {f"{name}_bucket" for name in known} | {name for name, _ in GAUGES.values()}
     rules = yaml.safe_load((PROMETHEUS / "rules.yml").read_text())["groups"][0]["rules"]

@@ -21,10 +21,11 @@ from reconciler.model.secret import Secret
 from reconciler.model.types import Origin
 from reconciler.support.log import EventLog
 from reconciler.watch.manifests import ManifestSource
+from reconciler.watch.metrics import Gauges
 from reconciler.workers import scheduler as module
 from reconciler.workers.common import ANSWERS
 from reconciler.workers.job_queue import Queue, open_queue
-from reconciler.workers.metrics import FleetMetrics
+from reconciler.workers.metrics import GAUGES
 from reconciler.workers.scheduler import Scheduler
 from tests.support.harness import rows, run_sql
 
@@ -340,7 +341,7 @@ async def test_a_schedulers_page_shows_who_is_declared_as_the_rows_have_it(queue
     pages = []
     for scheduler in schedulers:
         await scheduler._read_rows()
-        page = FleetMetrics(dict, scheduler.instance_facts).page().decode()
+        page = Gauges(dict, scheduler.instance_facts, GAUGES).page().decode()
         pages.append({line for line in page.splitlines() if 'instance="' in line and "_age_" not in line})
     assert pages[0] == pages[1]
     assert {line for line in pages[0] if not line.endswith(" 0.0")} == {
@@ -391,7 +392,7 @@ async def test_outdated_results_of_the_queue_are_not_shown(queue: Queue, monkeyp
     assert (facts["instances"], facts["overdue"], facts["silence_s"] < 20) == (1, 0, True)
     monkeypatch.setattr(module, "OLD_S", -1.0)
     scheduler.last_contact -= 3600.0
-    page = FleetMetrics(scheduler.queue_facts, scheduler.instance_facts).page().decode()
+    page = Gauges(scheduler.queue_facts, scheduler.instance_facts, GAUGES).page().decode()
     assert re.findall(r"^(fivrec_(?:queue|fleet|inst|lock|run)\S*) (\d+)", page, re.MULTILINE) == [
         ("fivrec_queue_silence_seconds", "3600")
     ]
