@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from reconciler.manifest.loader import Manifest, problem_at
 from reconciler.manifest.secrets.plugins import PLACES
 from reconciler.model.errors import DatabaseError, ManifestProblem
+from reconciler.model.kinds.setting import reference_of
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.model.types import EMBEDDED, is_embedded
@@ -67,7 +68,7 @@ def _variables(manifest: Manifest, bounds: Bounds) -> Iterator[ManifestProblem]:
 def _named_variables(manifest: Manifest) -> Iterator[tuple[str, str]]:
     if manifest.environment_variable is not None:
         yield "environment", manifest.environment_variable
-    for path, reference in _references(manifest.document):
+    for path, reference in references(manifest.document):
         match reference:
             case {"env": str(name)}:
                 yield path, name
@@ -76,7 +77,7 @@ def _named_variables(manifest: Manifest) -> Iterator[tuple[str, str]]:
 def _secrets(manifest: Manifest, bounds: Bounds) -> Iterator[ManifestProblem]:
     if not bounds.env and not bounds.secret:
         return
-    for path, reference in _references(manifest.document):
+    for path, reference in references(manifest.document):
         match reference:
             case {"vault": str(place)}:
                 name = f"vault:{place}"
@@ -90,20 +91,20 @@ def _secrets(manifest: Manifest, bounds: Bounds) -> Iterator[ManifestProblem]:
             yield problem_at(manifest, path, f"{name} is not one that --allow-secret names", f"allowed: {allowed}")
 
 
-def _references(document: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def references(document: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What stands where a reference may be, by its path."""
     if "environment_from" in document:
         yield "environment", document["environment_from"]
     for part, key in PLACES:
         if key in document.get(part, {}):
             yield f"{part}/{key}", document[part][key]
     for name, value in document.get("config", {}).get("settings", {}).items():
-        match value:
-            case {"secret": reference} if len(value) == 1:
-                yield f"config/settings/{name}", reference
+        if (reference := reference_of(value)) is not None:
+            yield f"config/settings/{name}", reference
 
 
 def _literal_urls(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for path, value in _references(document):
+    for path, value in references(document):
         if path not in ("database/url", "database/provision_url", "config/connect_api_url"):
             continue
         url = value.get("default") if isinstance(value, Mapping) else value

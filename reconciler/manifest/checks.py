@@ -3,9 +3,9 @@ elsewhere."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from reconciler.manifest.fleet_document import Entry
 from reconciler.manifest.positions import Finding, Source, show_value, value_at
@@ -16,41 +16,16 @@ from reconciler.model.json_pointer import unescape
 from reconciler.support.json_schema.validate import problems as schema_problems
 from reconciler.support.postgres_url import Identity, database_identity
 
-if TYPE_CHECKING:
-    from reconciler.support.json_schema.messages import Violation
 
-
-def prune(
-    raw: Mapping[str, Any], wrong: Iterable[str], violations: Callable[[Any], Iterable[Violation]]
-) -> dict[str, Any]:
-    """Returns `raw` without the values at the `wrong` paths. An entry of a list is replaced by an empty one, so that
-    the others keep their positions. If something still does not fit, other than missing keys, its whole section is
-    removed."""
-    without_findings = deepcopy(dict(raw))
-    for path in wrong:
-        _take_out(without_findings, [unescape(part) for part in path.split("/")])
-    for violation in violations(without_findings):
-        if not violation.message.endswith("is missing"):
-            without_findings.pop(violation.path.partition("/")[0], None)
-    return without_findings
-
-
-def _take_out(node: Any, parts: list[str]) -> None:
-    for depth, part in enumerate(parts):
-        last = depth == len(parts) - 1
-        match node:
-            case dict() if part in node:
-                if last:
-                    del node[part]
-                    return
-                node = node[part]
-            case list() if part.isdigit() and int(part) < len(node):
-                if last:
-                    node[int(part)] = {}
-                    return
-                node = node[int(part)]
-            case _:
-                return
+def _take_out(document: dict[str, Any], path: str) -> None:
+    """An entry of a list is replaced by an empty one, so that the others keep their positions."""
+    holder, _, last = path.rpartition("/")
+    key = unescape(last)
+    match value_at(document, holder):
+        case dict() as node:
+            node.pop(key, None)
+        case list() as items if key.isdigit() and int(key) < len(items):
+            items[int(key)] = {}
 
 
 _FREE: Final = ("vars/", "labels/", "config/settings/", "plans/items/")
@@ -96,11 +71,18 @@ def check_schema(rendering: Rendering) -> Iterator[Finding]:
 
 
 def without_findings(raw: Mapping[str, Any], findings: Sequence[Finding]) -> dict[str, Any]:
-    """The document to check the rules on if something is already wrong: all problems are reported together."""
+    """The document to check the rules on if something is already wrong: all problems are reported together. If
+    something still does not fit, other than missing keys, its whole section is removed."""
     wrong = [finding.path for finding in findings]
     if any(path.startswith("environment") for path in wrong):
         wrong.append("config/connect_api_url")  # the allowed values depend on the environment
-    return {"instance": "", **prune(raw, wrong, lambda data: schema_problems("manifest#instance", data))}
+    left = deepcopy(dict(raw))
+    for path in wrong:
+        _take_out(left, path)
+    for violation in schema_problems("manifest#instance", left):
+        if not violation.message.endswith("is missing"):
+            left.pop(violation.path.partition("/")[0], None)
+    return {"instance": "", **left}
 
 
 def _own_paths(source: Source, noted: Mapping[str, ManifestProblem]) -> dict[str, tuple[str, str]]:

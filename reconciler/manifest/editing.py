@@ -20,7 +20,7 @@ from reconciler.manifest.loader import Manifest, load_files
 from reconciler.manifest.origins import InstanceOrigins
 from reconciler.manifest.template_budget import Parts, TemplateError
 from reconciler.manifest.templates import Renderer
-from reconciler.manifest.yaml.editing import GONE, Unwritable, edit
+from reconciler.manifest.yaml.editing import GONE, Unwritable, edit, without_gone
 from reconciler.manifest.yaml.parser import YamlFile
 from reconciler.manifest.yaml.scalars import UNSTORABLE
 from reconciler.model.errors import ManifestError
@@ -226,7 +226,7 @@ class _Drafts:
         document = entry.source.document
         place = (entry.source.file.path, document.index)
         if place not in self.documents:
-            self.documents[place] = (document.data, _copied(document.data))
+            self.documents[place] = (document.data, without_gone(document.data))
         return _Draft(entry, self.documents[place][1])
 
     def in_cell(self, manifest: Manifest, item: Edit) -> bool:
@@ -358,7 +358,7 @@ class _Draft:
         whole = _list_of(item)
         if whole is not None:  # lists replace: copy all of it, with its templates
             items = _at(self.entry.raw, _short(self.entry.raw, whole))
-            _set(layer, whole[:1] if is_short(str(whole[0])) else whole, _copied(items))
+            _set(layer, whole[:1] if is_short(str(whole[0])) else whole, without_gone(items))
             _change(layer, _short(layer, item.path), item)
         elif item.path[0] == "environment" and "environment" in self.entry.raw:
             layer["environment"] = {str(item.path[1]): item.value}
@@ -390,17 +390,6 @@ def _at(value: Any, path: Path) -> Any:
             case _:
                 return _NOT_THERE
     return value
-
-
-def _copied(value: Any) -> Any:
-    """A copy in which every alias has a value of its own: a change in one place leaves the others alone."""
-    match value:
-        case dict():
-            return {key: _copied(item) for key, item in value.items()}
-        case list():
-            return [_copied(item) for item in value]
-        case _:
-            return value
 
 
 def _set(layer: dict[str, Any], path: Path, value: Any) -> None:

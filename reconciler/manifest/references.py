@@ -13,11 +13,17 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from reconciler.manifest.bounds import Bounds, check_bounds, check_url
+from reconciler.manifest.bounds import Bounds, check_bounds, check_url, references
 from reconciler.manifest.loader import Manifest, problem_at
 from reconciler.manifest.missing import SET_MISSING, Missing, build_missing_error
 from reconciler.manifest.rendering import ENVIRONMENTS
-from reconciler.manifest.rules import check_rules, connect_url_hint, connect_url_problem, database_url_problem
+from reconciler.manifest.rules import (
+    check_rules,
+    connect_url_hint,
+    connect_url_problem,
+    database_url_problem,
+    provision_url_problem,
+)
 from reconciler.manifest.secrets.generated_password import password_path, read_or_make, write_password
 from reconciler.manifest.secrets.sources import COMMAND_S, Sources, describe, name_source
 from reconciler.model.errors import FivrecError, ManifestError, ManifestProblem, MissingSetting, SourceError
@@ -39,12 +45,7 @@ from reconciler.model.types import (
     Managed,
     is_embedded,
 )
-from reconciler.support.postgres_url import (
-    Identity,
-    database_identity,
-    environment_problem,
-    form_problem,
-)
+from reconciler.support.postgres_url import Identity, database_identity, environment_problem
 
 NAMES = "let it name production or development"
 _SLOW = frozenset({"command", "vault", "plugin"})
@@ -169,11 +170,7 @@ def _resolve_values(
 
 def asks_others(manifest: Manifest) -> bool:
     """Whether resolving it waits for a program, a server or a package: then it runs in a thread of its own."""
-    config = manifest.document["config"]
-    declared = [manifest.document["database"].get("url"), config.get("connect_api_url"), config.get("instance_key")]
-    declared += [manifest.document["database"].get("provision_url"), manifest.document.get("admin", {}).get("password")]
-    declared.append(manifest.document.get("environment_from"))
-    declared += [reference_of(value) for value in config["settings"].values()]
+    declared = (value for _, value in references(manifest.document))
     return any(not _SLOW.isdisjoint(reference) for reference in declared if isinstance(reference, Mapping))
 
 
@@ -330,7 +327,7 @@ class _Resolving:
             return None
         if value is None:
             return None
-        if reason := "can't be embedded:" if is_embedded(value) else form_problem(value):
+        if reason := provision_url_problem(value):
             hint = "write postgresql://login:password@host/postgres"
             self._misfit("database/provision_url", f"the provisioning URL {reason}", hint)
         self.problems.extend(check_url(self.manifest, "database/provision_url", value, self.resolution.bounds))

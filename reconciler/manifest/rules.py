@@ -32,7 +32,7 @@ def _check_database(database: Mapping[str, Any]) -> Iterator[Breach]:
     provision = database.get("provision_url")
     if isinstance(provision, str):
         hint = "take it from a variable: {env: PROVISION_URL}"
-        if reason := "can't be embedded:" if is_embedded(provision) else form_problem(provision):
+        if reason := provision_url_problem(provision):
             yield Breach("database/provision_url", f"the provisioning URL {reason}", hint)
         elif holds_password(provision):
             yield Breach("database/provision_url", "the provisioning URL holds a password", hint)
@@ -70,6 +70,11 @@ def _check_connect(document: Mapping[str, Any]) -> Iterator[Breach]:
 def database_url_problem(url: str) -> str | None:
     """What is wrong with a database URL, as the end of a sentence, or None."""
     return instance_problem(url) or (_place_problem(url) if is_embedded(url) else None)
+
+
+def provision_url_problem(url: str) -> str | None:
+    """What is wrong with the URL of the login that makes databases, as the end of a sentence, or None."""
+    return "can't be embedded:" if is_embedded(url) else form_problem(url)
 
 
 def connect_url_problem(url: str, environment: str) -> str | None:

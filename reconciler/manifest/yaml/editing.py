@@ -115,6 +115,7 @@ def edit(text: str, changes: Sequence[tuple[int, Any, Any]]) -> str:
 
 
 def without_gone(value: Any) -> Any:
+    """A copy in which every alias has a value of its own: a change in one place leaves the others alone."""
     match value:
         case dict():
             return {key: without_gone(item) for key, item in value.items()}
