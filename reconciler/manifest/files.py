@@ -50,19 +50,17 @@ def read_manifest_files(
             if name in seen:
                 continue
             seen.add(name)
-            read = _read_stdin(stdin) if found == STDIN else _read(found)
+            read = _read_stdin(stdin) if found == STDIN else read_file(found)
             (problems if isinstance(read, ManifestProblem) else files).append(read)  # type: ignore[arg-type]  # as checked
     return tuple(files), tuple(problems)
 
 
 def _find(path: str) -> Iterator[str | ManifestProblem]:
     if not path:
-        yield ManifestProblem('""', 0, 0, "an empty path names nothing", "is a variable in the command line not set?")
+        yield _problem('""', "an empty path names nothing", "is a variable in the command line not set?")
         return
     if _leads_away(path):
-        yield ManifestProblem(
-            path, 0, 0, "is a link that leads out of the working directory", "give its target as the path"
-        )
+        yield _problem(path, "is a link that leads out of the working directory", "give its target as the path")
         return
     if path == STDIN or not Path(path).is_dir():
         yield path
@@ -72,13 +70,9 @@ def _find(path: str) -> Iterator[str | ManifestProblem]:
         key=lambda one: one.path if isinstance(one, ManifestProblem) else one,
     )
     if not found:
-        yield ManifestProblem(
-            path, 0, 0, "the folder holds no manifests", "put *.yaml or *.yml files there, see fivrec init"
-        )
+        yield _problem(path, "the folder holds no manifests", "put *.yaml or *.yml files there, see fivrec init")
     if len(found) > MAX_FILES:
-        yield ManifestProblem(
-            path, 0, 0, f"the folder holds more than {MAX_FILES:,} manifests", "name a smaller folder"
-        )
+        yield _problem(path, f"the folder holds more than {MAX_FILES:,} manifests", "name a smaller folder")
         return
     yield from found
 
@@ -98,15 +92,13 @@ def _walk(folder: str, root: str, visited: set[tuple[int, int]]) -> Iterator[str
         status = Path(folder).stat()
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as exc:
-        yield unreadable(folder, exc)
+        yield _unreadable(folder, exc)
         return
     if (status.st_dev, status.st_ino) in visited:
         return
     visited.add((status.st_dev, status.st_ino))
     if not entries and _is_submodule(folder):
-        yield ManifestProblem(
-            folder, 0, 0, "is a Git submodule that is not checked out", "git submodule update --init --recursive"
-        )
+        yield _problem(folder, "is a Git submodule that is not checked out", "git submodule update --init --recursive")
     for entry in entries:
         if entry.name.startswith(".") or entry.name == LOST_AND_FOUND:
             continue
@@ -145,25 +137,23 @@ def is_manifest(name: str) -> bool:
 def _refuse_link(path: str, folder: str, root: str) -> ManifestProblem | None:
     real = os.path.realpath(path)
     if real != root and not Path(real).is_relative_to(root):
-        return ManifestProblem(
-            path, 0, 0, "is a link that leads out of the given path", "give its target as a path of its own"
-        )
+        return _problem(path, "is a link that leads out of the given path", "give its target as a path of its own")
     if Path(os.path.realpath(folder)).is_relative_to(real):
-        return ManifestProblem(path, 0, 0, "is a link to a folder that contains it", "take the link out")
+        return _problem(path, "is a link to a folder that contains it", "take the link out")
     return None
 
 
-def _read(path: str) -> ManifestFile | ManifestProblem:
+def read_file(path: str) -> ManifestFile | ManifestProblem:
     try:
-        text = bytes_of(path)
+        text = _bytes_of(path)
     except OSError as exc:
-        return unreadable(path, exc)
+        return _unreadable(path, exc)
     except ConfinedFileError as exc:
-        return ManifestProblem(path, 0, 0, exc.reason, exc.hint)
+        return _problem(path, exc.reason, exc.hint)
     return ManifestFile(YamlFile(path, text), Path(path).parent)
 
 
-def bytes_of(path: str) -> bytes:
+def _bytes_of(path: str) -> bytes:
     """Read at most one byte more than a YAML file may have."""
     if not path.startswith(_OPEN_FILES):
         return read_regular(path, MAX_BYTES)
@@ -173,11 +163,16 @@ def bytes_of(path: str) -> bytes:
 
 def _read_stdin(stdin: BinaryIO | None) -> ManifestFile | ManifestProblem:
     if stdin is None:
-        return ManifestProblem(STDIN, 0, 0, "there is no standard input", "name a file")
+        return _problem(STDIN, "there is no standard input", "name a file")
     return ManifestFile(YamlFile("<stdin>", stdin.read(MAX_BYTES + 1)), Path())
 
 
-def unreadable(path: str, exc: OSError) -> ManifestProblem:
+def _unreadable(path: str, exc: OSError) -> ManifestProblem:
     """The error for a file that can't be read, with its name and the system's reason."""
     hint = "check the path" if isinstance(exc, FileNotFoundError) else "check the file and its permissions"
-    return ManifestProblem(path, 0, 0, f"cannot be read: {os.strerror(exc.errno or 0).lower()}", hint)
+    return _problem(path, f"cannot be read: {os.strerror(exc.errno or 0).lower()}", hint)
+
+
+def _problem(path: str, message: str, hint: str) -> ManifestProblem:
+    """A problem of a whole file or folder."""
+    return ManifestProblem(path, 0, 0, message, hint)

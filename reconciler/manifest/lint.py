@@ -49,7 +49,7 @@ def _unused_variables(manifests: Sequence[Manifest]) -> Iterator[ManifestProblem
 
 
 def _accepted_drift(manifest: Manifest, today: date) -> Iterator[ManifestProblem]:
-    for index, entry in enumerate(manifest.document.get("ignore") or ()):
+    for index, entry in enumerate(manifest.document["ignore"]):
         until = entry.get("until")
         if until is None:
             message = f"the accepted drift of {entry['field']} has no end"
@@ -64,7 +64,7 @@ def _idle_ignores(manifests: Sequence[Manifest]) -> Iterator[ManifestProblem]:
     """An entry of a fleet's defaults counts as matching if it matches any of its instances."""
     entries: dict[tuple[str, str], list[tuple[Manifest, int]]] = {}
     for manifest in manifests:
-        for index, entry in enumerate(manifest.document.get("ignore") or ()):
+        for index, entry in enumerate(manifest.document["ignore"]):
             entries.setdefault((manifest.origin.path, entry["field"]), []).append((manifest, index))
     for (_, pattern), owners in sorted(entries.items()):
         kind = BY_NAME.get(pattern.partition("/")[0])
@@ -98,7 +98,7 @@ def _may_fit(pattern: str, kind: Kind, manifest: Manifest) -> bool:
 
 def _wide_ignores(manifest: Manifest, today: date) -> Iterator[ManifestProblem]:
     lock = Key("status", manifest.instance)
-    for index, entry in enumerate(manifest.document.get("ignore") or ()):
+    for index, entry in enumerate(manifest.document["ignore"]):
         pattern, until = entry["field"], entry.get("until")
         accepted = Ignore(pattern, "", date.fromisoformat(str(until)) if until is not None else None)
         if not pattern.endswith("/is_locked") and is_accepted(lock, "is_locked", (accepted,), today):

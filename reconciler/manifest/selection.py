@@ -17,8 +17,7 @@ def select(manifests: Sequence[Manifest], patterns: Sequence[str]) -> tuple[Mani
     """The instances that any pattern matches: a glob of names, or `label=glob`. `!` before a pattern excludes, and
     wins; if all patterns exclude, all other instances are chosen. Raises UsageError if none is left, or a pattern is
     empty."""
-    labels = {f"{key}={value}" for manifest in manifests for key, value in manifest.labels.items()}
-    words = [word.strip() for pattern in patterns for word in _words(pattern, labels)]
+    words = _words(patterns, _labels(manifests))
     including = [word for word in words if not word.startswith("!")]
     excluding = [word[1:] for word in words if word.startswith("!")]
     chosen = tuple(
@@ -34,7 +33,7 @@ def select(manifests: Sequence[Manifest], patterns: Sequence[str]) -> tuple[Mani
 
 def may_choose(instance: str, patterns: Sequence[str]) -> bool:
     """Whether the patterns may choose an instance whose labels are unknown because its manifest is broken."""
-    words = [word.strip() for pattern in patterns for word in _words(pattern, frozenset())]
+    words = _words(patterns, frozenset())
     including = [word for word in words if not word.startswith("!")]
     excluded = any(fnmatchcase(instance, word[1:]) for word in words if word.startswith("!"))
     return not excluded and (not including or any("=" in word or fnmatchcase(instance, word) for word in including))
@@ -42,8 +41,7 @@ def may_choose(instance: str, patterns: Sequence[str]) -> bool:
 
 def unmatched(manifests: Sequence[Manifest], patterns: Sequence[str]) -> tuple[str, ...]:
     """Warnings about patterns that match none, and exclusions that exclude none."""
-    labels = {f"{key}={value}" for manifest in manifests for key, value in manifest.labels.items()}
-    words = dict.fromkeys(word.strip() for pattern in patterns for word in _words(pattern, labels))
+    words = dict.fromkeys(_words(patterns, _labels(manifests)))
     idle = [word for word in words if not any(_fits(manifest, word.removeprefix("!")) for manifest in manifests)]
     return tuple(
         f"--limit {word} excludes nothing" if word.startswith("!") else f"--limit {word} matches no instance"
@@ -51,7 +49,15 @@ def unmatched(manifests: Sequence[Manifest], patterns: Sequence[str]) -> tuple[s
     )
 
 
-def _words(pattern: str, labels: Set[str]) -> list[str]:
+def _labels(manifests: Sequence[Manifest]) -> Set[str]:
+    return {f"{key}={value}" for manifest in manifests for key, value in manifest.labels.items()}
+
+
+def _words(patterns: Sequence[str], labels: Set[str]) -> list[str]:
+    return [word.strip() for pattern in patterns for word in _split(pattern, labels)]
+
+
+def _split(pattern: str, labels: Set[str]) -> list[str]:
     """Split at commas, except within an existing label, whose value may contain a comma. An empty pattern, as from an
     unset variable, must not choose everything."""
     if pattern.strip().removeprefix("!") in labels:
@@ -77,8 +83,8 @@ def _hint(manifests: Sequence[Manifest], including: Sequence[str]) -> str:
     from difflib import get_close_matches
 
     names = sorted(manifest.instance for manifest in manifests)
-    labels = sorted({f"{key}={value}" for manifest in manifests for key, value in manifest.labels.items()})
-    near = [name for word in including for name in get_close_matches(word, [*names, *labels], n=3)]
+    known = [*names, *sorted(_labels(manifests))]
+    near = [name for word in including for name in get_close_matches(word, known, n=3)]
     if near:
         return f"did you mean {', '.join(dict.fromkeys(near))}?"
     more = ", …" if len(names) > 10 else ""  # noqa: PLR2004  a hint, not a list

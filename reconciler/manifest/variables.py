@@ -8,11 +8,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from reconciler.manifest.files import bytes_of, unreadable
-from reconciler.manifest.yaml.parser import YamlFile, empty_file
+from reconciler.manifest.files import read_file
+from reconciler.manifest.yaml.parser import empty_file
 from reconciler.manifest.yaml.scalars import UNSTORABLE
 from reconciler.model.errors import ManifestError, ManifestProblem, UsageError
-from reconciler.support.files import ConfinedFileError
 from reconciler.support.json_schema.validate import load_schema
 from reconciler.support.strict_json import refuse_constant
 
@@ -91,13 +90,10 @@ def _parse_object(word: str) -> Mapping[str, Any]:
 
 
 def _read_file(path: str) -> Mapping[str, Any]:
-    try:
-        text = bytes_of(path)
-    except OSError as exc:
-        raise ManifestError((unreadable(path, exc),)) from exc
-    except ConfinedFileError as exc:
-        raise ManifestError((ManifestProblem(path, 0, 0, exc.reason, exc.hint),)) from exc
-    file = YamlFile(path, text)
+    found = read_file(path)
+    if isinstance(found, ManifestProblem):
+        raise ManifestError((found,))
+    file = found.yaml
     documents, problems = file.read()
     if problems == (empty_file(file),):  # the original hint is about manifests
         problems = ()
