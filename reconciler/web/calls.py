@@ -72,14 +72,12 @@ def handler(
     async def answer(request: Request) -> Response:
         under = "/instances/{instance}" if "instance" in request.path_params else ""
         facts_of(request).route = under + operation.path
-        try:
-            async with asyncio.timeout(service.run.timeout_s):
-                return await _answered(service, operation, endpoint, rules, request)
-        except FivrecError as exc:
+
+        def failed(exc: FivrecError) -> Response:
             facts_of(request).login_failed = operation.id == "login" and isinstance(exc, Denied)
             return build_response(exc)
-        except TimeoutError:
-            return build_response(timed_out(service.run))
+
+        return await in_time(service.run, _answered(service, operation, endpoint, rules, request), failed)
 
     return answer
 
@@ -153,8 +151,16 @@ def _bearer(service: Service, desired: Desired, request: Request) -> Bearer:
         raise unauthorized() from exc
 
 
-def timed_out(run: Run) -> FivrecError:
-    return FivrecError(f"not done within {run.timeout_s:g} s; what was not committed was rolled back", code="timeout")
+async def in_time(run: Run, work: Awaitable[Response], failed: Callable[[FivrecError], Response]) -> Response:
+    """The answer within the run's time limit; that of `failed` to an expected error, and to work that takes longer."""
+    try:
+        async with asyncio.timeout(run.timeout_s):
+            return await work
+    except FivrecError as exc:
+        return failed(exc)
+    except TimeoutError:
+        said = f"not done within {run.timeout_s:g} s; what was not committed was rolled back"
+        return failed(FivrecError(said, code="timeout"))
 
 
 def unauthorized() -> Denied:

@@ -148,8 +148,8 @@ async def setup_production(call: Call) -> Answer:
         place = operations.find_declaration(call.desired, "environment")
         note = f"{place} still says development: set it to production there, until then fivrec apply refuses it"
     kept = not set_password(report)
-    made = responses.Made(wanted.admin_email, company, queues, password_kept=kept, note=note)
-    return Answer(responses.setup(made, call.run.now()))
+    now = call.run.now()
+    return Answer(responses.setup(body["adminEmail"], company, queues, now, password_kept=kept, note=note))
 
 
 async def clear_development_data(call: Call) -> Answer:

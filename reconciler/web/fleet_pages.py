@@ -3,7 +3,6 @@ without such a session is served as if there were no provider."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -12,12 +11,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from reconciler.model.errors import FivrecError
 from reconciler.model.records import dataclass
 from reconciler.planning.audit import Actor
 from reconciler.web import page
 from reconciler.web.access_log import address_of, facts_of
-from reconciler.web.calls import timed_out
+from reconciler.web.calls import in_time
 from reconciler.web.fleet_access import FleetAccess
 from reconciler.web.fleet_board import FleetBoard
 from reconciler.web.fleet_items import CHOICES, as_json, build_items, count_items
@@ -27,7 +25,7 @@ from reconciler.web.oidc import ProviderUnavailable, SignInRefused
 from reconciler.web.openapi import checked_query, fleet_operation
 from reconciler.web.operations import check_now
 from reconciler.web.overview import read_detail
-from reconciler.web.pages import COMPRESSED, Handler, Pages, language_of
+from reconciler.web.pages import COMPRESSED, Pages, language_of
 from reconciler.web.problems import build_response
 from reconciler.web.roles import NoRole, Role, person_from
 from reconciler.web.service import Service
@@ -47,7 +45,7 @@ class FleetPages:
     board: FleetBoard
 
     def routes(self) -> list[Route]:
-        shown: list[tuple[str, Handler, str]] = [
+        routes = self.pages.build_routes(
             ("/", self.fleet, "GET"),
             ("/logout", self.leave, "POST"),
             ("/events", self.events, "GET"),
@@ -56,13 +54,7 @@ class FleetPages:
             ("/sso/login", self.begin, "GET"),
             ("/sso/callback", self.enter, "GET"),
             ("/sso/logout", self.end_of_provider, "GET"),
-        ]
-        routes = [
-            Route(
-                path, self.pages.guard(handler, path), methods=[method], middleware=COMPRESSED if path == "/" else None
-            )
-            for path, handler, method in shown
-        ]
+        )
         return [*routes, Route("/fleet/instances", self.data, methods=["GET"], middleware=COMPRESSED)]
 
     @property
@@ -170,13 +162,7 @@ class FleetPages:
     async def data(self, request: Request) -> Response:
         """GET /fleet/instances: the page's rows as JSON."""
         facts_of(request).route = "/fleet/instances"
-        try:
-            async with asyncio.timeout(self.service.run.timeout_s):
-                return await self._data(request)
-        except FivrecError as exc:
-            return build_response(exc)
-        except TimeoutError:
-            return build_response(timed_out(self.service.run))
+        return await in_time(self.service.run, self._data(request), build_response)
 
     async def _data(self, request: Request) -> Response:
         session = self.access.sessions.read(request)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
@@ -22,7 +21,7 @@ from reconciler.model.types import Desired
 from reconciler.support.places import ask_each
 from reconciler.web import page
 from reconciler.web.access_log import address_of, facts_of
-from reconciler.web.calls import timed_out
+from reconciler.web.calls import in_time
 from reconciler.web.live import Live
 from reconciler.web.login import Credentials, Denied, give_back, log_in, record_call
 from reconciler.web.openapi import served_document
@@ -63,7 +62,7 @@ class Pages:
     live: Live
 
     def routes(self) -> list[Route]:
-        shown: list[tuple[str, Handler, str]] = [
+        return self.build_routes(
             ("/", self.fleet, "GET"),
             ("/login", self.login, "GET"),
             ("/login", self.enter, "POST"),
@@ -74,13 +73,16 @@ class Pages:
             ("/instances/{instance}/check", self.check, "POST"),
             ("/instances/{instance}/check", self.checked, "GET"),
             ("/static/{name}", self.static, "GET"),
-        ]
+        )
+
+    def build_routes(self, *shown: tuple[str, Handler, str]) -> list[Route]:
+        """Of paths, handlers and methods."""
         return [
-            Route(path, self.guard(handler, path), methods=[method], middleware=COMPRESSED if path == "/" else None)
+            Route(path, self._guard(handler, path), methods=[method], middleware=COMPRESSED if path == "/" else None)
             for path, handler, method in shown
         ]
 
-    def guard(self, handler: Handler, path: str) -> Handler:
+    def _guard(self, handler: Handler, path: str) -> Handler:
         """An expected error becomes a page that shows it."""
 
         async def answer(request: Request) -> Response:
@@ -88,13 +90,7 @@ class Pages:
             facts.route, facts.instance = path, request.path_params.get("instance")
             if facts.instance not in self.service.instances:
                 facts.instance = None  # what was typed is not repeated
-            try:
-                async with asyncio.timeout(self.service.run.timeout_s):
-                    return await handler(request)
-            except FivrecError as exc:
-                return self.show_error(request, exc)
-            except TimeoutError:
-                return self.show_error(request, timed_out(self.service.run))
+            return await in_time(self.service.run, handler(request), partial(self.show_error, request))
 
         return answer
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from reconciler.connect.responses import ConnectDatabase
 from reconciler.database.status_queries import CheckLog, StatusView
-from reconciler.model.records import dataclass
 from reconciler.model.secret import MASK
 from reconciler.model.types import ConnectPlan, Desired, InstanceStatus, rfc3339
 
@@ -97,29 +96,20 @@ def row_at(cursor: str) -> CheckLog | None:
     return CheckLog(known, since, "", success=False, status_received=None, error_message=None, response_time_ms=None)
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
-    """The result of a setup. `password_kept`: the existing password stays."""
-
-    admin_email: str
-    company: str | None
-    queues: tuple[str, ...]
-    password_kept: bool
-    note: str = ""
-
-
-def setup(made: Made, at: datetime) -> Mapping[str, Any]:
-    """As setup-new-instance.js answers; the password is not repeated. Does not say whether a kept password equals the
-    given one: any administrator could guess the others' passwords that way."""
+def setup(
+    admin_email: str, company: str | None, queues: Sequence[str], at: datetime, *, password_kept: bool, note: str
+) -> Mapping[str, Any]:
+    """As setup-new-instance.js answers; the password is not repeated. `password_kept`: the existing one stays. Does not
+    say whether a kept password equals the given one: any administrator could guess the others' passwords that way."""
     answer = {
         "success": True,
         "databaseSetup": True,
-        "adminCredentials": {"email": made.admin_email, "password": None, "passwordKept": made.password_kept},
-        "companySettings": {"name": made.company},
-        "defaultQueues": list(made.queues),
+        "adminCredentials": {"email": admin_email, "password": None, "passwordKept": password_kept},
+        "companySettings": {"name": company},
+        "defaultQueues": list(queues),
         "timestamp": format_moment(at),
     }
-    return {**answer, "note": made.note} if made.note else answer
+    return {**answer, "note": note} if note else answer
 
 
 def etag_of(content: bytes | str) -> str:

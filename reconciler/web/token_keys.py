@@ -32,39 +32,27 @@ class TokenKey:
 
 @dataclass(frozen=True, slots=True)
 class TokenKeys:
-    """The first signs, all verify. `made` is the file of a key that was just created."""
+    """The first signs, all verify. `read` returns those that count now. `made` is the file of a key that was just
+    created."""
 
-    keys: tuple[TokenKey, ...]
+    read: Callable[[], tuple[TokenKey, ...]]
     made: Path | None = None
 
-    def now(self) -> TokenKeys:
-        """These keys, or the current ones of their files."""
-        return self
+    @property
+    def keys(self) -> tuple[TokenKey, ...]:
+        return self.read()
 
     def by_id(self, kid: object) -> TokenKey | None:
         return next((key for key in self.keys if key.id == kid), None)
 
 
-class RereadKeys(TokenKeys):
-    """Keys whose files are read again when they change: tokens signed by a removed key are no longer valid."""
-
-    __slots__ = ("_source",)
-    _source: Reread[TokenKeys]
-
-    def __init__(self, source: Reread[TokenKeys]) -> None:
-        TokenKeys.__init__(self, source.value().keys)
-        object.__setattr__(self, "_source", source)
-
-    def now(self) -> TokenKeys:
-        return self._source.value()
-
-
 def reread_token_keys(environ: Mapping[str, str], beside: Path | None, said: Callable[[str], None]) -> TokenKeys:
-    """Like `load_token_keys`, for a server."""
+    """Like `load_token_keys`, for a server: files are read again when they change, and tokens that a removed key signed
+    are no longer valid."""
     files = named_files(environ, FILE_VARIABLE)
     if not files:
         return load_token_keys(environ, beside)
-    return RereadKeys(Reread(files, lambda: load_token_keys(environ, None), said))
+    return TokenKeys(Reread(files, lambda: load_token_keys(environ, None).keys, said).value)
 
 
 def load_token_keys(environ: Mapping[str, str], beside: Path | None) -> TokenKeys:
@@ -76,7 +64,8 @@ def load_token_keys(environ: Mapping[str, str], beside: Path | None) -> TokenKey
     for name in files:
         keys += _parse(_read(name), f"{FILE_VARIABLE}, {name}")
     if keys:
-        return TokenKeys(tuple({key.id: key for key in keys}.values()))
+        known = tuple({key.id: key for key in keys}.values())
+        return TokenKeys(lambda: known)
     if text.strip() or files or beside is None:
         raise MissingSetting(f"no key for tokens: neither {VARIABLE} nor {FILE_VARIABLE} holds one", hint=_HINT)
     path = beside / FILE_NAME
@@ -84,7 +73,7 @@ def load_token_keys(environ: Mapping[str, str], beside: Path | None) -> TokenKey
     found = _parse(text, str(path))
     if not found:
         raise MissingSetting(f"{path} holds no key", hint=f"remove it, and a new one is made; or set {VARIABLE}")
-    return TokenKeys(found, path if made else None)
+    return TokenKeys(lambda: found, path if made else None)
 
 
 def _parse(text: str, where: str) -> tuple[TokenKey, ...]:

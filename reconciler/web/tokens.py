@@ -84,7 +84,7 @@ class Tokens:
         return self._signed(claims, build_audience(desired))
 
     def read_bearer(self, token: str, desired: Desired) -> Bearer:
-        place = (token, desired.instance, *(key.id for key in self.keys.now().keys))
+        place = (token, desired.instance, *(key.id for key in self.keys.keys))
         known = self._known.get(place)
         if known is not None and self.now() < known.expires_at:
             return known
@@ -117,18 +117,18 @@ class Tokens:
 
     def digest(self, *parts: str) -> str:
         """A keyed digest that only this server can compute, by the first key."""
-        return _digest(self.keys.now().keys[0], parts)
+        return _digest(self.keys.keys[0], parts)
 
     def is_digest(self, given: str, *parts: str, length: int | None = None) -> bool:
         """Whether any of the keys made it, as for tokens: a new first key ends nothing."""
-        known = (_digest(key, parts)[:length] for key in self.keys.now().keys)
+        known = (_digest(key, parts)[:length] for key in self.keys.keys)
         return sum(hmac.compare_digest(given.encode(), one.encode()) for one in known) > 0  # compare with all of them
 
     def matches_mark(self, mark: str, account: Account) -> bool:
         return self.is_digest(mark, "password", account.id, account.password.reveal(), length=_MARK)
 
     def _signed(self, claims: Mapping[str, Any], audience: str) -> str:
-        key, now = self.keys.now().keys[0], int(self.now().timestamp())
+        key, now = self.keys.keys[0], int(self.now().timestamp())
         whole = {"iss": ISSUER, "aud": audience, "iat": now, "exp": now + LIFE_S, **claims}
         return jwt.encode(whole, _bytes(key.material.reveal()), algorithm=_ALGORITHM, headers={"kid": key.id})
 
@@ -137,7 +137,7 @@ class Tokens:
             raise TokenRejected("too long")
         try:
             header = jwt.get_unverified_header(token)
-            key = self.keys.now().by_id(header.get("kid"))
+            key = self.keys.by_id(header.get("kid"))
             if key is None or header.get("alg") != _ALGORITHM or not set(header) <= _HEADER:
                 raise TokenRejected("its header is not one of this server")
             claims = jwt.decode(

@@ -81,8 +81,8 @@ def test_token_keys_follow_their_file(tmp_path: Path) -> None:
     path, old, new = tmp_path / "keys", "o" * 32, "n" * 32
     path.write_text(old)
     keys = reread_token_keys({"FIVREC_JWT_KEY_FILE": str(path)}, None, lambda _: None)
-    (first,) = keys.now().keys
+    (first,) = keys.keys
     path.write_text(f"{new},{old}")
-    assert keys.now().by_id(first.id) == first
+    assert keys.by_id(first.id) == first
     path.write_text(new)
-    assert keys.now().by_id(first.id) is None
+    assert keys.by_id(first.id) is None
