@@ -9,18 +9,20 @@ repeated over a new connection.
 from __future__ import annotations
 
 import asyncio
+import zlib
 from collections.abc import Callable, Mapping
 
 from reconciler.connect import errors as faults
-from reconciler.connect.body_limit import read_body
 from reconciler.connect.echo import KeyWatch
-from reconciler.connect.exchange import Request, Transport
+from reconciler.connect.exchange import Request, Response, Transport
 from reconciler.connect.pool import ConnectSettings, Places
 from reconciler.connect.retry import Clock
 from reconciler.connect.transport import Line
 from reconciler.connect.wholeness import part_fault
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
+
+MAX_BODY = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,7 @@ class Question:
         try:
             if fault := faults.status_fault(response.status, response.headers, receipt=self._receipt):
                 raise fault
-            body = await read_body(response)
+            body = await _read_body(response)
             headers = response.headers  # with the trailers
             if not self._receipt and (fault := faults.echoed_key() if watch.seen else part_fault(headers)):
                 raise fault
@@ -149,3 +151,25 @@ class Question:
     def _took_ms(self, request: Request) -> int:
         """Connect's own time, without the idle time of a kept connection."""
         return round((self._clock.now() - self._started - request.rested_s) * 1000)
+
+
+async def _read_body(response: Response) -> bytes:
+    """Returns the body. Unpacks no more than MAX_BODY, beyond any real answer: a small gzip may become large."""
+    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("identity", "", "gzip", "x-gzip"):
+        raise faults.invalid_answer("it is compressed in a way that was not asked for")
+    unpack = zlib.decompressobj(zlib.MAX_WBITS | 16) if "gzip" in encoding else None
+    body = bytearray()
+    try:
+        async for part in response.parts:
+            room = MAX_BODY + 1 - len(body)
+            body += part if unpack is None else unpack.decompress(part, room)
+            if len(body) > MAX_BODY:
+                raise faults.too_large(MAX_BODY)
+    except zlib.error as error:
+        raise faults.invalid_answer("its gzip is broken") from error
+    if unpack is not None and not unpack.eof:
+        raise faults.invalid_answer("its gzip ends too early")
+    if unpack is not None and unpack.unused_data:
+        raise faults.invalid_answer("something follows its gzip")
+    return bytes(body)

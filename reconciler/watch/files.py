@@ -143,17 +143,12 @@ def _is_inside(parent: str, name: str, root: str, visited: set[str]) -> bool:
 
 
 def _stat(path: str) -> tuple[str, int, int, int]:
-    try:
-        found = _stat_at_all(path)
-    except OSError:
-        return path, 0, 0, 0
-    return path, found.st_mtime_ns, found.st_size, found.st_ino
-
-
-def _stat_at_all(path: str) -> os.stat_result:
     """The state of the link itself, if its target does not exist: a dangling link that appears or disappears is a
     change too."""
-    try:
-        return os.stat(path)  # noqa: PTH116
-    except OSError:
-        return os.lstat(path)
+    for look in (os.stat, os.lstat):
+        try:
+            found = look(path)
+        except OSError:
+            continue
+        return path, found.st_mtime_ns, found.st_size, found.st_ino
+    return path, 0, 0, 0

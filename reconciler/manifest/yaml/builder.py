@@ -33,7 +33,7 @@ _MERGE: Final = object()
 _OWN_TAGS: Final = frozenset(
     ["binary", "bool", "float", "int", "merge", "null", "omap", "pairs", "set", "timestamp", "value", "yaml"]
 )
-_ALLOWED_TAGS: Final = frozenset(f"tag:yaml.org,2002:{name}" for name in ("str", "map", "seq"))
+_ALLOWED_TAGS: Final = frozenset([None, "!", *(f"tag:yaml.org,2002:{name}" for name in ("str", "map", "seq"))])
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,17 +147,19 @@ class Builder:
 
     def _scalar(self, event: Any, parent: Link, key: str | int) -> Any:
         text = scalar_text(event)
-        tag = event.tag
-        if tag is None and event.implicit[0]:
+        if event.tag is None and event.implicit[0]:
             value, note = read_plain(text)
             if note is not None:
                 self._note(note, event, parent, key)
             return value
-        if tag is not None and tag != "!" and tag not in _ALLOWED_TAGS:
-            self._say(event, f"the tag {_shown(tag)} is not allowed", "write plain values, text in quotes")
+        self._check_tag(event)
         if event.style == '"' and UNSTORABLE.search(text):
             self._say(event, "an escape in this text makes a character that cannot be stored", "take it out")
         return text
+
+    def _check_tag(self, event: Any) -> None:
+        if event.tag not in _ALLOWED_TAGS:
+            self._say(event, f"the tag {_shown(event.tag)} is not allowed", "write plain values, text in quotes")
 
     def _note(self, note: Note, event: Any, parent: Link, key: str | int) -> None:
         if len(self.odd) + len(self.dates) >= MAX_ODD:
@@ -177,9 +179,7 @@ class Builder:
         self._deepest = max(self._deepest, self.depth)
         if self.depth > MAX_DEPTH:
             raise Stop(too_deep(self._path, *find_position(event)))
-        tag = event.tag
-        if tag is not None and tag != "!" and tag not in _ALLOWED_TAGS:
-            self._say(event, f"the tag {_shown(tag)} is not allowed", "write plain values, text in quotes")
+        self._check_tag(event)
         # The root has no key: its children's paths begin with their own.
         link: Link = (parent, key) if self.depth > 1 else None
         outer, prefix = self._recorder.enter(link)
