@@ -15,7 +15,7 @@ from reconciler.model.types import Desired
 from reconciler.support.log import EventLog, QuietLog, counted
 
 if TYPE_CHECKING:
-    from reconciler.connect.client import ConnectPool
+    from reconciler.connect.pool import ConnectPool
     from reconciler.engine.run import Run
     from reconciler.manifest.loader import Manifest
     from reconciler.watch.instance_state import InstanceState

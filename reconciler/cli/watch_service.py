@@ -40,7 +40,7 @@ from reconciler.watch.messages import say_manifests
 from reconciler.watch.supervisor import supervised
 
 if TYPE_CHECKING:  # what not every service needs: httpx, uvicorn, the metrics' library
-    from reconciler.connect.client import ConnectPool
+    from reconciler.connect.pool import ConnectPool
     from reconciler.support.asgi_server import Listen
     from reconciler.watch.metrics import Metrics
     from reconciler.watch.notify import Notifier

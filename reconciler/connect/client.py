@@ -32,15 +32,6 @@ from reconciler.model.secret import Secret
 from reconciler.model.types import EMBEDDED, ConnectPlan, ConnectTarget, ConnectView, ErrorInfo, is_embedded
 from reconciler.support.network import Endpoint, endpoint_of, url_hint, url_problem
 
-__all__ = [
-    "ConnectClient",
-    "ConnectDatabase",
-    "ConnectPool",
-    "ConnectSettings",
-    "embedded_key",
-    "open_client",
-    "open_pool",
-]
 _PLANS = "/api/v1/plans"
 
 

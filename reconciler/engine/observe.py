@@ -130,8 +130,8 @@ async def connect_client(desired: Desired, run: Run) -> AsyncIterator[ConnectCli
     if desired.connect is None:
         yield None
         return
-    from reconciler.connect.client import ConnectSettings, open_client
-    from reconciler.connect.pool import PATIENCE_S
+    from reconciler.connect.client import open_client
+    from reconciler.connect.pool import PATIENCE_S, ConnectSettings
 
     settings = ConnectSettings(
         ca_file=run.ca_file,

@@ -17,7 +17,7 @@ from reconciler.support.crypto.keyring import KeyRing
 from reconciler.support.log import EventLog
 
 if TYPE_CHECKING:
-    from reconciler.connect.client import ConnectPool
+    from reconciler.connect.pool import ConnectPool
     from reconciler.database.pool import ConnectionPool
     from reconciler.planning.saved_plan import SavedInstance
     from reconciler.planning.status_check import KnownStatus
@@ -72,7 +72,7 @@ class SharedConnect:
     def pool(self, run: Run) -> ConnectPool:
         """Raises MissingSetting if the CA file can't be used."""
         if self._pool is None:
-            from reconciler.connect.client import ConnectPool
+            from reconciler.connect.pool import ConnectPool
 
             self._pool = ConnectPool(run.ca_file, self._forks, lambda words: run.log.debug("connect", words))
         return self._pool

@@ -23,8 +23,9 @@ import pytest
 
 from reconciler import __version__
 from reconciler.connect import transport
-from reconciler.connect.client import ConnectSettings, embedded_key, open_client, open_pool
+from reconciler.connect.client import embedded_key, open_client
 from reconciler.connect.errors import network_fault
+from reconciler.connect.pool import ConnectSettings, open_pool
 from reconciler.model.errors import ConnectError, MissingSetting
 from reconciler.model.secret import Secret
 from reconciler.model.types import ConnectPlan, ConnectTarget, ConnectView, ErrorInfo, InstanceStatus

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from reconciler.connect import trust
-from reconciler.connect.client import ConnectPool, ConnectSettings, open_client, open_pool
+from reconciler.connect.client import open_client
+from reconciler.connect.pool import ConnectPool, ConnectSettings, open_pool
 from reconciler.connect.proxy import Proxy, find_proxy
 from reconciler.model.errors import MissingSetting
 from reconciler.model.secret import Secret

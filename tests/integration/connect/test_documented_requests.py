@@ -6,7 +6,8 @@ import json
 import re
 from pathlib import Path
 
-from reconciler.connect.client import ConnectSettings, open_client
+from reconciler.connect.client import open_client
+from reconciler.connect.pool import ConnectSettings
 from reconciler.model.secret import Secret
 from reconciler.model.types import ConnectTarget
 from tests.support.connect_server import Behaviour, answering, misbehaving

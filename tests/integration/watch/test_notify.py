@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from reconciler.cli.notifying import Receivers
-from reconciler.connect.client import ConnectPool
+from reconciler.connect.pool import ConnectPool
 from reconciler.connect.transport import PinnedTransport
 from reconciler.model.errors import UsageError
 from reconciler.model.secret import Secret
