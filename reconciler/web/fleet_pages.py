@@ -183,7 +183,7 @@ class FleetPages:
         self._noted(request, session)
         desired = self.pages.find(request.path_params["instance"])
         detail = await read_detail(desired, self.service.run)
-        context = page.instance(detail, language_of(request), self.service.run.now())
+        context = page.instance(detail, language_of(request))
         links = self.access.links
         return self._inside(
             request,

@@ -19,7 +19,7 @@ from reconciler.engine.batch import with_reason
 from reconciler.engine.observe import build_scope, database, read_snapshot
 from reconciler.engine.reconcile import preview
 from reconciler.engine.run import Run
-from reconciler.engine.status_and_logs import NEVER_APPLIED, verify_history
+from reconciler.engine.status_and_logs import NEVER_APPLIED, is_unchecked, verify_history
 from reconciler.model.errors import DatabaseError, FivrecError, as_error
 from reconciler.model.records import dataclass
 from reconciler.model.types import ConnectPlan, Desired, ErrorInfo, Resource
@@ -79,7 +79,8 @@ class PlanRow:
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """One instance in full. `diff` is None if it was not ready in time; so is `chain`."""
+    """One instance in full. `diff` is None if it was not ready in time; so is `chain`. `unchecked`: its status was old
+    when it was read."""
 
     overview: Overview
     diff: InstanceReport | None = None
@@ -88,6 +89,13 @@ class Detail:
     chain: Chain | None = None
     plans: tuple[PlanRow, ...] = field(default_factory=tuple)
     connect_error: ErrorInfo | None = None
+    unchecked: bool = False
+
+    @property
+    def connect_silent(self) -> bool:
+        """Connect's plans are unknown now, which is not the same as absent."""
+        view = self.diff.connect if self.diff else None
+        return view is None or view.plans is None
 
 
 async def read_overview(desired: Desired, run: Run, *, with_checks: bool = True) -> Overview:
@@ -118,7 +126,8 @@ async def read_detail(desired: Desired, run: Run) -> Detail:
     view = diff.connect
     plans = _beside(ours, view.plans if view and view.plans else ())
     trouble = (view.status_error or view.plans_error) if view else None
-    return Detail(overview, diff, alone, history, chain, plans, trouble)
+    unchecked = is_unchecked(overview.view, run.now())
+    return Detail(overview, diff, alone, history, chain, plans, trouble, unchecked)
 
 
 async def _compared(desired: Desired, run: Run) -> tuple[InstanceReport, bool]:

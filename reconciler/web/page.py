@@ -50,28 +50,6 @@ class Row:
     hidden: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """A `Detail` in the form that its template takes, now."""
-
-    detail: Detail
-    now: datetime
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.detail, name)
-
-    @property
-    def unchecked(self) -> bool:
-        view = self.detail.overview.view
-        return view is not None and is_unchecked(view, self.now)
-
-    @property
-    def connect_silent(self) -> bool:
-        """Connect's plans are unknown now, which is not the same as absent."""
-        view = self.detail.diff.connect if self.detail.diff else None
-        return view is None or view.plans is None
-
-
 @cache
 def _environment() -> Environment:
     environment = Environment(
@@ -107,10 +85,10 @@ def fleet(
     return {"rows": shown, "fitting": sum(fits), "tally": _tally(rows, words), "q": q, "status": status}
 
 
-def instance(detail: Detail, language: str, now: datetime) -> dict[str, Any]:
+def instance(detail: Detail, language: str) -> dict[str, Any]:
     words = load_translations(language)
     chart = timeline(detail.overview.checks, f"{words['timeline']}: {detail.overview.instance}")
-    return {"detail": Shown(detail, now), "chart": chart}
+    return {"detail": detail, "chart": chart}
 
 
 def report(details: Sequence[Detail], language: str, at: datetime, broken: str = "") -> str:
@@ -121,7 +99,7 @@ def report(details: Sequence[Detail], language: str, at: datetime, broken: str =
     context = fleet([detail.overview for detail in details], language, at)
     context["rows"] = [_compared(row, detail, at) for row, detail in zip(context["rows"], details, strict=True)]
     context["tally"] = _tally(context["rows"], load_translations(language))
-    shown = [(one["detail"], one["chart"]) for one in (instance(detail, language, at) for detail in details)]
+    shown = [(one["detail"], one["chart"]) for one in (instance(detail, language) for detail in details)]
     return render(
         "report.html",
         language,

@@ -98,7 +98,7 @@ class Pages:
         session = read_session(self.service, request)
         seen = await self._seen(session)
         if session is None or not seen:
-            return RedirectResponse(login_page(_filtered(request)), 303)
+            return RedirectResponse(login_page(f"/?{request.url.query}" if request.url.query else "/"), 303)
         overviews = await ask_each(seen, partial(read_overview, run=self.service.run), _AT_ONCE)
         query, language = request.query_params, language_of(request)
         context = page.fleet(
@@ -119,7 +119,7 @@ class Pages:
             overview = await read_overview(desired, self.service.run)
             return self._inside(request, session, "notice.html", 423, events, overview=overview, said=said)
         detail = await read_detail(desired, self.service.run)
-        context = page.instance(detail, language_of(request), self.service.run.now())
+        context = page.instance(detail, language_of(request))
         return self._inside(request, session, "instance.html", 200, events, said=said, **context)
 
     async def check(self, request: Request) -> Response:
@@ -291,10 +291,6 @@ class Pages:
 
 def language_of(request: Request) -> str:
     return choose_language(request.headers.get("accept-language", ""))
-
-
-def _filtered(request: Request) -> str:
-    return f"/?{request.url.query}" if request.url.query else "/"
 
 
 def _instance_page(request: Request) -> str:

@@ -102,38 +102,32 @@ class Queue:
     async def rows(self, name: str, **values: Any) -> list[dict[str, Any]]:
         """Run a statement of sql/queries/fleet.sql that returns rows. All of them may be repeated."""
         with self._said():
-            found: list[dict[str, Any]] = await self._again(self._connector.execute_query_all_async, name, values)
+            found: list[dict[str, Any]] = await self._ask(self._connector.execute_query_all_async, name, values)
             return found
 
     async def run(self, name: str, **values: Any) -> None:
         with self._said():
-            await self._again(self._connector.execute_query_async, name, values)
+            await self._ask(self._connector.execute_query_async, name, values)
 
-    async def _again(self, execute: Callable[..., Awaitable[Any]], name: str, values: Mapping[str, Any]) -> Any:
-        """Try once more if a kept connection turns out to be closed."""
-        from procrastinate.exceptions import ConnectorException
-        from psycopg_pool import PoolTimeout
-
-        try:
-            return await self._once(execute, name, values)
-        except ConnectorException as exc:
-            lost = isinstance(exc.__cause__, psycopg.OperationalError) and not isinstance(exc.__cause__, PoolTimeout)
-            if not lost or is_being_stopped():
-                raise
-            return await self._once(execute, name, values)
-
-    async def _once(self, execute: Callable[..., Awaitable[Any]], name: str, values: Mapping[str, Any]) -> Any:
-        """Let the error say why if no connection is available: the pool keeps trying, and keeps the errors to
-        itself."""
+    async def _ask(
+        self, execute: Callable[..., Awaitable[Any]], name: str, values: Mapping[str, Any], *, again: bool = True
+    ) -> Any:
+        """Try once more if a kept connection turns out to be closed. If none is available, let the error say why: the
+        pool keeps trying, and keeps the errors to itself."""
         from procrastinate.exceptions import ConnectorException
         from psycopg_pool import PoolTimeout
 
         try:
             return await execute(query("fleet", name), **values)
         except ConnectorException as exc:
-            if isinstance(exc.__cause__, PoolTimeout) and not is_being_stopped():
+            if is_being_stopped():
+                raise
+            if isinstance(exc.__cause__, PoolTimeout):
                 await self._refuse_unreachable()
-            raise
+                raise
+            if not again or not isinstance(exc.__cause__, psycopg.OperationalError):
+                raise
+        return await self._ask(execute, name, values, again=False)
 
     async def _refuse_unreachable(self) -> None:
         """Raises DatabaseError with the reason. One connection asks for all that wait: turns run out of time together,
