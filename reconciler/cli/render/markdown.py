@@ -10,7 +10,7 @@ import re
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import field, replace
 
-from reconciler.cli.render.values import accepted_line, change_line, conflict_line, former_line, show, since_words
+from reconciler.cli.render.values import accepted_line, change_line, conflict_line, former_line, show_both, since_words
 from reconciler.model.changes import Change, FieldChange
 from reconciler.model.errors import group_problems, merge_problems
 from reconciler.model.names import cut, one_line, printable
@@ -323,10 +323,11 @@ def _field_lines(change: Change, item: FieldChange) -> Iterator[str]:
     if item.sensitive:
         yield f"{'+' if change.action == 'create' else '~'}   {name}: {MASK}"
         return
+    before, after = show_both(item.before, item.after, LONGEST)
     if change.action != "create":
-        yield f"-   {name}: {show(item.before, LONGEST)}"
+        yield f"-   {name}: {before}"
     if change.action != "remove":
-        yield f"+   {name}: {show(item.after, LONGEST)}"
+        yield f"+   {name}: {after}"
 
 
 def _closing(page: _Page) -> str:

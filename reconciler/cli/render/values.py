@@ -20,6 +20,17 @@ def show(value: Value, longest: int = 100) -> str:
     return cut(printable(text), longest) + _mark(text)
 
 
+def show_both(before: Value, after: Value, longest: int = 100) -> tuple[str, str]:
+    """Both values as `show` gives them; but if they differ only in what it cuts off, from a little before that."""
+    texts = [json.dumps(value, ensure_ascii=False, sort_keys=True) for value in (before, after)]
+    seen = [printable(text) for text in texts]
+    same = next((at for at, (one, other) in enumerate(zip(*seen, strict=False)) if one != other), min(map(len, seen)))
+    if same >= longest - longest // 4:
+        seen = [f"…{text[same - longest // 2 :]}" for text in seen]
+    first, second = (cut(shown, longest) + _mark(text) for shown, text in zip(seen, texts, strict=True))
+    return first, second
+
+
 def _mark(text: str) -> str:
     """Marks words that mix alphabets, because letters that look alike can imitate another name."""
     scripts = mixed_scripts(text)
@@ -59,7 +70,7 @@ def field_line(field: FieldChange) -> str:
     name = printable(field.field)
     if field.sensitive:
         return f"{name}: {MASK}"
-    return f"{name}: {show(field.before)} → {show(field.after)}"
+    return f"{name}: {' → '.join(show_both(field.before, field.after))}"
 
 
 def conflict_line(conflict: Conflict, longest: int = 100) -> str:

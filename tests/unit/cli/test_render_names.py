@@ -35,6 +35,18 @@ def test_mixed_scripts_are_marked_and_the_invisible_is_escaped(form: str) -> Non
     assert '"p\u0430y" [mixed scripts: Cyrillic, Latin]' in shown
 
 
+@pytest.mark.parametrize("common", ["x" * 400, "\u200b" * 60])
+def test_a_change_at_the_end_of_a_long_value_is_shown(common: str) -> None:
+    (update,) = DEGRADED.changes
+    assert isinstance(update, Update)
+    fields = (FieldChange("description", f"{common} ours", f"{common} theirs, {'y' * 400}"),)
+    changed = replace(DEGRADED, plan=replace(DEGRADED.plan, changes=(replace(update, fields=fields),)))  # type: ignore[type-var]
+    for shown in (click.unstyle(text(report(changed), fields=True)), markdown(report(changed))):
+        assert ' ours"' in shown
+        assert " theirs, yyy" in shown
+        assert "y" * 300 not in shown
+
+
 @pytest.mark.parametrize("render", [codequality, junit])
 def test_other_forms_mark_the_resource(render: object) -> None:
     assert callable(render)
