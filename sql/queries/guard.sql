@@ -19,7 +19,7 @@ FROM pg_roles r
 WHERE r.rolname IN (session_user, current_user) AND (r.rolsuper OR r.rolcreaterole OR r.rolbypassrls OR EXISTS (
   SELECT FROM pg_auth_members m
   WHERE m.member = r.oid AND m.roleid <> to_regrole(quote_ident(current_user))
-    AND to_jsonb(m) ->> 'set_option' IS DISTINCT FROM 'false'));
+    AND (to_jsonb(m) ->> 'set_option' IS DISTINCT FROM 'false' OR to_jsonb(m) ->> 'inherit_option' = 'true')));
 
 -- Whether there can be other roles' code at all: an object that needs a user-defined function, operator or type, a
 -- trigger with a condition, or a table that is not a plain table of this login, also if foreign keys change it.

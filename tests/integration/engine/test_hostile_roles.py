@@ -441,6 +441,29 @@ async def test_acting_as_another_role_makes_no_login_weaker(
         attacker.close()
 
 
+@pytest.mark.parametrize(
+    ("options", "is_strong"), [("INHERIT TRUE, SET FALSE", True), ("INHERIT FALSE, SET FALSE, ADMIN TRUE", False)]
+)
+async def test_rights_that_a_login_inherits_make_it_stronger(
+    options: str, is_strong: bool, ground: Callable[[str], Ground], keys: KeyRing, tmp_path: Path
+) -> None:
+    """It can't become the other role, and yet its code reads what that role may read. A role that it made (for
+    isolation) gives it neither."""
+    here = ground("")
+    desired = desired_of(document(plans=None), here.url, connect=None)
+    assert (await reconcile(desired, run_of(keys, tmp_path))).error is None
+    attacker = here.attack(
+        "SET ROLE NONE; GRANT TRIGGER, SELECT, UPDATE ON public.{table} TO {app}; SET ROLE {app};" + TRIGGER
+    )
+    if attacker.info.server_version < 160000:
+        pytest.skip("memberships have no options")
+    login = urlsplit(here.url.reveal()).username
+    attacker.execute(f"GRANT pg_read_all_data TO {login} WITH {options}".encode())
+    codes = await every_command(desired, keys, tmp_path)
+    attacker.close()
+    assert ("foreign_code" in codes, here.seized() == []) == (is_strong, is_strong)
+
+
 @pytest.mark.parametrize("name", sorted(set(ATTACKS) - RUN_ANYWAY))
 async def test_a_plain_owner_runs_nothing_that_was_planted(
     name: str, ground: Callable[[str], Ground], keys: KeyRing, tmp_path: Path
