@@ -11,6 +11,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from reconciler.database.embedded.binaries import Binaries, find_binaries
@@ -142,7 +143,7 @@ def _refuse_strangers_data(place: Place) -> None:
         raise MissingSetting(
             f"{path} is open to other users, so {place.folder} may be a stranger's (a repository's), whose server "
             "configuration can name programs",
-            hint=f"if it is yours: chmod 600 {path}",
+            hint=f"if it is yours: chmod 600 {quote(str(path))}",
             code="embedded_folder",
         )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import pwd
 from pathlib import Path
+from shlex import quote
 
 from reconciler.database.embedded.binaries import Binaries, copied_for_others
 from reconciler.database.embedded.pointer import find_data_elsewhere, point_elsewhere
@@ -77,7 +78,7 @@ def _place_for_root(folder: Path, base: Path) -> Place:
         if found.st_uid == 0:
             raise MissingSetting(
                 f"the data in {base} belong to root, and PostgreSQL does not run as root",
-                hint=f"chown -R nobody {base / 'data'}",
+                hint=f"chown -R nobody {quote(str(base / 'data'))}",
                 code="embedded_folder",
             )
         return Place(folder, base, RunAs(found.st_uid, found.st_gid))
