@@ -250,7 +250,7 @@ def test_lost_parts_of_a_folder_are_not_recreated(folder: Path, lost: str, said:
         assert ask(server, "select 1") == 1
 
 
-@pytest.mark.parametrize("open_to", [0o640, 0o644, 0o660, None])
+@pytest.mark.parametrize("open_to", [0o640, None])
 def test_a_folder_that_came_with_a_repository_starts_nothing(folder: Path, open_to: int | None) -> None:
     with embedded_server(folder) as server:
         ask(server, "CREATE TABLE kept (a integer)")
