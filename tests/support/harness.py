@@ -95,9 +95,12 @@ class Fivrec:
         return self.run("diff", "client.yaml", "-o", "json", *words, **more)
 
     def write(self, text: str, name: str = "client.yaml") -> Path:
+        """Write the file whole: a service that looks at this moment finds the former text or this one."""
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        draft = path.with_name(f"{path.name}.draft")
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
         return path
 
     def connect_set(self, *words: str, instance: str = INSTANCE) -> None:
