@@ -29,7 +29,7 @@ def run(fivrec: Fivrec, script: str) -> Ended:
     env = fivrec.environment({})
     env["PATH"] = f"{programs}:{env['PATH']}"
     done = subprocess.run(
-        ["bash", "-euc", script], cwd=fivrec.folder, env=env, capture_output=True, text=True, timeout=120, check=False
+        ["bash", "-euc", script], cwd=fivrec.folder, env=env, capture_output=True, text=True, timeout=600, check=False
     )
     return Ended(done.returncode, done.stdout, done.stderr)
 

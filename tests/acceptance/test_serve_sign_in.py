@@ -38,9 +38,12 @@ def test_a_person_of_a_group_sees_the_fleet(fivrec: Fivrec) -> None:
             back = browser.post(away, data={"sub": "ana"}).headers["location"]
             assert back.startswith(f"{url}/sso/callback?code=")
             assert browser.get(back).status_code == 200
-            found = browser.get(f"{url}/fleet/instances").json()
-            assert [(row["instance"], row["read"]) for row in found] == [(INSTANCE, "readable")]
-            assert found[0]["source"] == f"https://git.example/acme/blob/main/{MANIFEST}#L1"
+
+            def found() -> Any:
+                return browser.get(f"{url}/fleet/instances").json()
+
+            until(lambda: [(row["instance"], row["read"]) for row in found()] == [(INSTANCE, "readable")])
+            assert found()[0]["source"] == f"https://git.example/acme/blob/main/{MANIFEST}#L1"
             assert browser.get(back).status_code == 403
 
 

@@ -75,7 +75,7 @@ class Fivrec:
             text=True,
         )
 
-    def run(self, *words: str, stdin: str | None = None, timeout: float = 120, **more: str | None) -> Ended:
+    def run(self, *words: str, stdin: str | None = None, timeout: float = 600, **more: str | None) -> Ended:
         done = subprocess.run(
             [*COMMAND, *words],
             cwd=self.folder,

@@ -21,7 +21,7 @@ from tests.support.harness import Fivrec, manifest
 T = TypeVar("T")
 
 
-def until(ask: Callable[[], T], seconds: float = 45.0, what: str = "") -> T:
+def until(ask: Callable[[], T], seconds: float = 120.0, what: str = "") -> T:
     """Returns the first true answer. Raises AssertionError if none comes in time."""
     end = time.monotonic() + seconds
     while True:
@@ -57,7 +57,7 @@ class Watching:
 
     def get(self, path: str) -> tuple[int, str]:
         try:
-            with urlopen(self.address + path, timeout=30) as answer:
+            with urlopen(self.address + path, timeout=60) as answer:
                 return answer.status, answer.read().decode()
         except HTTPError as answer:
             return answer.code, answer.read().decode()

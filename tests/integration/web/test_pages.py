@@ -526,6 +526,6 @@ async def test_a_slash_behind_nothing_is_not_redirected(site: Served, path: str)
 
 
 async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while not true():
             await asyncio.sleep(0.01)
