@@ -25,9 +25,9 @@ from reconciler.support.network import parse_address
 PREPARE_AFTER = 3
 """A statement that has run this often on one kept connection is prepared, and not planned again from then on."""
 
-_ROOM_TRIES = 3
-_ROOM_S = 0.1
-"""A server counts a connection for a moment after it is closed, and another client may take its place first."""
+_MOST_ROOM, _ROOM_TRIES, _ROOM_S = 3, 10, 0.1
+"""How many idle connections are closed, and how often and after how many seconds the server is asked again: it counts a
+connection for a moment after it is closed, and another client may take its place first."""
 
 NAMES_S = 10.0
 """How long the addresses of a name are reused."""
@@ -112,12 +112,18 @@ class ConnectionPool:
 
     async def _opened(self, url: Secret, limits: Limits, application_name: str) -> Connection:
         """If the server accepts no more connections, close an idle one of this pool to that server, then try again."""
+        made = 0
         for _ in range(_ROOM_TRIES):
             try:
                 return await connect(url, limits=limits, application_name=application_name)
             except DatabaseError as exc:
-                if exc.code != "too_many_connections" or not await self._make_room(server_identity(url)[:2]):
+                if exc.code != "too_many_connections":
                     raise
+                if made < _MOST_ROOM and await self._make_room(server_identity(url)[:2]):
+                    made += 1
+                elif not made:
+                    raise
+            await asyncio.sleep(_ROOM_S)
         return await connect(url, limits=limits, application_name=application_name)
 
     async def _make_room(self, server: tuple[str, ...]) -> bool:
@@ -126,7 +132,6 @@ class ConnectionPool:
             return False
         self._forget(oldest)
         await oldest.close()
-        await asyncio.sleep(_ROOM_S)
         return True
 
     async def give(self, conn: Connection) -> None:

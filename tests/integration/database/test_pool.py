@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
@@ -58,6 +59,26 @@ async def test_an_idle_connection_makes_room_if_the_server_is_full(
         with pytest.raises(DatabaseError) as raised:
             await use(pool, one)  # no connection idles
     assert raised.value.code == "too_many_connections"
+    await pool.aclose()
+
+
+async def test_a_place_that_the_server_frees_late_is_waited_for(
+    make_database: Callable[[], Secret], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A busy server counts a closed connection for longer than a tenth of a second."""
+    pool, real, refused = ConnectionPool(), pool_module.connect, 0
+    first, _ = await use(pool, make_database())
+
+    async def connect(url: Secret, **more: Any) -> Connection:
+        nonlocal refused
+        if refused < 5:
+            refused += 1
+            raise DatabaseError("full", code="too_many_connections")
+        return await real(url, **more)
+
+    monkeypatch.setattr(pool_module, "connect", connect)
+    second, _ = await use(pool, make_database())
+    assert (first.closed, second.closed, len(pool)) == (True, False, 1)
     await pool.aclose()
 
 

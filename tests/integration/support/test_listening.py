@@ -173,6 +173,7 @@ def test_a_newcomer_takes_the_place_of_the_slowest(sent: bytes, monkeypatch: pyt
 
 def test_a_burst_of_whole_requests_is_answered_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(acceptor, "connection_limit", lambda: 4)
+    monkeypatch.setattr(acceptor, "PATIENCE_S", 5.0)  # a pause of the machine is no slow client
     whole = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     with running(App()) as (port, _), ExitStack() as stack:
         burst = [stack.enter_context(opened(port, whole)) for _ in range(100)]
