@@ -65,7 +65,7 @@ def manifests(draw: Any) -> dict[str, Any]:
 
 
 READ = {
-    "queues": "SELECT name, description, is_active FROM queues ORDER BY name",
+    "queues": "SELECT name, description, is_active FROM queues ORDER BY name, is_active, description",
     "settings": "SELECT key, value::text FROM settings ORDER BY key",
     "users": "SELECT email, name, role FROM users ORDER BY email",
     "plans": "SELECT id, name, price, is_active FROM plans ORDER BY id",
