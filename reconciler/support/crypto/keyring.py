@@ -46,12 +46,19 @@ _PUT_BACK = (
 @dataclass(frozen=True, slots=True)
 class KeyRing:
     """Keys: the first encrypts, all decrypt. `made` is the file of a key that was just made, `beside` the one beside an
-    embedded database, if no variable names keys. `lost`: that file is missing, although databases exist."""
+    embedded database, if no variable names keys. `lost`: that file is missing, although databases exist. `source`
+    replaces the `given` keys: one that is put in front encrypts from then on, one that is removed no longer decrypts.
+    """
 
-    keys: tuple[EncryptionKey, ...]
+    given: tuple[EncryptionKey, ...]
     made: Path | None = None
     beside: Path | None = None
     lost: bool = False
+    source: Reread[tuple[EncryptionKey, ...]] | None = None
+
+    @property
+    def keys(self) -> tuple[EncryptionKey, ...]:
+        return self.given if self.source is None else self.source.value()
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str], embedded_dir: Path | None = None) -> KeyRing:
@@ -137,26 +144,9 @@ def reread_ring(environ: Mapping[str, str], said: Callable[[str], None]) -> KeyR
 
     Raises MissingSetting if there is no key, or one is malformed, at the first reading.
     """
-    files = named_files(environ)
-    return (
-        RereadRing(Reread(files, lambda: load_keys(environ, None)[0], said)) if files else KeyRing.from_environ(environ)
-    )
-
-
-class RereadRing(KeyRing):
-    """A key that is put in front encrypts from then on; one that is removed no longer decrypts."""
-
-    __slots__ = ("_source",)
-    _source: Reread[tuple[EncryptionKey, ...]]
-
-    def __init__(self, source: Reread[tuple[EncryptionKey, ...]]) -> None:
-        object.__setattr__(self, "_source", source)
-        for name, value in (("made", None), ("beside", None), ("lost", False)):
-            object.__setattr__(self, name, value)
-
-    @property
-    def keys(self) -> tuple[EncryptionKey, ...]:
-        return self._source.value()
+    if files := named_files(environ):
+        return KeyRing((), source=Reread(files, lambda: load_keys(environ, None)[0], said))
+    return KeyRing.from_environ(environ)
 
 
 def read_key_id(text: str) -> str | None:
