@@ -88,11 +88,13 @@ def load(settings: Settings) -> tuple[Manifest, ...]:
     """The manifests that the paths and --limit select."""
     from reconciler.manifest.loader import load_manifests
 
+    return _choose(load_manifests(settings.paths, resolved_later=True, **read_with(settings)), settings)
+
+
+def read_with(settings: Settings) -> dict[str, Any]:
+    """What the loader reads manifests with, besides their paths."""
     stdin = sys.stdin.buffer if "-" in settings.paths else None
-    manifests = load_manifests(
-        settings.paths, variables=settings.extra_vars, environ=os.environ, stdin=stdin, resolved_later=True
-    )
-    return _choose(manifests, settings)
+    return {"variables": settings.extra_vars, "environ": os.environ, "stdin": stdin}
 
 
 def _load_each(settings: Settings) -> tuple[tuple[Manifest, ...], ManifestError | None]:
@@ -101,8 +103,7 @@ def _load_each(settings: Settings) -> tuple[tuple[Manifest, ...], ManifestError 
     from reconciler.manifest.loader import load_sound
     from reconciler.manifest.selection import NoneChosen, may_choose
 
-    stdin = sys.stdin.buffer if "-" in settings.paths else None
-    manifests, broken = load_sound(settings.paths, variables=settings.extra_vars, environ=os.environ, stdin=stdin)
+    manifests, broken = load_sound(settings.paths, **read_with(settings))
     problems = broken.problems if broken else ()
     chosen = tuple(one for one in problems if not one.instance or may_choose(one.instance, settings.limit))
     try:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -36,19 +34,18 @@ def command(**options: Any) -> None:
     """
     from datetime import UTC, datetime
 
-    from reconciler.cli.runtime import bounds_of, open_log
+    from reconciler.cli.runtime import bounds_of, open_log, read_with
     from reconciler.manifest.bounds import check_bounds
     from reconciler.manifest.lint import lint
     from reconciler.manifest.loader import load_manifests
     from reconciler.manifest.selection import select, unmatched
 
     settings = settings_from(options)
-    stdin = sys.stdin.buffer if "-" in settings.paths else None
     manifests: tuple[Manifest, ...] = ()
     problems: tuple[ManifestProblem, ...] = ()
     code = 0
     try:
-        loaded = load_manifests(settings.paths, variables=settings.extra_vars, environ=os.environ, stdin=stdin)
+        loaded = load_manifests(settings.paths, **read_with(settings))
         manifests = select(loaded, settings.limit)
         for words in unmatched(loaded, settings.limit):
             open_log(settings).warning("validate", f"⚠️ {words}")

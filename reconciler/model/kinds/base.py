@@ -117,18 +117,6 @@ def _only(key: Key, same: Sequence[Key]) -> Key:
 match_by_key = matching_by(same_name)
 
 
-def not_managed(*_: object) -> None:
-    """For a kind that this source does not declare."""
-
-
-def no_fields(*_: object) -> Mapping[str, Any]:
-    return {}
-
-
-def nothing(*_: object) -> tuple[()]:
-    return ()
-
-
 def declared_items(document: Document, section: str) -> Sequence[Mapping[str, Any]]:
     """Returns the items of a section; none if it is not declared, or has none."""
     return (document.get(section) or {}).get("items") or ()
@@ -178,22 +166,22 @@ class Kind:
     active: str | None = None
     removable: bool = False
     per_environment: bool = False
-    from_manifest: Callable[[Document], Managed | None] = not_managed
-    from_connect: Callable[[ConnectView, Unmanaged], Managed | None] = not_managed
+    from_manifest: Callable[[Document], Managed | None] = lambda *_: None
+    from_connect: Callable[[ConnectView, Unmanaged], Managed | None] = lambda *_: None
     match: Callable[[Sequence[Resource], Sequence[Resource]], Matches] = match_by_key
-    places: Callable[[Document, str], Mapping[str, str]] = no_fields
+    places: Callable[[Document, str], Mapping[str, str]] = lambda *_: {}
     equal: Mapping[str, Callable[[Value, Value], bool]] = field(default_factory=dict)
     remembered: bool = False
-    take_back: Callable[[Resource, Applied, FormerPolicy], Mapping[str, Value]] = no_fields
+    take_back: Callable[[Resource, Applied, FormerPolicy], Mapping[str, Value]] = lambda *_: {}
     table: str = ""
     json_fields: frozenset[str] = frozenset()
     yes_no_fields: frozenset[str] = frozenset()
     shares_rows_of: str = ""
     section: Section | None = None
-    breaches: Callable[[Document], Iterable[Breach]] = nothing
-    names: Callable[[Document], Iterable[tuple[str, str]]] = nothing
+    breaches: Callable[[Document], Iterable[Breach]] = lambda *_: ()
+    names: Callable[[Document], Iterable[tuple[str, str]]] = lambda *_: ()
     names_of: str = ""
-    export: Callable[[Sequence[Resource], ExportSpec], Mapping[str, Value]] = no_fields
+    export: Callable[[Sequence[Resource], ExportSpec], Mapping[str, Value]] = lambda *_: {}
     export_item: Callable[[Resource], Mapping[str, Value]] | None = None
     connect_request: str = ""
 

@@ -84,7 +84,7 @@ def _word(error: _Error, path: list[str | int]) -> Iterator[Violation]:
     if _is_about_a_key(error):
         key = str(error.instance)
         hint = str(error.schema.get("description", ""))
-        yield Violation(_join([*path, key]), f'"{_short(key)}" is not a valid key here', hint, of_key=True)
+        yield Violation(_join([*path, key]), f'"{key[:60]}" is not a valid key here', hint, of_key=True)
         return
     match error.validator:
         case "anyOf" | "oneOf":
@@ -180,7 +180,7 @@ def _word_unknown(error: _Error, path: list[str | int]) -> Iterator[Violation]:
     known = list(error.schema.get("properties", ()))
     for key in islice((key for key in error.instance if key not in known), MAX_UNKNOWN):
         hint = _near(key, known) or f"known here: {', '.join(known)}"
-        named = f' "{_short(key)}"' if _LIKE_A_KEY.fullmatch(str(key)) else ", which is no name"
+        named = f' "{str(key)[:60]}"' if _LIKE_A_KEY.fullmatch(str(key)) else ", which is no name"
         yield Violation(_join([*path, key]), f"unknown key{named}", hint, of_key=True)
 
 
@@ -233,10 +233,6 @@ def _type_word(value: object) -> str:
             return "a list"
         case _:
             return "a mapping"
-
-
-def _short(key: object) -> str:
-    return str(key)[:60]
 
 
 def _join(path: Iterable[str | int]) -> str:
