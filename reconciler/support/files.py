@@ -6,10 +6,10 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from reconciler.model.errors import FivrecError
 
@@ -42,28 +42,18 @@ def replace_text(path: str, text: str, *, exclusive: bool = False) -> None:
 def replace_bytes(path: str, content: bytes, *, exclusive: bool = False) -> None:
     """Like `replace_text`, for bytes."""
     target = Path(os.path.realpath(path))
-    draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         if not exclusive and _takes_a_stream(path):
             Path(path).write_bytes(content)
             return
         before = target.stat() if target.exists() else None
-        try:
-            with draft.open("xb") as file:
-                if before is not None:
-                    for owner in ((-1, before.st_gid), (before.st_uid, -1)):  # as root, in a user's folder
-                        with suppress(OSError):
-                            os.fchown(file.fileno(), *owner)
-                    os.fchmod(file.fileno(), stat.S_IMODE(before.st_mode))
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            if exclusive:
-                os.link(draft, target)
-            else:
-                draft.replace(target)
-        finally:
-            draft.unlink(missing_ok=True)
+        with _draft(target, 0o666, exclusive=exclusive) as file:
+            if before is not None:
+                for owner in ((-1, before.st_gid), (before.st_uid, -1)):  # as root, in a user's folder
+                    with suppress(OSError):
+                        os.fchown(file.fileno(), *owner)
+                os.fchmod(file.fileno(), stat.S_IMODE(before.st_mode))
+            file.write(content)
     except FileExistsError:
         raise
     except OSError as exc:
@@ -76,20 +66,27 @@ def write_private(path: Path, text: str, *, exclusive: bool = False) -> None:
 
     Raises OSError if it can't be written; with `exclusive`, FileExistsError if the file exists.
     """
-    draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    with _draft(path, 0o600, exclusive=exclusive) as file:
+        file.write(text.encode())
+    _sync_folder(path.parent)
+
+
+@contextmanager
+def _draft(target: Path, mode: int, *, exclusive: bool) -> Iterator[BinaryIO]:
+    """A new file beside the target, which takes its place at the end, once it is on the disk."""
+    draft = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         if exclusive:
-            os.link(draft, path)  # unlike a rename, it never replaces what is there
+            os.link(draft, target)  # unlike a rename, it never replaces what is there
         else:
-            draft.replace(path)
+            draft.replace(target)
     finally:
         draft.unlink(missing_ok=True)
-    _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:
