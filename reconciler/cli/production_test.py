@@ -52,23 +52,17 @@ def command(**options: Any) -> None:
         for item in readings:
             _write(item)
         write_errors(readings, settings)
-    click.get_current_context().exit(exit_code([item if passed(item) else _failed(item) for item in readings]))
+    judged = [item if _passed(item.value) else replace(item, exit_code=item.exit_code or FAILED) for item in readings]
+    click.get_current_context().exit(exit_code(judged))
 
 
-def passed(item: QueryResult[tuple[Check, ...]]) -> bool:
-    return item.value is not None and all(check.passed for check in item.value)
-
-
-def _failed(item: QueryResult[tuple[Check, ...]]) -> QueryResult[tuple[Check, ...]]:
-    return replace(item, exit_code=item.exit_code or FAILED)
+def _passed(checks: tuple[Check, ...] | None) -> bool:
+    return checks is not None and all(check.passed for check in checks)
 
 
 def _shown(checks: tuple[Check, ...] | None) -> dict[str, Any]:
-    found = checks or ()
-    return {
-        "passed": checks is not None and all(check.passed for check in found),
-        "checks": [{"name": check.name, "passed": check.passed, "message": check.message} for check in found],
-    }
+    listed = [{"name": check.name, "passed": check.passed, "message": check.message} for check in checks or ()]
+    return {"passed": _passed(checks), "checks": listed}
 
 
 def _write(item: QueryResult[tuple[Check, ...]]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from datetime import datetime
@@ -44,26 +44,19 @@ def unresolved(ready: RunSetup) -> tuple[QueryResult[Any], ...]:
     """Instances that lack something or whose manifest is broken, as readings that failed."""
     from reconciler.engine.status_and_logs import QueryResult
 
-    lacking: Iterator[QueryResult[Any]] = (
-        QueryResult(item.instance, item.environment, None, item.error, item.exit_code, row=item.row)
-        for item in ready.others
-    )
     problems = ready.broken.problems if ready.broken else ()
-    own = {name: [one for one in problems if one.instance == name] for name in (one.instance for one in problems)}
-    broken: Iterator[QueryResult[Any]] = (
-        QueryResult(
-            name,
-            "unknown",
-            None,
-            ErrorInfo.of(ManifestError(tuple(found))),
-            ManifestError.exit_code,
-            said=True,
-            row=found[0].row,
-        )
-        for name, found in own.items()
-        if name
+    names = dict.fromkeys(one.instance for one in problems if one.instance)
+    broken = ((name, ManifestError(tuple(one for one in problems if one.instance == name))) for name in names)
+    return (
+        *(
+            QueryResult(item.instance, item.environment, None, item.error, item.exit_code, row=item.row)
+            for item in ready.others
+        ),
+        *(
+            QueryResult(name, "unknown", None, ErrorInfo.of(exc), exc.exit_code, said=True, row=exc.problems[0].row)
+            for name, exc in broken
+        ),
     )
-    return (*lacking, *broken)
 
 
 def ask_all(

@@ -134,7 +134,6 @@ def open_run(
     needs: frozenset[Need] = ALL_NEEDS,
     dry: bool = False,
     keyless: bool = False,
-    service: bool = False,
     each: bool = False,
     **more: Any,
 ) -> Iterator[RunSetup]:
@@ -170,7 +169,7 @@ def open_run(
     else:
         desired = resolve_all(manifests, settings, wanted, keyless=keyless)
     keyless = keyless or not desired
-    with start_servers(desired, settings, command, log, dry=dry, keyless=keyless, service=service, **more) as ready:
+    with start_servers(desired, settings, command, log, dry=dry, keyless=keyless, **more) as ready:
         order = tuple(manifest.instance for manifest in manifests)
         yield replace(ready, others=others, order=order, lacking=lacking, broken=broken)
 
