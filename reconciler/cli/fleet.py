@@ -20,9 +20,6 @@ from reconciler.cli.options import (
 )
 from reconciler.model.secret import Secret
 
-FAILING_SHOWN = 50
-
-
 queue_option = click.option(
     "--queue-url",
     required=True,
@@ -167,7 +164,7 @@ def status(**options: Any) -> None:
 
     async def ask() -> dict[str, Any]:
         async with open_queue(url) as queue:
-            return await read(queue, FAILING_SHOWN)
+            return await read(queue)
 
     found = asyncio.run(ask())
     write(found, settings.output)

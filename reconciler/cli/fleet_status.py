@@ -12,11 +12,13 @@ from reconciler.cli.streams import json_text
 if TYPE_CHECKING:
     from reconciler.workers.job_queue import Queue
 
+FAILING_SHOWN = 50
 
-async def read(queue: Queue, most: int) -> dict[str, Any]:
-    """The document that -o json prints; `most` limits the failing instances."""
+
+async def read(queue: Queue) -> dict[str, Any]:
+    """The document that -o json prints."""
     depth, workers, totals = await queue.standing()
-    failing = await queue.rows("failing", most=most)
+    failing = await queue.rows("failing", most=FAILING_SHOWN)
     return {
         "version": 1,
         "command": "fleet status",

@@ -22,12 +22,12 @@ def same_name(name: str) -> str:
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
-def is_invisible(char: str, before: str = "") -> bool:
+def is_invisible(char: str, before: str) -> bool:
     """Whether a character shows nothing. `before` is the character before it: within an emoji it is allowed."""
     if char.isascii():
         return False
     if char == "\u200d" or _SELECTORS.match(char):
-        return unicodedata.category(before or "a") not in ("So", "Sk", "Mn")
+        return unicodedata.category(before) not in ("So", "Sk", "Mn")
     return char in _FILLERS or unicodedata.category(char) in ("Cf", "Zl", "Zp") or (char.isspace() and char != " ")
 
 
