@@ -35,6 +35,11 @@ WHERE c.contype = 'f' AND c.confdeltype IN ('c', 'n', 'd')
       AND NOT EXISTS (
         SELECT FROM unnest(c.conkey, c.confkey) AS pair (child, parent)
         WHERE e.confkey[array_position(e.conkey, pair.child)] IS DISTINCT FROM pair.parent))
+UNION ALL  -- under row-level security an older fivrec called keys valid that hidden rows break
+SELECT format('rows of %%I break %%s', tbl, name)
+FROM fivrec.wanted()
+WHERE kind = 'foreign key' AND row_security_active(fivrec.app_table(tbl)) AND fivrec.is_broken(name)
+  AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = fivrec.app_table(tbl) AND k.conname = name AND NOT k.convalidated)
 ORDER BY 1;
 
 -- Identifies exactly these rows, in whatever order they are read.

@@ -214,6 +214,50 @@ async def test_in_doubt_nothing_is_deleted(
     assert hashes(database.reveal(), "development") == before
 
 
+KEY = "messages_conversation_id_environment_fkey"
+CROSSED = f"""
+ALTER TABLE messages DROP CONSTRAINT {KEY};
+INSERT INTO messages (id, conversation_id, environment) VALUES ('x', 'k{{parent}}', '{{child}}');
+ALTER TABLE messages ADD FOREIGN KEY (conversation_id) REFERENCES conversations (id) ON DELETE CASCADE;
+ALTER TABLE messages ADD CONSTRAINT {KEY}
+  FOREIGN KEY (conversation_id, environment) REFERENCES conversations (id, environment) NOT VALID
+"""
+
+
+async def test_a_key_that_only_hidden_rows_break_is_not_called_valid(
+    isolated: Isolated, keys: KeyRing, tmp_path: Path
+) -> None:
+    with psycopg.connect(isolated.admin, autocommit=True) as conn:
+        conn.execute(CROSSED.format(parent="production", child="development"))
+        found = f"SELECT convalidated FROM pg_constraint WHERE conname = '{KEY}'"
+        wanted = document(plans=None, environment=environment(isolation="enforced"))
+        desired = desired_of(wanted, isolated.owner, connect=None)
+        kept = await reconcile(desired, run_of(keys, tmp_path, 2, deep=True))
+        assert (kept.outcome, conn.execute(found).fetchone()) == ("in_sync", (False,))
+        conn.execute("DROP INDEX messages_user_idx")  # validates all that is not valid yet, while it is made again
+        await reconcile(desired, run_of(keys, tmp_path, 3, deep=True))
+        assert conn.execute(found).fetchone() == (False,)
+        conn.execute("DELETE FROM messages WHERE id = 'x'")
+        await reconcile(desired, run_of(keys, tmp_path, 4, deep=True))
+        assert conn.execute(found).fetchone() == (True,)
+
+
+async def test_a_key_that_was_validated_while_rows_were_hidden_stops_a_purge(
+    isolated: Isolated, keys: KeyRing, tmp_path: Path
+) -> None:
+    with psycopg.connect(isolated.admin, autocommit=True) as conn:
+        conn.execute(CROSSED.format(parent="development", child="production"))
+    with psycopg.connect(isolated.owner.reveal(), autocommit=True) as conn:  # as fivrec 0.2.0 did it
+        conn.execute("SET fiv.environment = 'development'")
+        conn.execute(f"ALTER TABLE messages VALIDATE CONSTRAINT {KEY}")
+    before = hashes(isolated.admin, "production")
+    report = await purge(isolated.owner, keys, tmp_path)
+    assert report.error is not None
+    assert (report.exit_code, report.error.code) == (3, "purge_refused")
+    assert f"rows of messages break {KEY}" in report.error.message
+    assert hashes(isolated.admin, "production") == before
+
+
 @pytest.mark.parametrize("action", ["CASCADE", "SET NULL"])
 async def test_the_apps_own_foreign_keys_do_not_stop_a_purge(
     action: str, database: Secret, keys: KeyRing, tmp_path: Path
