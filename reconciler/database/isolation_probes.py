@@ -82,10 +82,14 @@ async def read_deleted(
 
 
 async def _breaking(conn: Connection, schema: str) -> list[str]:
-    """Returns rows that break a constraint because they are older; only if one is not validated."""
+    """Returns rows of both environments that break a constraint that is not validated: they are older than it."""
     if not await (await conn.execute(query("isolation", "unvalidated", schema), {})).fetchall():
         return []
-    rows = await (await conn.execute(query("isolation", "breaking_rows", schema), {"limit": 10})).fetchall()
+    rows: dict[tuple[str, str, str], None] = {}
+    for environment in ("development", "production"):
+        await _be(conn, environment)
+        found = await conn.execute(query("isolation", "breaking_rows", schema), {"limit": 10})
+        rows |= dict.fromkeys(await found.fetchall())
     return [f"{table} {row_id} breaks the rules of environments ({reason})" for table, row_id, reason in rows]
 
 
@@ -117,7 +121,10 @@ async def _stray(conn: Connection, schema: str, current: str, environment: str) 
 
 async def _seen(conn: Connection, schema: str, owner: str, reader: str) -> str | None:
     async with _undone(conn):
-        queue = await _queue(conn, schema, owner)
+        try:
+            queue = await _queue(conn, schema, owner)
+        except psycopg.Error:
+            return None  # _pointing makes the same row, and says why it can't
         await _be(conn, reader)
         row = await (
             await conn.execute(query("probes", "seen", schema), {"parent": queue, "environment": owner})

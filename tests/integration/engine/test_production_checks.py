@@ -77,6 +77,35 @@ async def test_enforced_isolation_is_probed_too(isolated: Isolated, keys: KeyRin
     assert everything(isolated.admin) == before
 
 
+async def test_rows_of_the_other_environment_that_break_the_rules_are_named(
+    isolated: Isolated, keys: KeyRing, tmp_path: Path
+) -> None:
+    enforced = {"environment": environment(isolation="enforced")}
+    await applied(isolated.owner, keys, tmp_path, **enforced)
+    key = "messages_conversation_id_environment_fkey"
+    with psycopg.connect(isolated.admin, autocommit=True) as conn:
+        conn.execute(f"ALTER TABLE messages DROP CONSTRAINT {key}")
+        conn.execute("UPDATE messages SET conversation_id = 'kproduction' WHERE id = 'mdevelopment'")
+        conn.execute(
+            f"ALTER TABLE messages ADD CONSTRAINT {key} FOREIGN KEY (conversation_id, environment) "
+            "REFERENCES conversations (id, environment) NOT VALID"
+        )
+    found = await checked(isolated.owner, keys, tmp_path, **enforced)
+    assert failed(found) == {"isolation": "messages mdevelopment breaks the rules of environments (conversation_id)"}
+
+
+async def test_a_probe_row_that_the_app_refuses_fails_its_check_alone(
+    isolated: Isolated, keys: KeyRing, tmp_path: Path
+) -> None:
+    enforced = {"environment": environment(isolation="enforced")}
+    await applied(isolated.owner, keys, tmp_path, **enforced)
+    with psycopg.connect(isolated.admin, autocommit=True) as conn:
+        conn.execute("UPDATE queues SET description = 'x'; ALTER TABLE queues ALTER description SET NOT NULL")
+    found = await checked(isolated.owner, keys, tmp_path, **enforced)
+    assert list(found) == NAMES
+    assert "a probe row could not be made: queues description" in failed(found)["isolation"]
+
+
 async def test_a_development_instance_is_tested_as_production(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
     admin = {**document()["admin"], "email": "dev@empresa.com"}
     await applied(database, keys, tmp_path, environment=environment("development"), admin=admin)
