@@ -55,6 +55,8 @@ def command(**options: Any) -> None:
         code = ManifestError.exit_code if problems else 0
     except ManifestError as exc:
         problems, code = exc.problems, exc.exit_code
+        if exc.hint:
+            open_log(settings).warning("validate", f"⚠️ {exc.hint}")
     except MissingSetting as exc:
         problems, code = (ManifestProblem("environment", 0, 0, exc.message, exc.hint),), exc.exit_code
     if settings.output == "json":

@@ -154,3 +154,14 @@ def test_the_number_of_problems_is_no_event_of_a_json_log(tmp_path: Path) -> Non
     path.write_text(MANIFEST.replace("queues:", "queuess:"))
     said = [fivrec("validate", str(path), *words).stderr for words in ((), ("--log-format", "json"))]
     assert said == ["1 problem\n", ""]
+
+
+def test_problems_beyond_the_first_thousand_are_not_passed_over_in_silence(tmp_path: Path) -> None:
+    rows = "".join(f"  - {{instance: i{number}, vars: {{minutes: x}}}}\n" for number in range(1001))
+    path = tmp_path / "fleet.yaml"
+    path.write_text(
+        "version: 1\ndefaults: {config: {check_interval_minutes: '{{ minutes | int }}'}}\ninstances:\n" + rows
+    )
+    ended = CliRunner().invoke(cli, ["validate", str(path)], catch_exceptions=False)
+    assert ended.exit_code == 65
+    assert "there may be more problems; these were the first" in ended.stderr
