@@ -116,6 +116,11 @@ class Sources:
         try:
             content = read_confined(name, folders, MAX_BYTES)
         except ConfinedFileError as exc:
+            if exc.missing and self.secrets_dir is not None and (self.secrets_dir / name).is_file():
+                raise SourceError(
+                    f"the file {name} is not in the manifest's folder, but in --secrets-dir",
+                    "name a file of --secrets-dir by its absolute path",
+                ) from exc
             if exc.missing:
                 return None
             raise SourceError(f"the file {exc.reason}", exc.hint, misplaced=True) from exc

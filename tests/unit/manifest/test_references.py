@@ -364,6 +364,9 @@ def test_files_are_read_beside_the_manifest_or_from_secrets_dir(run: Run, tmp_pa
     assert run(file_manifest("url.txt"))[0].database.url == Secret("postgresql://u:hunter2@h/d")
     inside = file_manifest(str(tmp_path / "vault" / "url"))
     assert run(inside, secrets_dir=tmp_path / "vault")[0].database.url == Secret("postgresql://u:hunter2@h/e")
+    for name, words in (("url", "not in the manifest's folder, but in --secrets-dir"), ("u", "not there, or empty")):
+        (line,) = missing(lambda name=name: run(file_manifest(name), secrets_dir=tmp_path / "vault"))
+        assert line == f"a: database.url: the file {name} is {words}"
 
 
 def test_one_line_break_at_the_end_is_dropped_and_no_more(run: Run, tmp_path: Path) -> None:
