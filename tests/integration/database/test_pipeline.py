@@ -18,7 +18,7 @@ from tests.support.fault_proxy import FaultProxy, server_of, through
 
 
 async def in_a_pipeline(conn: Connection, *texts: str, then: Callable[[], None] = lambda: None) -> None:
-    async with with_deadline(conn, 5), conn.pipeline():
+    async with with_deadline(conn), conn.pipeline():
         for text in texts:
             await conn.execute(text.encode())
         then()
