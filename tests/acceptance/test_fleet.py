@@ -34,8 +34,8 @@ def in_sync(fleet: RunningFleet) -> bool:
 
 
 def test_an_instance_is_reconciled_once_then_checked_on_schedule(fleet: RunningFleet) -> None:
-    fleet.start("schedule", "fleet/", "--every", "2s")
-    fleet.start("schedule", "fleet/", "--every", "2s")  # a second one is harmless
+    fleet.start("schedule", "fleet/", "--every", "3s")
+    fleet.start("schedule", "fleet/", "--every", "3s")  # a second one is harmless
     fleet.start("worker", "fleet/", "-f", "3")
     fleet.start("worker", "fleet/", "-f", "3")
     until(lambda: in_sync(fleet), 90)
@@ -43,7 +43,7 @@ def test_an_instance_is_reconciled_once_then_checked_on_schedule(fleet: RunningF
     for checks in fleet.of_each(CHECKS).values():
         kinds = [(kind, success) for kind, success, _ in checks]
         assert (kinds[0], set(kinds[1:])) == (("startup", True), {("scheduled", True)})
-        assert_once_each([at for _, _, at in checks[1:]], 2.0)  # despite two schedulers
+        assert_once_each([at for _, _, at in checks[1:]], 3.0)  # despite two schedulers
     assert fleet.of_each(AUDITED) == dict.fromkeys(fleet.names, MADE)
     assert fleet.status()["workers"] == {"alive": 2, "lost": 0}
     well = {"instances": 6, "failing": 0, "never": 0, "overdue": 0}
