@@ -27,7 +27,8 @@ from reconciler.support.network import USUAL_PORTS, Endpoint
 
 POST_S = 10.0
 MOST_READ = 64 * 1024
-_MENTION = re.compile(r"(?<!\w)@(?=(?:all|channel|everyone|group|here)\b)", re.IGNORECASE)
+_STRUCTURE = re.compile(r"(?<!\w)@(?=(?:all|channel|everyone|group|here)\b)|\](?=[(:\[])", re.IGNORECASE)
+"""What notifies everybody, or makes a link in Markdown (`[…](https://…)`), which Mattermost, Teams and others show."""
 _AGAIN = frozenset({408, 425, 429})
 _UNREACHABLE = "Fi.V Connect can't be reached: "
 
@@ -96,11 +97,15 @@ def build_request(hook: Secret, document: dict[str, Value]) -> Request:
     return Request("POST", endpoint, url.raw_path, headers, asked.content, fresh=True)
 
 
+def _inert(text: str) -> str:
+    return _STRUCTURE.sub(lambda found: f"{found[0]}\u200b", text)
+
+
 def for_slack(document: dict[str, Value]) -> dict[str, Value]:
     """Escape names in the `text`, which any role of a database may choose: they must not notify anybody (`<!channel>`,
     `@here`) or become links (`<https://…|…>`)."""
     text = str(document["text"]).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return {**document, "text": _MENTION.sub("@\u200b", text)}
+    return {**document, "text": _inert(text)}
 
 
 async def _read_some(answer: Response) -> None:
@@ -141,7 +146,7 @@ class AppriseReceiver:
     async def post(self, document: dict[str, Value]) -> Answer:
         text = str(document["text"])
         kind = self._types.WARNING if document.get("level") != "info" else self._types.INFO
-        said = {"body": _MENTION.sub("@\u200b", text), "title": "fivrec", "notify_type": kind, "body_format": "text"}
+        said = {"body": _inert(text), "title": "fivrec", "notify_type": kind, "body_format": "text"}
         try:
             async with asyncio.timeout(POST_S):
                 taken = await asyncio.to_thread(self._service.notify, **said)

@@ -581,6 +581,15 @@ async def test_a_name_that_is_not_utf8_holds_no_alert_back() -> None:
     assert (waiting, posted["text"].splitlines()[0]) == (0, "m/caf\\udce9.yaml is broken")
 
 
+async def test_names_in_a_post_make_no_link_in_markdown() -> None:
+    name = "queue/[unlock](https://evil.example) ![x][1]\n[1]: https://evil.example"
+    _, posted = await _post_at_once(alert("a", "drift_repaired", message=name))
+    assert posted["text"] == (
+        "a: queue/[unlock]\u200b(https://evil.example) ![x]\u200b[1]\n  [1]\u200b: https://evil.example"
+    )
+    assert posted["alerts"][0]["message"] == name
+
+
 async def test_names_in_a_post_call_nobody_and_look_like_no_other_alert() -> None:
     name = "queue/<!channel> <https://evil.example|unlock> @here a@all.com\x1b\u202e\nb: ✅ recovered & paid"
     _, posted = await _post_at_once(alert("a", "drift_repaired", message=name))
