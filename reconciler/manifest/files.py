@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
@@ -16,10 +15,10 @@ from reconciler.support.files import ConfinedFileError, read_regular
 
 SUFFIXES: Final = (".yaml", ".yml")
 MAX_FILES: Final = 100_000
+_MOST_MODULES: Final = 1024 * 1024
+"""Bytes of `.gitmodules` that are read, for each empty folder."""
 STDIN: Final = "-"
 _OPEN_FILES: Final = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
-SUBMODULE: Final = re.compile(r'^\s*path\s*=\s*"?(.+?)"?\s*$', re.MULTILINE)
-"""A submodule's folder in `.gitmodules`."""
 LOST_AND_FOUND: Final = "lost+found"
 """A folder at the root of a mounted file system that only its owner may read, and that never contains manifests."""
 
@@ -123,11 +122,17 @@ def _is_submodule(folder: str) -> bool:
     for parent in place.parents:
         if (parent / ".git").exists():
             try:
-                declared = read_regular(str(parent / ".gitmodules"), MAX_BYTES).decode("utf-8", "replace")
+                declared = read_regular(str(parent / ".gitmodules"), _MOST_MODULES).decode("utf-8", "replace")
             except (OSError, ConfinedFileError):
                 return False
-            return str(place.relative_to(parent)) in SUBMODULE.findall(declared)
+            return str(place.relative_to(parent)) in _declared_paths(declared)
     return False
+
+
+def _declared_paths(modules: str) -> set[str]:
+    """The folders of submodules in the text of `.gitmodules`. By lines: it is a stranger's, and may be long."""
+    pairs = (line.partition("=") for line in modules.split("\n"))
+    return {value.strip().strip('"') for name, _, value in pairs if name.strip() == "path"}
 
 
 def is_manifest(name: str) -> bool:

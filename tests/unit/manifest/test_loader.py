@@ -499,6 +499,15 @@ def test_a_submodule_that_is_not_checked_out_is_a_problem(load: Load, tmp_path: 
     assert len(load(files, "d")) == 1
 
 
+def test_a_strangers_list_of_submodules_is_read_at_once(load: Load, tmp_path: Path) -> None:
+    """A pull request can add a submodule, which is an empty folder, and any text that should name it."""
+    for name in ("d/b", ".git"):
+        (tmp_path / name).mkdir(parents=True)
+    modules = "\n" * 400_000 + "path = d" + " " * 400_000 + "/b\n\tpath = d/b\n"
+    (problem,) = problems(lambda: load({"d/a.yaml": HEAD, ".gitmodules": modules}, "d"))
+    assert problem.message == "is a Git submodule that is not checked out"
+
+
 def test_standard_input_is_read_for_a_dash(load: Load) -> None:
     (manifest,) = load("", "-", stdin=io.BytesIO(HEAD.encode()))
     assert (manifest.instance, manifest.origin.path) == ("a", "<stdin>")
