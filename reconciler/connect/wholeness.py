@@ -15,8 +15,10 @@ _OF_A_LIST = re.compile(
     "(?:[-_.]|x|wp|totals?|counts?|items?|records?|results?|elements?|entries|pages?|pagination|paging|next|has|more|"
     "cursor|link|url|range|of|number)+"
 )
-_PAIR = re.compile(r"""["']?([A-Za-z_-]+)["']?\s*[:=]\s*["']?([^"',;{}\s]+)""")
-_PARAMETER = re.compile(r"""([\w*!-]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^\s;,]+)""")
+# A word is tried once, as a whole: a long one, tried from each of its letters, would take minutes.
+_PAIR = re.compile(r"""(?<![A-Za-z_-])([A-Za-z_-]++)["']?\s*+[:=]\s*+["']?([^"',;{}\s]+)""")
+_PARAMETER = re.compile(r"""(?<![\w*!-])([\w*!-]++)\s*+=\s*+("(?:[^"\\]|\\.)*"|[^\s;,]+)""")
+_ADDRESS = re.compile("<[^<>]*>")
 _NUMBER = re.compile("[0-9]+")
 _NOTHING = frozenset({"", "null", "none", "false", "no", "0", "[]", "{}"})
 
@@ -59,6 +61,6 @@ def _statements(headers: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 def _has_next(link: str) -> bool:
     """Whether a Link header (RFC 8288) has the relation `next`: quoted or not, alone or among others, as an address."""
-    parameters = _PARAMETER.findall(re.sub("<[^>]*>", "", link))
+    parameters = _PARAMETER.findall(_ADDRESS.sub("", link))
     relations = " ".join(value for name, value in parameters if name.lower().rstrip("*") == "rel")
     return "next" in re.split(r"""[\s"'/#]+""", relations.lower())

@@ -269,3 +269,18 @@ def test_another_spelling_of_the_id_is_named_as_another_instance(said: str, hint
         None,
         ("connect_wrong_instance", hint),
     )
+
+
+LONG_HEADERS = {
+    "a word of a link": {"link": "a" * 60_000},
+    "links that never end": {"link": "<" * 60_000},
+    "a word of a pair": {"x-pagination": "=" + "a" * 60_000},
+}
+
+
+@pytest.mark.parametrize("headers", LONG_HEADERS.values(), ids=LONG_HEADERS)
+def test_a_long_header_is_read_at_once(headers: dict[str, str]) -> None:
+    """Tried from each letter, it kept a whole watch busy for minutes, past every deadline."""
+    assert part_fault(headers, listed=1) is None
+    (name,) = headers
+    assert part_fault({name: f'{headers[name]}, <https://c/?page=2>; rel="next", "next_page": 2'}) is not None
