@@ -45,8 +45,12 @@ def problems(schema_name: str, data: Any) -> list[Violation]:
         return []
     from reconciler.support.json_schema.messages import Violation, word_errors
 
+    try:
+        found = word_errors(load_schema(schema_name), data)
+    except RecursionError:
+        return [Violation("", "nests too deep")]
     # If the two libraries differ, the value is refused all the same, even if there are no words for it.
-    return word_errors(load_schema(schema_name), data) or [Violation("", "does not fit the schema")]
+    return found or [Violation("", "does not fit the schema")]
 
 
 def first_problem(schema_name: str, data: Any, may_be_shown: Callable[[str], bool] = lambda _: False) -> str:

@@ -284,3 +284,13 @@ def test_a_long_header_is_read_at_once(headers: dict[str, str]) -> None:
     assert part_fault(headers, listed=1) is None
     (name,) = headers
     assert part_fault({name: f'{headers[name]}, <https://c/?page=2>; rel="next", "next_page": 2'}) is not None
+
+
+@pytest.mark.parametrize(
+    "body", [b"[" * 900 + b"]" * 900, b'{"instanceId": "a", "x": ' + b"[" * 600 + b"]" * 600 + b"}"]
+)
+def test_an_answer_that_nests_deep_is_invalid(body: bytes) -> None:
+    """It was an internal error: the check was not recorded, and the manifest's part not applied."""
+    found = status_from_body(body, instance="a", key=Secret("k" * 20))
+    assert found.problem is not None
+    assert found.problem.code == "connect_invalid_answer"

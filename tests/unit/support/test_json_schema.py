@@ -275,3 +275,10 @@ def test_one_librarys_refusal_stands_without_words_of_the_other(monkeypatch: pyt
     monkeypatch.setattr("reconciler.support.json_schema.validate.is_valid", lambda name, data: False)
     assert problems("manifest", FULL) == [Violation("", "does not fit the schema")]
     assert first_problem("manifest", FULL) == "does not fit the schema"
+
+
+def test_what_nests_too_deep_for_words_is_refused() -> None:
+    data: Any = {}
+    for _ in range(900):
+        data = [data]
+    assert problems("connect/status", data) == [Violation("", "nests too deep")]
