@@ -241,7 +241,7 @@ class _Resolving:
         try:
             name = self.sources.fetch(reference, self.manifest.folder)
         except SourceError as exc:
-            self._say("environment", "", exc)
+            self._say("environment", exc)
             return True
         if name is None and "default" in reference:
             self.unsaid, name = describe(reference), reference["default"]
@@ -295,25 +295,25 @@ class _Resolving:
             reference = reference_of(declared)
             if reference is None:
                 continue
-            path = f"settings/{escape(name)}"
-            value = self._value("config", path, reference)
+            path = f"config/settings/{escape(name)}"
+            value = self._value(path, reference)
             if value is not None and ("\x00" in value or SURROGATES.search(value)):
-                self._misfit(f"config/{path}", "the secret holds a NUL or is not UTF-8", "choose another one")
+                self._misfit(path, "the secret holds a NUL or is not UTF-8", "choose another one")
             elif value is not None:
                 found[name] = Secret(value)
         return found
 
     def _database(self) -> Secret | None:
-        value = self._value("database", "url", self.manifest.document["database"]["url"])
+        value = self._value("database/url", self.manifest.document["database"]["url"])
         if value is None:
             return None
         if reason := database_url_problem(value):
             self._misfit("database/url", f"the database URL {reason}", "write postgresql://user:password@host/name")
             return None
         if reason := environment_problem(value):
-            self._miss("database.url", reason, "correct it there, or take it out")
+            self._miss("database/url", reason, "correct it there, or take it out")
         self.problems.extend(check_url(self.manifest, "database/url", value, self.resolution.bounds))
-        return Secret(value) if self._may_be_embedded("database.url", value) else None
+        return Secret(value) if self._may_be_embedded("database/url", value) else None
 
     def _provision(self) -> Secret | None:
         """Returns None if it is unset: it is needed only if the database is missing, and is reported then."""
@@ -323,7 +323,7 @@ class _Resolving:
         try:
             value = declared if isinstance(declared, str) else self.sources.fetch(declared, self.manifest.folder)
         except SourceError as exc:
-            self._say("database", "provision_url", exc)
+            self._say("database/provision_url", exc)
             return None
         if value is None:
             return None
@@ -334,8 +334,8 @@ class _Resolving:
         return Secret(value)
 
     def _api_url(self) -> str | None:
-        value = self._value("config", "connect_api_url", self.manifest.document["config"]["connect_api_url"])
-        if value is None or not self._may_be_embedded("config.connect_api_url", value):
+        value = self._value("config/connect_api_url", self.manifest.document["config"]["connect_api_url"])
+        if value is None or not self._may_be_embedded("config/connect_api_url", value):
             return None
         if reason := connect_url_problem(value, self._environment()):
             self._misfit("config/connect_api_url", f"the Connect URL {reason}", connect_url_hint(value))
@@ -345,15 +345,15 @@ class _Resolving:
 
     def _instance_key(self, api_url: str | None) -> Secret | None:
         reference = self.manifest.document["config"]["instance_key"]
-        value = self._value("config", "instance_key", reference)
+        value = self._value("config/instance_key", reference)
         if value is None:
             return None
         if value == EMBEDDED:
             if api_url is not None and not is_embedded(api_url):  # --allow-embedded would not help
                 hint = 'the key "embedded:" works with an embedded Connect only'
-                self._miss("config.instance_key", describe(reference), hint)
+                self._miss("config/instance_key", describe(reference), hint)
             else:
-                self._may_be_embedded("config.instance_key", value)
+                self._may_be_embedded("config/instance_key", value)
             return None
         if not value.isprintable() or value != value.strip():  # control characters are not printable
             self._misfit(
@@ -368,7 +368,7 @@ class _Resolving:
         try:
             value = self.sources.fetch(reference, self.manifest.folder)
         except SourceError as exc:
-            self._say("admin", "password", exc)
+            self._say("admin/password", exc)
             return None, None, False
         if value is not None:
             if reason := unfit(Secret(value)):
@@ -376,50 +376,50 @@ class _Resolving:
             return Secret(value), None, False
         if not reference.get("generate"):
             hint = f"{SET_MISSING}, or add generate: true"
-            self._miss("admin.password", describe(reference), hint, reference.get("env"))
+            self._miss("admin/password", describe(reference), hint, reference.get("env"))
             return None, None, False
         path = password_path(self.resolution.work_dir, self.manifest.instance)
         try:
             password, new = read_or_make(path)
         except MissingSetting as exc:
-            self._miss("admin.password", exc.message, exc.hint)
+            self._miss("admin/password", exc.message, exc.hint)
             return None, None, False
         return password, str(path), new
 
-    def _value(self, part: str, key: str, declared: str | Mapping[str, Any]) -> str | None:
+    def _value(self, path: str, declared: str | Mapping[str, Any]) -> str | None:
         """A literal, or the value of its reference, or its default."""
         if isinstance(declared, str):
             return declared
         try:
             value = self.sources.fetch(declared, self.manifest.folder)
         except SourceError as exc:
-            self._say(part, key, exc)
+            self._say(path, exc)
             return None
         if value is None and "default" not in declared:
-            self._miss(f"{part}.{key}".replace("/", "."), describe(declared), SET_MISSING, declared.get("env"))
+            self._miss(path, describe(declared), SET_MISSING, declared.get("env"))
         return declared.get("default") if value is None else value
 
-    def _may_be_embedded(self, key: str, value: str) -> bool:
+    def _may_be_embedded(self, path: str, value: str) -> bool:
         """Refuse embedded URLs in production: a forgotten variable must never succeed against an emulator."""
         production = self._environment() == "production"
         if not is_embedded(value) or not production or self.resolution.allow_embedded:
             return True
-        part, _, name = key.partition(".")
+        part, name = path.split("/")
         declared = self.manifest.document[part][name]
         by_default = isinstance(declared, Mapping) and self.sources.fetch(declared, self.manifest.folder) is None
         unset = f"{describe(declared)}, and " if by_default else ""
-        self._miss(key, f'{unset}production does not use "embedded:"', f"{SET_MISSING}, or give --allow-embedded")
+        self._miss(path, f'{unset}production does not use "embedded:"', f"{SET_MISSING}, or give --allow-embedded")
         return False
 
-    def _say(self, part: str, key: str, exc: SourceError) -> None:
-        path = f"{part}/{key}".rstrip("/")
+    def _say(self, path: str, exc: SourceError) -> None:
         if exc.misplaced:
             self._misfit(path, exc.message, exc.hint)
         else:
-            self._miss(path.replace("/", "."), exc.message, exc.hint)
+            self._miss(path, exc.message, exc.hint)
 
-    def _miss(self, key: str, words: str, hint: str, variable: str | None = None) -> None:
-        place = problem_at(self.manifest, key.replace(".", "/"), f"{key}: {words}", hint)
+    def _miss(self, path: str, words: str, hint: str, variable: str | None = None) -> None:
+        key = path.replace("/", ".")
+        place = problem_at(self.manifest, path, f"{key}: {words}", hint)
         self.missing.append(Missing(self.manifest.instance, key, words, hint, variable=variable, place=place))
 
     def _misfit(self, path: str, message: str, hint: str) -> None:

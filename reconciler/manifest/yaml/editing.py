@@ -243,7 +243,7 @@ class _Editor:
         if node.flow:
             self._add_in_flow(node, [self._inline({name: value})[1:-1] for name, value in added.items()])
             return
-        self._add_lines(node, self._column(self._key_start(node.keys[0][1])), block(added))
+        self._add_lines(node, block(added))
 
     def _add_items(self, node: Node, more: list[Any]) -> None:
         if node.flow:
@@ -253,7 +253,7 @@ class _Editor:
         lines = (
             [f"- {inline(item)}" for item in more] if in_flow else [one for item in more for one in block_item(item)]
         )
-        self._add_lines(node, self._column(self._dash(node.items[0])), lines)
+        self._add_lines(node, lines)
 
     def _inline(self, value: Any) -> str:
         return inline_json(value) if self.json else inline(value)
@@ -273,8 +273,10 @@ class _Editor:
         """How far before its bracket a node's span begins."""
         return min(found for mark in "{[" if (found := self.text.find(mark, node.start)) >= 0) - node.start
 
-    def _add_lines(self, node: Node, column: int, lines: list[str]) -> None:
-        at = self._line_end(node.end)
+    def _add_lines(self, node: Node, lines: list[str]) -> None:
+        """At its end, indented as its first entry."""
+        first, at = self._entry_start(node, 0), self._line_end(node.end)
+        column = first - self._line_start(first)
         text = "".join(f"{' ' * column}{line}{self.newline}" for line in lines)
         if at == len(self.text) and not self.text.endswith("\n"):
             text = self.newline + text.removesuffix(self.newline)
@@ -284,25 +286,23 @@ class _Editor:
         """Remove an entry with its lines; comments above it stay, trailing ones are removed with it."""
         item = node.items[index]
         self._loosen(item)
-        start = self._key_start(node.keys[index][1]) if node.kind == "mapping" else self._dash(item)
+        start = self._entry_start(node, index)
         line = self._line_start(start)
         if not self.text[line:start].strip():
             self.splices.append(Splice(line, self._line_end(item.end), ""))
         elif index + 1 < len(node.items):
-            following = node.items[index + 1]
-            after = self._key_start(node.keys[index + 1][1]) if node.kind == "mapping" else self._dash(following)
-            self.splices.append(Splice(start, after, ""))
+            self.splices.append(Splice(start, self._entry_start(node, index + 1), ""))
         else:
             raise Unwritable("it is written in a way that it can't be taken out of")
 
-    def _key_start(self, key: Node) -> int:
-        """Where an entry begins: at the `?` before its key, if it is written like that."""
+    def _entry_start(self, node: Node, index: int) -> int:
+        """Where an entry begins: at its dash, its key, or the `?` before its key."""
+        if node.kind == "sequence":
+            return self.text.rindex("-", 0, node.items[index].start)
+        key = node.keys[index][1]
         before = self.text[self._line_start(key.start) : key.start].rstrip(" ")
         marked = before.endswith("?") and before[-2:-1] in ("", " ")
         return self._line_start(key.start) + len(before) - 1 if marked else key.start
-
-    def _dash(self, item: Node) -> int:
-        return self.text.rindex("-", 0, item.start)
 
     def _line_start(self, at: int) -> int:
         return self.text.rfind("\n", 0, at) + 1
@@ -310,9 +310,6 @@ class _Editor:
     def _indentation(self, at: int) -> str:
         line = self.text[self._line_start(at) : at]
         return line[: len(line) - len(line.lstrip())]
-
-    def _column(self, at: int) -> int:
-        return at - self._line_start(at)
 
     def _line_end(self, at: int) -> int:
         """The position after the line break of the line that contains `at`."""

@@ -733,3 +733,11 @@ def test_the_provisioning_urls_own_database_is_no_instances(run: Run) -> None:
     environ = {"DATABASE_URL": "postgresql://u:hunter2@h/defaultdb", "PROVISION_URL": "host=H dbname=defaultdb user=p"}
     (problem,) = problems(lambda: run(PROVISIONED, {**ENVIRON, **environ}, PROVISION))
     assert problem.message == "the database URL leads to the database that the provisioning URL names"
+
+
+def test_a_missing_secret_whose_name_has_a_dot_is_placed_at_its_line(run: Run) -> None:
+    text = EMBEDDED.replace("config:\n", "config:\n  settings:\n    a: 1\n    smtp.password: {secret: {env: GONE}}\n")
+    with pytest.raises(MissingSetting) as caught:
+        run(text, {})
+    (place,) = caught.value.places
+    assert (place.line, "config.settings.smtp.password" in place.message) == (8, True)
