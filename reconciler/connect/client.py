@@ -151,15 +151,11 @@ class ConnectClient:
         async with self._places.held(), AsyncExitStack() as more:
             if self._places.is_free() and not self._transport.has_kept(endpoint_of(self._api_url)):
                 await more.enter_async_context(self._places.held())
-                await self._ask_side_by_side(listed, status)
+                for question in (listed, status):  # side by side, over new connections
+                    question.begin(fresh=True)
+                await asyncio.gather(listed.attempt(), status.attempt())
             else:
                 await self._ask_in_turn(listed, status)
-
-    async def _ask_side_by_side(self, *questions: Question) -> None:
-        """One attempt each, over new connections."""
-        for question in questions:
-            question.begin(fresh=True)
-        await asyncio.gather(*(question.attempt() for question in questions))
 
     async def _ask_in_turn(self, question: Question, status: Question) -> None:
         """One attempt each over one connection, the status last, because it names the instance. Requests whose answer

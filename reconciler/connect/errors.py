@@ -34,13 +34,9 @@ _VERDICTS: Final = {9: _DATES, 10: _DATES, 62: _NAME, 64: _NAME}
 def _ca_hint() -> str:
     """OpenSSL silently ignores a file that does not exist."""
     named = os.environ.get("SSL_CERT_FILE")
-    if named and not _is_read(named):
+    if named and not (os.path.isfile(named) and os.access(named, os.R_OK)):  # noqa: PTH113 (a name with a NUL is not there either)
         return f"SSL_CERT_FILE names {named}, which is not a readable file"
     return _CA_HINT
-
-
-def _is_read(path: str) -> bool:
-    return os.path.isfile(path) and os.access(path, os.R_OK)  # noqa: PTH113 (a name with a NUL is not there either)
 
 
 class ConnectFault(ConnectError):

@@ -43,7 +43,8 @@ def find_proxy(endpoint: Endpoint, environ: Mapping[str, str]) -> Proxy | None:
     url = environ.get(VARIABLE.lower()) or environ.get(VARIABLE) or ""
     if endpoint.scheme != "https" or not url.strip() or _is_local(endpoint.host):
         return None
-    if _is_exempt(endpoint, environ.get("no_proxy") or environ.get("NO_PROXY") or ""):
+    exempt = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
+    if any(_names(word.lower(), endpoint) for word in exempt.replace(",", " ").split()):
         return None
     return _parse(url.strip())
 
@@ -75,13 +76,9 @@ def _is_local(host: str) -> bool:
     return address is not None and is_loopback(address)
 
 
-def _is_exempt(endpoint: Endpoint, listed: str) -> bool:
-    """NO_PROXY as curl reads it, separated by commas or spaces: names with their subdomains, addresses, networks, `*`;
-    each may have a port."""
-    return any(_names(word.lower(), endpoint) for word in listed.replace(",", " ").split())
-
-
 def _names(word: str, endpoint: Endpoint) -> bool:
+    """Whether a word of NO_PROXY names the endpoint, as curl reads it: a name with its subdomains, an address, a
+    network, or `*`; each may have a port."""
     host = endpoint.host.rstrip(".").lower()
     if word == "*":
         return True

@@ -40,11 +40,8 @@ class Clock:
         spread = self._settings.backoff_s * 2 ** (self._tries - 1)
         pause = SystemRandom().uniform(0, spread) if fault.wait_s is None else fault.wait_s
         if self.now() + pause >= min(self._give_up, self._deadline):
-            if fault.wait_s is None or not self._may_wait(pause):
+            longest = self._settings.retry_after_s
+            if fault.wait_s is None or not self._settings.retry_s < longest >= pause:
                 raise fault
-            self._deadline += pause
-            self._give_up += pause
+            self.excuse(pause)
         await asyncio.sleep(pause)
-
-    def _may_wait(self, pause: float) -> bool:
-        return self._settings.retry_s < self._settings.retry_after_s >= pause

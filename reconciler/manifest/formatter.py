@@ -110,19 +110,13 @@ def _until_stable(path: str, text: str) -> str | None:
 
     try:
         for _ in range(_PASSES):
-            formatted = _format_once(path, text)
+            formatted = "---\n".join(_format_document(path, document) for document in _split(text))
             if formatted == text:
                 return text
             text = formatted
     except YAMLError:
         pass
     return None
-
-
-def _format_once(path: str, text: str) -> str:
-    documents = list(_split(text))
-    formatted = [_format_document(path, document) for document in documents]
-    return "---\n".join(formatted)
 
 
 def _split(text: str) -> Iterator[str]:

@@ -125,8 +125,10 @@ class Renderer:
         self._unparsed -= max(len(text), _LEAST_PARSED)
         if self._unparsed < 0:
             return TemplateError("too many different templates in one run", "put what is shared into vars or defaults")
+        from reconciler.manifest.expressions import parse_expressions
+
         try:
-            return _parse_with_jinja(text)
+            return parse_expressions(text)
         except TemplateError as exc:
             return exc
 
@@ -146,9 +148,3 @@ def _parse_simple(text: str) -> Parts | None:
         parts.extend([literal] if literal else [])
         parts.extend(Path(path) for path in steps[index : index + 1])
     return tuple(parts)
-
-
-def _parse_with_jinja(text: str) -> Parts:
-    from reconciler.manifest.expressions import parse_expressions
-
-    return parse_expressions(text)

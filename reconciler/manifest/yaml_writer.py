@@ -67,10 +67,10 @@ def without_refused(document: Mapping[str, Any]) -> tuple[dict[str, Any], dict[s
     refused: dict[str, str] = {}
     settings = dict(config.pop("settings", {}))
     for key in tuple(settings):
-        if (reason := _refusal_of_config({"settings": {key: settings[key]}})) is not None:
+        if (reason := _refusal_of("config", {"settings": {key: settings[key]}})) is not None:
             refused[key] = reason
             del settings[key]
-    if "company_name" in config and (reason := _refusal_of_config({"company_name": config["company_name"]})):
+    if "company_name" in config and (reason := _refusal_of("config", {"company_name": config["company_name"]})):
         refused["company_name"] = reason
         del config["company_name"]
     return {**document, "config": {**config, **({"settings": settings} if settings else {})}}, refused
@@ -80,17 +80,13 @@ def without_refused_plans(document: Mapping[str, Any]) -> tuple[dict[str, Any], 
     """Remove the plans that a manifest can't express (a price with a fraction) from a refused document. Returns their
     ids with the reasons too. `unmanaged` keeps those plans; if none is left, plans are not managed."""
     plans = document.get("plans", {})
-    judged = [(item, _refusal_of_plan(item)) for item in plans.get("items", ())]
+    judged = [(item, _refusal_of("plans", {"source": "manifest", "items": [item]})) for item in plans.get("items", ())]
     refused = {str(item["id"]): reason for item, reason in judged if reason is not None}
     if not refused:
         return dict(document), {}
     kept = [item for item, reason in judged if reason is None]
     rest = {**document, "plans": {**plans, "unmanaged": "keep", "items": kept}}
     return rest if kept else {key: value for key, value in rest.items() if key != "plans"}, refused
-
-
-def _refusal_of_plan(item: Mapping[str, Any]) -> str | None:
-    return refusal({"version": 1, "instance": "a", "plans": {"source": "manifest", "items": [item]}})
 
 
 def with_comments(document: Mapping[str, Any], refused: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -108,5 +104,6 @@ def left_out(key: str, reason: str) -> str:
     return f"setting {json.dumps(key, ensure_ascii=not key.isprintable())} is left out: {reason}"
 
 
-def _refusal_of_config(config: Mapping[str, Any]) -> str | None:
-    return refusal({"version": 1, "instance": "a", "config": config})
+def _refusal_of(section: str, content: Mapping[str, Any]) -> str | None:
+    """Why a manifest with this section alone is not valid."""
+    return refusal({"version": 1, "instance": "a", section: content})
