@@ -15,7 +15,7 @@ from reconciler.engine.run import CycleContext, Run
 from reconciler.model.changes import Change
 from reconciler.model.errors import FivrecError
 from reconciler.model.names import first_of
-from reconciler.model.types import ConnectView, Desired, Value
+from reconciler.model.types import ConnectView, Desired, ErrorInfo, Value
 from reconciler.planning.alerts import Alert
 from reconciler.planning.status_check import AlertName, KnownStatus, alerts, recovery
 from reconciler.support.log import EventLog, Level
@@ -114,8 +114,7 @@ def find_failure_alert(run: Run, desired: Desired, error: FivrecError) -> tuple[
     if run.turn is None or run.turn.recorded == error.code:
         return ()
     name: AlertName = "not_converged" if error.code == "not_converged" else "failing"
-    words = f"{error.message} ({error.hint})" if error.hint else error.message
-    return (build_alert(run, desired.instance, name, words, error=error.code),)
+    return (build_alert(run, desired.instance, name, ErrorInfo.of(error).words, error=error.code),)
 
 
 def received_fields(view: ConnectView) -> dict[str, Value]:

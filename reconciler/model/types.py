@@ -410,6 +410,11 @@ class ErrorInfo:
     def of(cls, exc: FivrecError) -> ErrorInfo:
         return cls(exc.code, exc.message, exc.hint)
 
+    @property
+    def words(self) -> str:
+        """One line for logs and alerts, with what to do."""
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
     def as_json(self) -> dict[str, str]:
         """Returns the error as in every JSON answer of a command; `docs` is where the code is explained."""
         return {"code": self.code, "message": self.message, "hint": self.hint, "docs": f"docs/errors.md#{self.code}"}

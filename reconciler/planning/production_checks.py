@@ -73,7 +73,7 @@ def _judged(name: str, wrong: Sequence[str], good: str) -> Check:
 
 
 def _failed(name: str, problem: ErrorInfo) -> Check:
-    return _bad(name, f"{problem.message} ({problem.hint})" if problem.hint else problem.message)
+    return _bad(name, problem.words)
 
 
 def _changes(plan: Plan, *kinds: str) -> list[str]:

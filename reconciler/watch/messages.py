@@ -103,13 +103,12 @@ def _say_found(log: EventLog, one: InstanceState, report: InstanceReport) -> Non
 
 
 def _say_trouble(log: EventLog, report: InstanceReport, error: ErrorInfo, *, new: bool) -> None:
-    text = f"{error.message} ({error.hint})" if error.hint else error.message
     if not new:
         common = {"duration_ms": report.duration_ms, **_received(report)}
-        log.error("reconcile", f"❌ {text}", instance=report.instance, error=error.code, **common)
+        log.error("reconcile", f"❌ {error.words}", instance=report.instance, error=error.code, **common)
         return
     name: AlertName = "not_converged" if error.code == "not_converged" else "failing"
-    say_alert(log, name, report.instance, text, error=error.code)
+    say_alert(log, name, report.instance, error.words, error=error.code)
 
 
 def say_fights(log: EventLog, one: InstanceState, paths: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from reconciler.model.records import dataclass
+from reconciler.model.types import ErrorInfo
 from reconciler.planning.audit import Actor
 from reconciler.web import page
 from reconciler.web.access_log import address_of, facts_of
@@ -83,7 +84,7 @@ class FleetPages:
             response = await self._entered(request)
         except (SignInRefused, NoRole) as exc:
             facts_of(request).login_failed = True
-            said = f"🔐 sign-in at the identity provider refused: {exc.message}{f' ({exc.hint})' if exc.hint else ''}"
+            said = f"🔐 sign-in at the identity provider refused: {ErrorInfo.of(exc).words}"
             self.service.run.log.warning("serve", said, error=exc.code, address=address_of(request))
             response = self.pages.show_error(request, exc)
         except ProviderUnavailable as exc:
@@ -92,7 +93,7 @@ class FleetPages:
         return response
 
     def _unavailable(self, request: Request, exc: ProviderUnavailable) -> Response:
-        self.service.run.log.warning("serve", f"🔐 {exc.message}{f' ({exc.hint})' if exc.hint else ''}", error=exc.code)
+        self.service.run.log.warning("serve", f"🔐 {ErrorInfo.of(exc).words}", error=exc.code)
         return self.pages.show_error(request, exc)
 
     async def _entered(self, request: Request) -> Response:

@@ -6,7 +6,6 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reconciler.model.errors import FivrecError
 from reconciler.planning.schedule import retry_delay
 from reconciler.support.log import EventLog
 from reconciler.watch.loop import loop_time, stuck_loop
@@ -61,11 +60,6 @@ class QueueContact:
 def wait_s(failures: int) -> float:
     """Seconds to leave the queue alone after so many failures in a row."""
     return min(retry_delay(failures, random.random()), LONGEST_WAIT_S)  # noqa: S311 (spreads retries)
-
-
-def said_of(exc: FivrecError) -> str:
-    """What a log line says about an error of the queue, including what to do."""
-    return f"{exc.message} ({exc.hint})" if exc.hint else exc.message
 
 
 def say_recovered(log: EventLog, instances: Sequence[str]) -> None:

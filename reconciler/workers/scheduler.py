@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from reconciler.manifest.loader import Manifest
 from reconciler.model.errors import FivrecError
+from reconciler.model.types import ErrorInfo
 from reconciler.planning.schedule import LAST_RETRY_S
 from reconciler.support.crypto.keyring import KeyRing
 from reconciler.support.log import EventLog, counted
 from reconciler.watch.loop import loop_time
 from reconciler.watch.manifests import ManifestSource
 from reconciler.watch.supervisor import supervised
-from reconciler.workers.common import ANSWERS, QueueContact, said_of, say_recovered, wait_s
+from reconciler.workers.common import ANSWERS, QueueContact, say_recovered, wait_s
 from reconciler.workers.job_queue import QUEUE, TASK, Queue
 from reconciler.workers.manifests import stored_rows
 
@@ -164,7 +165,7 @@ class Scheduler(QueueContact):
                 failures = 0
             except FivrecError as exc:
                 failures += 1
-                self._log.error("fleet", f"❌ {said_of(exc)}", error=exc.code)
+                self._log.error("fleet", f"❌ {ErrorInfo.of(exc).words}", error=exc.code)
                 self.beat()  # a queue behind a firewall that drops packets has taken most of a minute by now
             await asyncio.sleep(wait_s(failures) if failures else TICK_S)
 
@@ -204,7 +205,7 @@ class Scheduler(QueueContact):
                 return await self.declare(self.source.held)
             except FivrecError as exc:
                 failures += 1
-                self._log.error("fleet", f"❌ {said_of(exc)}", error=exc.code)
+                self._log.error("fleet", f"❌ {ErrorInfo.of(exc).words}", error=exc.code)
             await asyncio.sleep(wait_s(failures))
             await self.source.take_up(self._log)
 

@@ -31,7 +31,7 @@ from reconciler.watch.cycle import Cycle, LostTurn, build_not_done_report, build
 from reconciler.watch.instance_state import InstanceState
 from reconciler.watch.loop import loop_time
 from reconciler.watch.supervisor import supervised
-from reconciler.workers.common import ANSWERS, QueueContact, build_problems, said_of, say_recovered, wait_s
+from reconciler.workers.common import ANSWERS, QueueContact, build_problems, say_recovered, wait_s
 from reconciler.workers.job_queue import STALE_S, TASK, Job, Queue
 from reconciler.workers.manifests import absent
 
@@ -204,7 +204,7 @@ class FleetWorker(QueueContact):
                 await self._queue.work(self.turn, self._forks)
                 message = "the queue could not be asked for a while; this worker starts over"
             except FivrecError as exc:
-                message = said_of(exc)
+                message = ErrorInfo.of(exc).words
             failures = 1 if loop_time() - begun > STEADY_S else failures + 1
             self._log.warning("fleet", f"⚠️ {message}")
             await asyncio.sleep(wait_s(failures))
@@ -223,7 +223,7 @@ class FleetWorker(QueueContact):
                 away = False
             except FivrecError as exc:
                 away = True
-                self._log.error("fleet", f"❌ {said_of(exc)}", error=exc.code)
+                self._log.error("fleet", f"❌ {ErrorInfo.of(exc).words}", error=exc.code)
             await asyncio.sleep(CARE_S)
 
 
