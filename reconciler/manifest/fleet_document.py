@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import field, replace
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -15,6 +15,7 @@ from reconciler.manifest.yaml.parser import YamlDocument
 from reconciler.model.errors import ManifestProblem
 from reconciler.model.json_pointer import escape
 from reconciler.model.kinds import is_short
+from reconciler.model.names import near_hint
 from reconciler.model.records import dataclass
 from reconciler.support.files import ConfinedFileError, read_confined
 from reconciler.support.json_schema.validate import problems
@@ -83,7 +84,8 @@ def expand_fleet(
             yield Finding(source, f"overrides/{escape(name)}/instance", "an override keeps the instance's name", hint)
     unknown = sorted(fleet.overrides.keys() - fleet.named if fleet.named and not fleet.cut_off else ())
     for number, name in enumerate(unknown):
-        hint = _near(name, fleet.named if number * len(fleet.named) < MOST_COMPARED else ())
+        near = near_hint(name, fleet.named if number * len(fleet.named) < MOST_COMPARED else ())
+        hint = near or "name an instance of this document"
         yield Finding(whole, f"overrides/{escape(name)}", f'"{name}" is not in this fleet', hint, of_key=True)
 
 
@@ -201,13 +203,6 @@ def _count(value: Any) -> tuple[int, int]:
             return 1, int(isinstance(value, str) and has_template(value))
     rendered = sum(part[1] for part in parts)
     return 1 + sum(part[0] for part in parts), rendered + bool(rendered)
-
-
-def _near(name: str, known: Collection[str]) -> str:
-    from difflib import get_close_matches
-
-    near = get_close_matches(name, known, n=1)
-    return f'did you mean "{near[0]}"?' if near else "name an instance of this document"
 
 
 def _skeleton(data: Mapping[str, Any]) -> dict[str, Any]:

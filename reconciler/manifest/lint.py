@@ -26,7 +26,8 @@ def lint(manifests: Sequence[Manifest], today: date) -> tuple[ManifestProblem, .
     """Variables that no template reads; accepted drift that expired, has no end, matches nothing or includes the lock;
     settings that look like secrets but are in plain text; names that differ only in case; and names with characters
     that mislead."""
-    found = [*_unused_variables(manifests), *_same_instances(manifests), *_idle_ignores(manifests)]
+    instances = ((manifest, "instance", manifest.instance) for manifest in manifests)
+    found = [*_unused_variables(manifests), *_clashes("the instances", instances), *_idle_ignores(manifests)]
     for manifest in manifests:
         found += _accepted_drift(manifest, today)
         found += _wide_ignores(manifest, today)
@@ -128,8 +129,8 @@ def _holds_reference(value: Any) -> bool:
 def _same_names(manifest: Manifest) -> Iterator[ManifestProblem]:
     for kind in KINDS:
         if kind.names_of:
-            yield from _clashes(manifest, kind.names_of, kind.names(manifest.document))
-    yield from _clashes(manifest, "labels", ((f"labels/{escape(name)}", name) for name in manifest.labels))
+            yield from _clashes(kind.names_of, ((manifest, *one) for one in kind.names(manifest.document)))
+    yield from _clashes("labels", ((manifest, f"labels/{escape(name)}", name) for name in manifest.labels))
 
 
 def _deceptive_names(manifest: Manifest) -> Iterator[ManifestProblem]:
@@ -151,21 +152,12 @@ def _names(manifest: Manifest) -> Iterator[tuple[str, str]]:
         yield f"labels/{escape(name)}", value
 
 
-def _clashes(manifest: Manifest, what: str, places: Iterable[tuple[str, str]]) -> Iterator[ManifestProblem]:
+def _clashes(what: str, places: Iterable[tuple[Manifest, str, str]]) -> Iterator[ManifestProblem]:
     seen: dict[str, str] = {}
-    for path, name in places:
+    for manifest, path, name in places:
         former = seen.setdefault(name.casefold().strip(), name)
         if former != name:
             how = "case" if former.casefold() == name.casefold() else "case or white space"
             yield problem_at(
                 manifest, path, f'{what} "{former}" and "{name}" differ only in {how}', "give one another name"
             )
-
-
-def _same_instances(manifests: Sequence[Manifest]) -> Iterator[ManifestProblem]:
-    seen: dict[str, str] = {}
-    for manifest in manifests:
-        former = seen.setdefault(manifest.instance.casefold(), manifest.instance)
-        if former != manifest.instance:
-            message = f'the instances "{former}" and "{manifest.instance}" differ only in case'
-            yield problem_at(manifest, "instance", message, "give one another name")

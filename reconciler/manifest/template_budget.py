@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, Protocol, TypeAlias
 
+from reconciler.model.names import near_hint
+
 MAX_RENDERED: Final = 1024 * 1024
 MAX_WORK: Final = 8 * MAX_RENDERED
 MAX_ALL: Final = 32 * MAX_RENDERED  # for one run's rendering, and for its work
@@ -104,9 +106,6 @@ def to_text(value: Any) -> str:
 
 
 def undefined(name: str, known: object) -> TemplateError:
-    from difflib import get_close_matches
-
     few = known if isinstance(known, Mapping) and len(known) <= MOST_COMPARED else ()
-    near = get_close_matches(name[:60], map(str, few), n=1)
-    hint = f'did you mean "{near[0]}"?' if near else "set it in vars or with -e; for braces as text write {{ '{{' }}"
+    hint = near_hint(name[:60], few) or "set it in vars or with -e; for braces as text write {{ '{{' }}"
     return TemplateError(f'"{name[:60]}" is not defined', hint, undefined=name)

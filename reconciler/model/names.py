@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 _FILLERS: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
@@ -77,3 +77,11 @@ def first_of(names: Sequence[str], most: int) -> str:
     """Returns the first names and how many are left: `a, b and 3 more`."""
     shown = ", ".join(names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def near_hint(word: object, known: Iterable[object]) -> str:
+    """Returns `did you mean "x"?` for the known word that is nearest; "" if none is near."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(str(word)[:100], map(str, known), n=1)
+    return f'did you mean "{near[0]}"?' if near else ""

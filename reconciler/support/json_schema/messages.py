@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from difflib import get_close_matches
 from itertools import islice
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -12,6 +11,7 @@ from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
 
 from reconciler.model.json_pointer import escape
+from reconciler.model.names import near_hint
 
 _Error: TypeAlias = Any
 """A jsonschema ValidationError; its stubs declare every attribute as possibly unset."""
@@ -112,7 +112,7 @@ def _word_value(error: _Error) -> tuple[str, str]:  # noqa: PLR0911  one line a 
         case "type":
             return _word_type(error)
         case "enum":
-            return f"must be one of {', '.join(map(str, limit))}", _near(error.instance, limit)
+            return f"must be one of {', '.join(map(str, limit))}", near_hint(error.instance, limit)
         case "const":
             return f"must be {json_word(limit)}", str(schema.get("description", ""))
         case "pattern":
@@ -179,7 +179,7 @@ def _type_names(error: _Error) -> list[str]:
 def _word_unknown(error: _Error, path: list[str | int]) -> Iterator[Violation]:
     known = list(error.schema.get("properties", ()))
     for key in islice((key for key in error.instance if key not in known), MAX_UNKNOWN):
-        hint = _near(key, known) or f"known here: {', '.join(known)}"
+        hint = near_hint(key, known) or f"known here: {', '.join(known)}"
         named = f' "{str(key)[:60]}"' if _LIKE_A_KEY.fullmatch(str(key)) else ", which is no name"
         yield Violation(_join([*path, key]), f"unknown key{named}", hint, of_key=True)
 
@@ -187,11 +187,6 @@ def _word_unknown(error: _Error, path: list[str | int]) -> Iterator[Violation]:
 def _is_about_a_key(error: _Error) -> bool:
     path = list(error.schema_path)
     return len(path) > 1 and path[-2] == "propertyNames"
-
-
-def _near(word: object, known: Iterable[object]) -> str:
-    near = get_close_matches(str(word)[:100], [str(item) for item in known], n=1)
-    return f'did you mean "{near[0]}"?' if near else ""
 
 
 def _example(schema: object, name: str = "") -> str:
