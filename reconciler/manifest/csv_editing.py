@@ -15,7 +15,7 @@ _NEEDS_QUOTES: Final = re.compile(r'[",\r\n]|^\s|\s$')
 
 def replace_cells(content: bytes, changes: Mapping[tuple[int, str], str]) -> bytes:
     """`changes`: the new value of a cell, by the line on which its row begins and by its column's name."""
-    mark, text = _decoded(content)
+    mark, text = decoded(content)
     rows = _rows(text)
     _, header = next(rows)
     columns = {name.strip(): index for index, (_, _, name) in enumerate(header)}
@@ -29,7 +29,8 @@ def replace_cells(content: bytes, changes: Mapping[tuple[int, str], str]) -> byt
     return mark + "".join([*pieces, text[at:]]).encode()
 
 
-def _decoded(content: bytes) -> tuple[bytes, str]:
+def decoded(content: bytes) -> tuple[bytes, str]:
+    """The byte order mark, if there is one, and the text after it."""
     mark = b"\xef\xbb\xbf" if content.startswith(b"\xef\xbb\xbf") else b""
     return mark, content.removeprefix(mark).decode()
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import field, replace
 from typing import Any, Final, TypeAlias
 
-from reconciler.manifest.csv_editing import replace_cells
+from reconciler.manifest.csv_editing import decoded, replace_cells
 from reconciler.manifest.files import ManifestFile
 from reconciler.manifest.fleet_document import Entry, is_fleet, long_environment, merge
 from reconciler.manifest.loader import Manifest, load_files
@@ -249,8 +249,8 @@ class _Drafts:
             path = file.yaml.path
             changes = [(index, *data) for (of, index), data in sorted(self.documents.items(), key=lambda one: one[0])
                        if of == path]  # fmt: skip
-            mark = b"\xef\xbb\xbf" if file.yaml.text.startswith(b"\xef\xbb\xbf") else b""
-            after = mark + edit(file.yaml.text.decode("utf-8-sig"), changes).encode() if changes else file.yaml.text
+            mark, text = decoded(file.yaml.text)
+            after = mark + edit(text, changes).encode() if changes else file.yaml.text
             if after != file.yaml.text:
                 found.append(ChangedFile(path, file.yaml.text, after))
         for path, cells in sorted(self.cells.items()):

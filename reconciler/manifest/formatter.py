@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Final
 
-from reconciler.manifest.yaml.parser import YamlFile, empty_file
+from reconciler.manifest.yaml.parser import YamlFile, empty_file, end_of
 from reconciler.manifest.yaml.text import block_json, is_json
 from reconciler.model.errors import ManifestError, ManifestProblem
 from reconciler.model.kinds import SECTIONS
@@ -75,23 +75,19 @@ def _find_obstacle(path: str, before: str, after: str | None) -> ManifestProblem
     if after is None and (directive := _DIRECTIVE.search(before)):
         said = f"a file with the directive {directive.group().strip()} is not formatted"
         hint = "take that line out; the manifest means the same without it"
-        return ManifestProblem(path, *_place(before, directive.start()), said, hint)
+        return ManifestProblem(path, *end_of(before[: directive.start()]), said, hint)
     if mark := _OTHER_BREAKS.search(before):
         said = f"a line that ends by U+{ord(mark.group()):04X}; the file is not formatted"
-        return ManifestProblem(path, *_place(before, mark.start()), said, "end it as the others, or write an escape")
+        return ManifestProblem(path, *end_of(before[: mark.start()]), said, "end it as the others, or write an escape")
     lost = _comments(before) - _comments(after) if after is not None else Counter()
     for comment in _COMMENT.finditer(before):
         if comment.group().strip() in lost:
             hint = "move it to a line of its own, outside of { … } and [ … ]"
             return ManifestProblem(
-                path, *_place(before, comment.start()), "this comment would be lost; the file is not formatted", hint
+                path, *end_of(before[: comment.start()]), "this comment would be lost; the file is not formatted", hint
             )
     said = "cannot be formatted without changing what it says or losing a comment"
     return ManifestProblem(path, 0, 0, said, "write mappings and lists as the other manifests have them")
-
-
-def _place(text: str, at: int) -> tuple[int, int]:
-    return text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
 
 
 def _format_json(text: str) -> str:

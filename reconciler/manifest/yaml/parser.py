@@ -96,10 +96,10 @@ def _refuse_text(file: YamlFile) -> ManifestProblem | None:
         text = file.text.decode("utf-8-sig")
     except UnicodeDecodeError as exc:
         before = file.text[: exc.start].decode("utf-8", "replace")
-        return ManifestProblem(file.path, *_end_of(before), "the file is not UTF-8", "save it as UTF-8")
+        return ManifestProblem(file.path, *end_of(before), "the file is not UTF-8", "save it as UTF-8")
     if found := _CONTROL.search(text):
         code = f"U+{ord(found.group()):04X}"
-        place = _end_of(text[: found.start()])
+        place = end_of(text[: found.start()])
         return ManifestProblem(file.path, *place, f"control character {code}", "take it out, or write it as an escape")
     # libyaml compares each %TAG with all before it: 100,000 of them would take minutes.
     if len(_TAG_DIRECTIVE.findall(file.text)) > MAX_TAG_DIRECTIVES:
@@ -107,7 +107,8 @@ def _refuse_text(file: YamlFile) -> ManifestProblem | None:
     return None
 
 
-def _end_of(before: str) -> Place:
+def end_of(before: str) -> Place:
+    """The position of what follows this text."""
     return before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
 
 
