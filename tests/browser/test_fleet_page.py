@@ -124,7 +124,8 @@ async def test_an_operator_signs_in_once_filters_and_checks(
 
     await page.select_option("#billing", "paid")
     await page.select_option("#status", "pending_payment")
-    assert (await cells(page), page.url) == (["bairro-novo"], f"{shown.url}/?status=pending_payment&billing=paid")
+    await page.wait_for_url(f"{shown.url}/?status=pending_payment&billing=paid")
+    assert await cells(page) == ["bairro-novo"]
     await page.fill("#q", "br-north")
     assert await cells(page) == []
     await page.reload()
