@@ -38,23 +38,27 @@ FROM pg_catalog.pg_settings p
 WHERE p.name = 'session_replication_role' AND p.reset_val = 'replica'
 ORDER BY 1;
 
--- Declared rows that the app has marked as deleted, in a column that fivrec does not know. JSON lacks a key for a column
--- that is not there.
+-- Declared rows that the app has marked as deleted, in a column that fivrec does not know: where a table has none of that
+-- name, it is the one of `lacking`. JSON of the row would fail if the app's JSON is none for PostgreSQL's jsonb.
 -- name: deleted
-SELECT 'admin' AS kind, t.email::text AS name
-FROM {app}.users t
-WHERE lower(t.email::text) = ANY (%(admin)s::text[]) AND t.environment::text = %(environment)s::text
-  AND COALESCE(to_jsonb(t) ->> 'deleted_at', to_jsonb(t) ->> 'deletedAt') IS NOT NULL
-UNION
-SELECT 'queue', t.name::text
-FROM {app}.queues t
-WHERE t.name::text = ANY (%(queue)s::text[]) AND t.environment::text = %(environment)s::text
-  AND COALESCE(to_jsonb(t) ->> 'deleted_at', to_jsonb(t) ->> 'deletedAt') IS NOT NULL
-UNION
-SELECT 'plan', t.name::text
-FROM {app}.plans t
-WHERE (t.id::text = ANY (%(plan)s::text[]) OR t.name::text = ANY (%(plan)s::text[]))
-  AND COALESCE(to_jsonb(t) ->> 'deleted_at', to_jsonb(t) ->> 'deletedAt') IS NOT NULL
+SELECT marked.kind, marked.name
+FROM (SELECT NULL AS deleted_at, NULL AS "deletedAt") AS lacking
+CROSS JOIN LATERAL (
+  SELECT 'admin' AS kind, t.email::text AS name
+  FROM {app}.users t
+  WHERE lower(t.email::text) = ANY (%(admin)s::text[]) AND t.environment::text = %(environment)s::text
+    AND (deleted_at IS NOT NULL OR "deletedAt" IS NOT NULL)
+  UNION
+  SELECT 'queue', t.name::text
+  FROM {app}.queues t
+  WHERE t.name::text = ANY (%(queue)s::text[]) AND t.environment::text = %(environment)s::text
+    AND (deleted_at IS NOT NULL OR "deletedAt" IS NOT NULL)
+  UNION
+  SELECT 'plan', t.name::text
+  FROM {app}.plans t
+  WHERE (t.id::text = ANY (%(plan)s::text[]) OR t.name::text = ANY (%(plan)s::text[]))
+    AND (deleted_at IS NOT NULL OR "deletedAt" IS NOT NULL)
+) AS marked
 ORDER BY 1, 2;
 
 -- How many rows of the other environment this session sees: none if isolation is enforced.

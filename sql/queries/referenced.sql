@@ -1,10 +1,13 @@
 -- Queues that others refer to: sql/kinds/queue.sql has the conditions that go in here.
 
--- Reads the row as JSON: a table that is not adopted yet may have no column environment.
+-- A table that is not adopted yet may have no column environment: then it is the one of `lacking`.
 -- name: which
 SELECT q.id::text AS row_id
 FROM {app}.queues q
-WHERE q.id::text = ANY (%(found)s::text[]) AND COALESCE(to_jsonb(q) ->> 'environment', 'production') = %(environment)s
+WHERE q.id::text = ANY (%(found)s::text[])
+  AND (SELECT COALESCE(known.environment, 'production')
+       FROM (SELECT NULL AS environment) AS lacking
+       CROSS JOIN LATERAL (SELECT environment::text FROM (SELECT q.*) AS own) AS known) = %(environment)s
   AND ({conditions});
 
 -- A new row that refers to a queue must lock that queue, and this lock prevents it.

@@ -23,6 +23,7 @@ COLUMNS = (
     "INSERT INTO settings (key, value) VALUES ('mine', %s)",
     "UPDATE plans SET features = %s WHERE id = 'plan_starter'",
     "UPDATE users SET custom_theme = %s",
+    "ALTER TABLE queues ADD extra json DEFAULT %s",
 )
 TYPES = {
     "numbers": "ALTER TABLE plans ALTER price TYPE double precision; UPDATE plans SET price = 'NaN'",
