@@ -52,13 +52,14 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """FIVREC_TEST_FIRST, a number: begin the slow ones there, so that a time limit leaves out others each time."""
-    names = set(SLOW.read_text(encoding="utf-8").splitlines())
-    slow = [item for item in items if item.nodeid.partition("[")[0] in names]
-    for item in slow:
-        item.add_marker(pytest.mark.slow)
+    listed = set(SLOW.read_text(encoding="utf-8").splitlines())
+    for item in items:
+        if item.nodeid.partition("[")[0] in listed:
+            item.add_marker(pytest.mark.slow)
+    slow = [item for item in items if item.get_closest_marker("slow")]
     if slow and (given := os.environ.get("FIVREC_TEST_FIRST")):
         first = int(given) % len(slow)
-        items[:] = [*slow[first:], *slow[:first], *(item for item in items if item.get_closest_marker("slow") is None)]
+        items[:] = [*slow[first:], *slow[:first], *(item for item in items if not item.get_closest_marker("slow"))]
     # A property takes minutes in CI: begin them first, so that no single worker still has one to run at the end.
     items.sort(key=lambda item: not item.nodeid.startswith("tests/property/"))
 
