@@ -80,7 +80,7 @@ ORDER BY found.classid <> 'pg_namespace'::regclass, found.classid, 1;
 -- Fails with division by zero if there is any of that. Asked before fivrec's own functions are called, as PostgreSQL
 -- would prefer an overload with closer types.
 -- name: owned
-SELECT 1 / CASE WHEN NOT %(trusted)s::boolean AND to_regnamespace('fivrec') IS NOT NULL
+SELECT 1 / CASE WHEN NOT %(trusted)s::boolean AND EXISTS (SELECT FROM pg_namespace WHERE nspname = 'fivrec')
                  AND EXISTS (SELECT FROM ts_stat(%(foreign_schema)s::text)) THEN 0 ELSE 1 END;
 
 -- Other roles' code on the tables of the app and of fivrec: what it is, and on which table. Functions and types of
@@ -230,18 +230,30 @@ BEGIN
   IF current_setting('session_replication_role') = 'replica' THEN  -- by its database or login: no trigger would fire
     SET LOCAL session_replication_role = 'origin';
   END IF;
-  FOR held IN
-    WITH shared AS (
-      SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-      WHERE n.nspname = 'fivrec' AND 'fivrec' = ANY (names) OR n.nspname = {schema} AND c.relname = ANY (names)
-    )
-    SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relkind IN ('r', 'p') AND (c.oid IN (SELECT oid FROM shared) OR 'users' = ANY (names) AND c.oid IN (
-      SELECT k.conrelid FROM pg_constraint k WHERE k.contype = 'f' AND k.confrelid IN (SELECT oid FROM shared)))
-    ORDER BY c.oid
-  LOOP
-    EXECUTE format('LOCK TABLE %%I.%%I IN %%s MODE', held.nspname, held.relname, CASE
-      WHEN current_setting('transaction_read_only') = 'on' THEN 'ACCESS SHARE' ELSE 'ROW EXCLUSIVE' END);
+  FOR left_over IN REVERSE 50..0 LOOP
+    BEGIN
+      FOR held IN
+        WITH shared AS (
+          SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+          WHERE n.nspname = 'fivrec' AND 'fivrec' = ANY (names) OR n.nspname = {schema} AND c.relname = ANY (names)
+        )
+        SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.relkind IN ('r', 'p') AND (c.oid IN (SELECT oid FROM shared) OR 'users' = ANY (names) AND c.oid IN (
+          SELECT k.conrelid FROM pg_constraint k WHERE k.contype = 'f' AND k.confrelid IN (SELECT oid FROM shared)))
+        ORDER BY c.oid
+      LOOP
+        EXECUTE format('LOCK TABLE %%I.%%I IN %%s MODE', held.nspname, held.relname, CASE
+          WHEN current_setting('transaction_read_only') = 'on' THEN 'ACCESS SHARE' ELSE 'ROW EXCLUSIVE' END);
+      END LOOP;
+      EXIT;
+    EXCEPTION WHEN invalid_schema_name OR undefined_table THEN
+      -- Its row is there, its name is not: a commit shows rows a moment before it tells other sessions to forget what they
+      -- know of names, so that one that has looked in vain for fivrec, while another run made it, still finds nothing.
+      IF left_over = 0 THEN
+        RAISE;
+      END IF;
+      PERFORM pg_sleep(0.02);
+    END;
   END LOOP;
 END
 $$;

@@ -488,6 +488,35 @@ async def test_a_waiter_for_the_lock_sees_what_the_holder_wrote(
     assert Key("queue", "Sales") in (await waiting).state
 
 
+async def test_a_superuser_waits_for_a_table_whose_row_is_seen_before_its_name(
+    conn: Connection, migrated: Secret, open_connection: Connect
+) -> None:
+    """As while another run makes the schema: a commit shows rows a moment before other sessions look up names again.
+    Here an older snapshot still has the name."""
+    hold, other = query("guard", "hold", "public").replace("%%", "%"), await open_connection(migrated)
+    await conn.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    await conn.execute("SELECT set_config('fivrec.held', 'fivrec', true)")
+    await other.execute("ALTER TABLE fivrec.applied RENAME TO elsewhere")
+    holding = asyncio.create_task(conn.execute(hold))
+    await asyncio.sleep(0.1)
+    assert not holding.done()
+    await other.execute("ALTER TABLE fivrec.elsewhere RENAME TO applied")
+    await holding
+    held = "SELECT FROM pg_locks WHERE relation = 'fivrec.applied'::regclass AND mode = 'AccessShareLock' AND pid <> %s"
+    assert await (await other.execute(held, [other.info.backend_pid])).fetchall()
+
+
+async def test_a_table_that_stays_away_is_an_error(
+    conn: Connection, migrated: Secret, open_connection: Connect
+) -> None:
+    hold, other = query("guard", "hold", "public").replace("%%", "%"), await open_connection(migrated)
+    await conn.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    await conn.execute("SELECT set_config('fivrec.held', 'fivrec', true)")
+    await other.execute("ALTER TABLE fivrec.applied RENAME TO elsewhere")
+    with pytest.raises(psycopg.errors.UndefinedTable, match="applied"):
+        await conn.execute(hold)
+
+
 async def test_a_silent_link_ends_at_the_deadline(
     migrated: Secret, scope: Scope, keys: KeyRing, open_connection: Connect
 ) -> None:
