@@ -136,7 +136,7 @@ async def begin(
             reads = {**(_OWNED if deep else {}), **_reads(scope, more, kinds=kinds)}
             try:
                 if unmade:
-                    rows, missing = await _adopt(conn, scope, lock=lock)
+                    rows, missing = await _adopt(conn, scope, lock=lock, seek=False)
                 else:
                     rows = await _open(conn, reads, scope, lock=lock)
                     rows |= await _choose(conn, rows, scope)
@@ -144,7 +144,6 @@ async def begin(
             except SCHEMA_MISSING:
                 async with with_last_words(conn):
                     await conn.rollback()
-                await refuse_elsewhere(conn, scope.schema)
                 rows, missing = await _adopt(conn, scope, lock=lock)
             rows |= await queue_references.read_referenced(conn, rows, scope)
             snapshot = snapshot_from_rows(rows, scope, keys, missing)
@@ -153,14 +152,18 @@ async def begin(
 
 
 async def _adopt(
-    conn: Connection, scope: Scope, *, lock: bool
+    conn: Connection, scope: Scope, *, lock: bool, seek: bool = True
 ) -> tuple[dict[str, list[transaction.Row]], tuple[str, ...]]:
+    """`seek`: first raise if the app's tables are elsewhere or can't be adopted."""
     from reconciler.database import adoption
 
     params = {**_params(scope), "tables": list(adoption.table_names())}
     reads = {**_OWNED, "tables": query("adopt", "tables")}
-    tables = await _open(conn, reads, scope, lock=lock, params=params)
-    return await adoption.read(conn, tables["tables"], scope, params)
+    tables = (await _open(conn, reads, scope, lock=lock, params=params))["tables"]
+    if seek and any(row["named"] for row in tables):
+        await refuse_elsewhere(conn, scope.schema)
+        tables = (await _open(conn, reads, scope, lock=lock, params=params))["tables"]
+    return await adoption.read(conn, tables, scope, params)
 
 
 def _usable(snapshot: Snapshot, conn: Connection, *, lock: bool) -> Snapshot:

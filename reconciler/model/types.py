@@ -72,7 +72,8 @@ def canonical(value: Value) -> str:
 
 
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-_MAYBE_FLOAT = re.compile(r"[0-9][.e]")
+_MAYBE_FLOAT = re.compile(r'(?:^|":|[,\[])-?[0-9]+[.e]')
+"""Where JSON may have a number: digests and times, which nearly all documents have, don't match."""
 
 
 def encodable(document: str) -> str:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from reconciler.model.changes import Change
 from reconciler.model.records import dataclass
@@ -153,14 +153,19 @@ def chain(head: Head, context: Context, events: Sequence[Event], sign: Sign | No
     """Chain events after `head`: seq counts on by one, each hash covers the entry and the hash before it."""
     entries: list[AuditEntry] = []
     seq, prev = head
-    shared = {**asdict(context), "actor": context.actor.name, "git_commit": context.actor.git_commit}
+    shared = {**_shallow(context), "actor": context.actor.name, "git_commit": context.actor.git_commit}
     for number, event in enumerate(events, start=1):
         seq += 1
         name = f"{context.run_id}/{seq}.{number}"
-        unsigned = AuditEntry(seq, name, **shared, **asdict(event), prev_hash=prev, hash="")
+        unsigned = AuditEntry(seq, name, **shared, **_shallow(event), prev_hash=prev, hash="")
         prev = entry_hash(unsigned)
         entries.append(replace(unsigned, hash=prev, signature=sign(prev) if sign else None))
     return tuple(entries)
+
+
+def _shallow(record: AuditEntry | Context | Event) -> dict[str, Any]:
+    """Like `dataclasses.asdict`, which copies every value down to the last one."""
+    return {item.name: getattr(record, item.name) for item in fields(record)}
 
 
 _OF_THE_HASH = frozenset({"hash", "signature"})
@@ -168,6 +173,6 @@ _OF_THE_HASH = frozenset({"hash", "signature"})
 
 def entry_hash(entry: AuditEntry) -> str:
     """Returns the SHA-256, in hex, of every column but the hash and its signature; times in UTC with microseconds."""
-    content = {item.name: getattr(entry, item.name) for item in fields(entry) if item.name not in _OF_THE_HASH}
+    content = {name: value for name, value in _shallow(entry).items() if name not in _OF_THE_HASH}
     content["at"] = entry.at.astimezone(UTC).isoformat(timespec="microseconds")
     return hashlib.sha256(canonical(content).encode()).hexdigest()

@@ -5,13 +5,17 @@
 -- name: read
 SELECT CASE WHEN current_setting('row_security') = 'on' THEN fivrec.isolation() ELSE 'constraints' END AS isolation;
 
--- The row of fivrec.applied that is written next is then the only one of its kind.
+-- The row of fivrec.applied that is written next is then the only one of its kind. Without a policy of fivrec's and a role
+-- that may be one of its own, there is nothing to set for `constraints`.
 -- name: create
 WITH former AS (
   DELETE FROM fivrec.applied
   WHERE kind = 'environment'::text AND NOT (name = %(key)s::text AND environment = %(environment)s::text)
 )
-SELECT fivrec.set_isolation(%(isolation)s::text);
+SELECT CASE WHEN %(isolation)s::text <> 'constraints'
+              OR EXISTS (SELECT FROM pg_policy WHERE starts_with(polname::text, 'fivrec_'))
+              OR EXISTS (SELECT FROM pg_roles WHERE rolname::text ~ '_(production|development)$')
+            THEN fivrec.set_isolation(%(isolation)s::text) END;
 
 -- name: update
 WITH former AS (

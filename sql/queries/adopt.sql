@@ -2,13 +2,14 @@
 -- with. Each statement is named after what it reads; `tables` says which can be run.
 
 -- Reads the catalogue's rows: names that the session has cached (to_regclass) may be from before the lock was granted,
--- when another run had not committed its tables yet.
+-- when another run had not committed its tables yet. `named`: anything at all, in whatever schema, has a name of the app's.
 -- name: tables
-SELECT wanted.name, EXISTS (
-    SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE n.nspname = CASE WHEN wanted.name LIKE 'fivrec.%%' THEN 'fivrec' ELSE %(schema)s::text END
-      AND c.relname = regexp_replace(wanted.name, '^fivrec[.]', '')) AS present
-FROM unnest(%(tables)s::text[]) AS wanted (name);
+SELECT wanted.name, bool_or(n.nspname IS NOT NULL) AS present, count(c.oid) > 0 AS named
+FROM unnest(%(tables)s::text[]) AS wanted (name)
+LEFT JOIN pg_class c ON c.relname = regexp_replace(wanted.name, '^fivrec[.]', '')
+LEFT JOIN pg_namespace n ON n.oid = c.relnamespace
+  AND n.nspname = CASE WHEN wanted.name LIKE 'fivrec.%%' THEN 'fivrec' ELSE %(schema)s::text END
+GROUP BY wanted.name;
 
 -- For each table with JSON or space-padded (char) columns: all its columns in SQL, with those cast to text. The app's
 -- JSON must not pass through PostgreSQL's jsonb, which refuses some of it, and the padding is not part of the value.

@@ -99,7 +99,9 @@ SELECT set_config('row_security', 'on', true);
 
 -- Sets row_security as `settings` does, to read what was written.
 -- name: read_rows
-SELECT set_config('row_security', CASE WHEN EXISTS (SELECT FROM ts_stat(%(own_policy)s::text)) THEN 'on' ELSE 'off' END, true);
+SELECT set_config('row_security', CASE WHEN EXISTS (
+         SELECT FROM pg_policy WHERE starts_with(polname::text, 'fivrec_')) AND EXISTS (
+         SELECT FROM ts_stat(%(own_policy)s::text)) THEN 'on' ELSE 'off' END, true);
 
 -- name: holder
 SELECT a.application_name, l.pid, a.xact_start
