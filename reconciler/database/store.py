@@ -6,7 +6,7 @@ what was written before it is committed. Decides nothing: the engine says what t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, LiteralString
 
@@ -112,6 +112,7 @@ async def begin(
     kinds: frozenset[str] | None = None,
     open_drift: bool = False,
     unmade: bool = False,
+    foresee: Callable[[], None] | None = None,
 ) -> Snapshot:
     """Begin a transaction, with the instance's lock or read-only, and read. Leaves it open, unless there is an error.
 
@@ -119,7 +120,8 @@ async def begin(
 
     A schema that is missing or stale is read as far as possible, and `missing` says what it lacks, as it does with
     `deep`. `last_check` also reads the newest check of a watch, `last_received` the status of the newest check that
-    succeeded, `open_drift` what the last run left. `unmade`: this run has looked before, and found no schema.
+    succeeded, `open_drift` what the last run left. `unmade`: this run has looked before, and found no schema. `foresee`
+    is called when that is found out; it may raise.
 
     Raises Busy; DatabaseError; MissingSetting if the stored key fits none of `keys`; Refused if the administrator can't
     move here from the other environment.
@@ -136,14 +138,16 @@ async def begin(
             reads = {**(_OWNED if deep else {}), **_reads(scope, more, kinds=kinds)}
             try:
                 if unmade:
-                    rows, missing = await _adopt(conn, scope, lock=lock, seek=False)
+                    rows, missing = await _adopt(conn, scope, lock=lock)
                 else:
                     rows = await _open(conn, reads, scope, lock=lock)
                     rows |= await _choose(conn, rows, scope)
                     missing = await read_missing(conn, scope.schema) if deep else ()
-            except SCHEMA_MISSING:
+            except SCHEMA_MISSING as exc:
                 async with with_last_words(conn):
                     await conn.rollback()
+                if foresee is not None and "fivrec.migrations" in (exc.diag.message_primary or ""):
+                    foresee()
                 rows, missing = await _adopt(conn, scope, lock=lock)
             rows |= await queue_references.read_referenced(conn, rows, scope)
             snapshot = snapshot_from_rows(rows, scope, keys, missing)
@@ -152,15 +156,14 @@ async def begin(
 
 
 async def _adopt(
-    conn: Connection, scope: Scope, *, lock: bool, seek: bool = True
+    conn: Connection, scope: Scope, *, lock: bool
 ) -> tuple[dict[str, list[transaction.Row]], tuple[str, ...]]:
-    """`seek`: first raise if the app's tables are elsewhere or can't be adopted."""
     from reconciler.database import adoption
 
     params = {**_params(scope), "tables": list(adoption.table_names())}
     reads = {**_OWNED, "tables": query("adopt", "tables")}
     tables = (await _open(conn, reads, scope, lock=lock, params=params))["tables"]
-    if seek and any(row["named"] for row in tables):
+    if any(row["named"] for row in tables):
         await refuse_elsewhere(conn, scope.schema)
         tables = (await _open(conn, reads, scope, lock=lock, params=params))["tables"]
     return await adoption.read(conn, tables, scope, params)

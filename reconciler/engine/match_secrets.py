@@ -14,7 +14,7 @@ from reconciler.engine.bcrypt import Passwords
 from reconciler.model.kinds import BY_NAME
 from reconciler.model.kinds.setting import as_secret, is_secret
 from reconciler.model.records import dataclass
-from reconciler.model.secret import Secret, Unencrypted, cost_of
+from reconciler.model.secret import Secret, Unencrypted, Unusable, cost_of
 from reconciler.model.types import BCRYPT_MOST_COST, Applied, Desired, Key, Managed, Resource, Snapshot, Value
 from reconciler.planning.cause import with_renames_undone
 from reconciler.support.crypto.keyring import KeyRing
@@ -100,6 +100,17 @@ def match_secrets(
                     applied[resource.key] = last
     _match_settings(state, applied, managed.get("setting"), prints)
     return replace(snapshot, state=state, applied=applied, hashes=hashes)
+
+
+def hash_ahead(managed: Mapping[str, Managed], desired: Desired, passwords: Passwords) -> None:
+    """Hash what a first apply will write, before it reads more than that: else it would read and plan twice. Raises
+    NeedsBcrypt."""
+    for name, declared in managed.items():
+        hashed = {field for field, seal in BY_NAME[name].sensitive.items() if seal == "bcrypt"}
+        for resource in declared.resources:
+            for secret in (resource.fields.get(field) for field in hashed):
+                if isinstance(secret, Secret) and not isinstance(secret, Unusable):
+                    passwords.hashed(secret, desired.bcrypt_cost)
 
 
 def most_cost(desired: Desired) -> int:

@@ -33,7 +33,7 @@ from reconciler.engine.guards import (
 )
 from reconciler.engine.last_run import ended_row, keep_since, last_run_row
 from reconciler.engine.lone_check import NOTHING_WRITTEN, has_no_place, is_due, record_plainly
-from reconciler.engine.match_secrets import match_secrets, most_cost, untried_hashes
+from reconciler.engine.match_secrets import hash_ahead, match_secrets, most_cost, untried_hashes
 from reconciler.engine.reports import applied_outcome, build_failed_report, build_report, elapsed_ms
 from reconciler.engine.run import DATABASE, Run
 from reconciler.engine.secrets import write_generated_password
@@ -323,6 +323,7 @@ async def _read(conn: Connection, desired: Desired, run: Run, attempt: _Attempt,
         last_check=run.turn is not None,
         last_received=desired.suspend or bool(desired.ignore),
         unmade=attempt.unmade,
+        foresee=lambda: _foresee(desired, run, attempt) if lock else None,
         open_drift=kinds is None,  # even with the lock: a plan that lacks one of fivrec's tables is the same in both
     )
     attempt.version, attempt.unmade = snapshot.schema_version, snapshot.schema_version is None
@@ -343,6 +344,14 @@ async def _read(conn: Connection, desired: Desired, run: Run, attempt: _Attempt,
     if run.deep and not snapshot.missing and snapshot.schema_version is not None:
         attempt.deep_notes = await adoption.describe_deeply(conn, desired, managed)
     return match_secrets(snapshot, managed, desired, run.keys, attempt.passwords)
+
+
+def _foresee(desired: Desired, run: Run, attempt: _Attempt) -> None:
+    """In a database that was never migrated: hash the passwords before it is read. Raises NeedsBcrypt."""
+    assert attempt.view is not None  # noqa: S101
+    attempt.unmade = True
+    if not (desired.suspend or run.report_only or run.check_only or desired.lacks):
+        hash_ahead(managed_kinds(desired, attempt.view), desired, attempt.passwords)
 
 
 async def _look(conn: Connection | None, desired: Desired, run: Run, attempt: _Attempt) -> Snapshot:
