@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TypeAlias
+from typing import LiteralString, TypeAlias
 
 from psycopg import errors, sql
 
 from reconciler.database.connection import Connection, where
 from reconciler.database.rows import Scope
+from reconciler.database.schema import latest_version
 from reconciler.database.statements import query
-from reconciler.database.transaction import read_rows_once, use_read_path, use_write_path
+from reconciler.database.transaction import (
+    read_more,
+    read_once,
+    read_rows,
+    read_rows_once,
+    use_read_path,
+    use_write_path,
+)
 from reconciler.model.errors import DatabaseError, Refused
 from reconciler.support.log import counted
 
@@ -22,6 +30,11 @@ ORDER = ("messages", "conversations", "clients", "queues", "users")
 """The tables that refer to others come first."""
 
 _BATCH = 20_000
+_DOUBTS = ("unchecked", "unsafe_keys")
+FIX_FIRST = "fix those rows or that foreign key, then run again; nothing was deleted"
+FIRST_WITHOUT = (
+    "run `fivrec apply` once without purge_development_data, which has big tables checked; nothing was deleted"
+)
 
 
 async def delete_development(
@@ -38,12 +51,13 @@ async def delete_development(
     Raises Refused `purge_more` if there are more rows by now, `purge_refused` if other rows could be deleted as well;
     DatabaseError `purge_in_use` if a new row refers to one that is being deleted.
     """
-    cursor = await conn.execute(query("purge", "doubts", scope.schema), {})
-    doubts = [row[0] for row in await cursor.fetchall()]
+    rows = await read_more(conn, {name: query("purge", name, scope.schema) for name in _DOUBTS}, {"first": False})
+    doubts = [str(row["doubt"]) for name in _DOUBTS for row in rows[name]]
     if doubts:
+        (unfinished,) = await read_rows(conn, query("purge", "unfinished"), {})
         raise Refused(
             f"{where(conn)}: it is not certain that test data alone would go: {'; '.join(doubts)}",
-            hint="fix those rows or that foreign key, then run again; nothing was deleted",
+            hint=FIRST_WITHOUT if unfinished["unfinished"] else FIX_FIRST,
             code="purge_refused",
         )
     await use_write_path(conn)
@@ -63,12 +77,32 @@ async def delete_development(
     except errors.ForeignKeyViolation as exc:
         raise DatabaseError(
             f"{where(conn)}: rows to be deleted are referred to by {exc.diag.table_name or 'others'}",
-            hint="stop what writes test data, then run again; nothing was deleted",
+            hint="delete what refers to them, or stop what writes test data, then run again; nothing was deleted",
             code="purge_in_use",
         ) from None  # its DETAIL quotes values
     await conn.execute(query("purge", "forget"))
     await use_read_path(conn)
     await conn.execute(query("purge", "environment"), {"environment": scope.environment})
+
+
+async def read_doubts(conn: Connection, scope: Scope, version: int | None, kept: str | None) -> tuple[str, ...]:
+    """Returns why an apply would not delete test data, each with its code. `version` is the schema's; None: the apply
+    would make the constraints of isolation. Reads in transactions of its own; of an older fivrec's, foreign keys
+    alone."""
+    first = version is None
+    names = ("unsafe_keys", "blocking", "foreseen") if first else ("unsafe_keys", "blocking", "unchecked")
+    texts = {
+        name: query("purge", name, scope.schema) for name in names[: 3 if version in (None, latest_version()) else 2]
+    }
+    read = await read_once(conn, texts, {"first": first, "kept": kept}, scope=scope)
+    found = {
+        f"({row.get('code', 'purge_refused')}): {row['doubt']}": row.get("probe")
+        for rows in read.values()
+        for row in rows
+    }
+    probes: dict[str, LiteralString] = {words: text.replace("%", "%%") for words, text in found.items() if text}
+    broken = await read_once(conn, probes, {}, scope=replace(scope, environment="development")) if probes else {}
+    return tuple(words for words in found if broken.get(words, True))
 
 
 async def read_shown(conn: Connection, scope: Scope) -> str:

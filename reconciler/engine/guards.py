@@ -108,8 +108,14 @@ def would_refuse(plan: Plan, snapshot: Snapshot, desired: Desired) -> tuple[str,
 
 async def all_refusals(conn: Connection | None, plan: Plan, snapshot: Snapshot, desired: Desired) -> tuple[str, ...]:
     """The reasons why an apply of this plan would be refused: the guards, foreign keys between columns of different
-    types, and isolation that can't be enforced here."""
+    types, test data that can't be told from other rows, and isolation that can't be enforced here."""
     found = would_refuse(plan, snapshot, desired)
+    if conn is not None and any(change.key.kind == "test_data" for change in plan.changes):
+        from reconciler.database.purge import read_doubts
+
+        kept = next((row.row_id for row in snapshot.state.values() if row.moves_from is not None), None)
+        doubts = await read_doubts(conn, build_scope(desired), snapshot.schema_version, kept and str(kept))
+        found = (*found, *(f"apply refuses this {words}" for words in doubts))
     if conn is not None and not snapshot.empty and any(change.key.kind == "schema" for change in plan.changes):
         from reconciler.database.preconditions import read_unfit_references
 

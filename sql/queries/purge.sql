@@ -1,23 +1,37 @@
 -- The removal of test data. Every statement names 'development': no parameter can make it another environment.
 
--- Why other rows might be deleted too: constraints of isolation that old rows break, and foreign keys of any table,
--- without the environment, that would delete or change the rows that refer here. A foreign key is safe if a valid key
--- has the same columns and the environment: then no row of another environment can refer here.
--- name: doubts
-SELECT format('%%s is not validated: rows of %%I break it', conname, t.relname) AS doubt
+-- Why other rows might be deleted too: constraints of isolation that old rows break, or that were not checked against all.
+-- name: unchecked
+SELECT format('%%s is not validated: %%s', conname, CASE
+         WHEN conname NOT IN (SELECT name FROM fivrec.wanted()) THEN format('rows of %%I break it', t.relname)
+         WHEN fivrec.is_broken(conname) THEN format('rows of %%I break it', t.relname)
+         ELSE format('not all rows of %%I were looked at', t.relname) END) AS doubt
 FROM pg_constraint JOIN pg_class t ON t.oid = conrelid
 WHERE NOT convalidated
   AND (conname LIKE '%%\_environment\_check' OR conname LIKE '%%\_environment\_fkey')
   AND conrelid IN (
     '{app}.users'::regclass, '{app}.clients'::regclass, '{app}.queues'::regclass, '{app}.conversations'::regclass, '{app}.messages'::regclass)
-UNION ALL
+UNION ALL  -- under row-level security an older fivrec called keys valid that hidden rows break
+SELECT format('rows of %%I break %%s', tbl, name)
+FROM fivrec.wanted()
+WHERE kind = 'foreign key' AND row_security_active(fivrec.app_table(tbl)) AND fivrec.is_broken(name)
+  AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = fivrec.app_table(tbl) AND k.conname = name AND NOT k.convalidated)
+ORDER BY 1;
+
+-- Foreign keys of any table, without the environment, that would delete or change the rows that refer here. One is safe
+-- if a valid key has the same columns and the environment, or the `first` apply makes one: then no row of another
+-- environment can refer here.
+-- name: unsafe_keys
+WITH shared AS (
+  SELECT c.oid, c.relname::text AS name
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = {schema}
+  WHERE c.relname IN ('users', 'clients', 'queues', 'conversations', 'messages')
+)
 SELECT format('the foreign key %%s of %%s is without environment: it would reach into rows of any',
               c.conname, CASE WHEN t.relnamespace = to_regnamespace(quote_ident({schema}))
-                              THEN quote_ident(t.relname) ELSE t.oid::regclass::text END)
-FROM pg_constraint c JOIN pg_class t ON t.oid = c.conrelid
+                              THEN quote_ident(t.relname) ELSE t.oid::regclass::text END) AS doubt
+FROM pg_constraint c JOIN pg_class t ON t.oid = c.conrelid JOIN shared parent ON parent.oid = c.confrelid
 WHERE c.contype = 'f' AND c.confdeltype IN ('c', 'n', 'd')
-  AND c.confrelid IN (
-    '{app}.users'::regclass, '{app}.clients'::regclass, '{app}.queues'::regclass, '{app}.conversations'::regclass, '{app}.messages'::regclass)
   AND NOT EXISTS (
     SELECT FROM pg_attribute a
     WHERE a.attrelid = c.conrelid AND a.attnum = ANY (c.conkey) AND a.attname = 'environment')
@@ -35,12 +49,75 @@ WHERE c.contype = 'f' AND c.confdeltype IN ('c', 'n', 'd')
       AND NOT EXISTS (
         SELECT FROM unnest(c.conkey, c.confkey) AS pair (child, parent)
         WHERE e.confkey[array_position(e.conkey, pair.child)] IS DISTINCT FROM pair.parent))
-UNION ALL  -- under row-level security an older fivrec called keys valid that hidden rows break
-SELECT format('rows of %%I break %%s', tbl, name)
-FROM fivrec.wanted()
-WHERE kind = 'foreign key' AND row_security_active(fivrec.app_table(tbl)) AND fivrec.is_broken(name)
-  AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = fivrec.app_table(tbl) AND k.conname = name AND NOT k.convalidated)
+  AND NOT (%(first)s AND EXISTS (
+    SELECT FROM shared child JOIN pg_attribute a ON a.attrelid = child.oid AND c.conkey = ARRAY[a.attnum]
+    WHERE child.oid = c.conrelid AND (child.name, a.attname::text, parent.name) IN (
+      ('conversations', 'client_id', 'clients'), ('conversations', 'queue_id', 'queues'), ('conversations', 'user_id', 'users'),
+      ('messages', 'conversation_id', 'conversations'), ('messages', 'user_id', 'users'))))
 ORDER BY 1;
+
+-- What the first apply will find unchecked. `probe` looks for rows that break a constraint which is not there yet. A
+-- table without the column gets it, with rows of production alone.
+-- name: foreseen
+WITH shared AS (
+  SELECT c.oid, c.relname::text AS name, a.attnum IS NOT NULL AS has, pg_relation_size(c.oid) > 4 * 1024 * 1024 AS big
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = {schema}
+  LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'environment' AND NOT a.attisdropped
+  WHERE c.relname IN ('users', 'clients', 'queues', 'conversations', 'messages')
+)
+SELECT format('not all rows of %%I are looked at before, as it is big: apply once without purge_development_data', name) AS doubt, 'SELECT' AS probe
+FROM shared WHERE big
+UNION ALL
+SELECT format('rows of %%I are of no environment', name),
+       format('SELECT FROM %%I.%%I WHERE (environment::text IN (''production'', ''development'')) IS NOT TRUE LIMIT 1', {schema}, name)
+FROM shared WHERE has AND NOT big
+UNION ALL
+SELECT format('rows of %%I refer by %%I to none of their environment', child.name, links.reference),
+       format('SELECT FROM %%1$I.%%2$I c WHERE c.%%3$I IS NOT NULL AND NOT EXISTS (SELECT FROM %%1$I.%%4$I p '
+              'WHERE p.id::text = c.%%3$I::text AND %%5$s = %%6$s) LIMIT 1', {schema},
+              child.name, links.reference, parent.name,
+              CASE WHEN parent.has THEN 'p.environment::text' ELSE '''production''' END,
+              CASE WHEN child.has THEN 'c.environment::text' ELSE '''production''' END)
+FROM (VALUES
+  ('conversations', 'client_id', 'clients'),
+  ('conversations', 'queue_id', 'queues'),
+  ('conversations', 'user_id', 'users'),
+  ('messages', 'conversation_id', 'conversations'),
+  ('messages', 'user_id', 'users')
+) AS links (child, reference, parent)
+JOIN shared child ON child.name = links.child
+JOIN shared parent ON parent.name = links.parent
+JOIN pg_attribute a ON a.attrelid = child.oid AND a.attname = links.reference AND NOT a.attisdropped
+WHERE NOT (child.big OR parent.big)
+ORDER BY 1;
+
+-- Foreign keys that would stop the deletion: `probe` looks for rows of other tables that refer to test data.
+-- name: blocking
+SELECT 'purge_in_use' AS code, format('rows of %%I refer to test data of %%I', t.relname, p.relname) AS doubt,
+       format('SELECT FROM %%I.%%I c JOIN %%I.%%I p ON %%s '
+              'WHERE p.environment::text = ''development'' AND p.id::text IS DISTINCT FROM %%L::text LIMIT 1',
+              tn.nspname, t.relname, {schema}, p.relname, joined.pairs, %(kept)s::text) AS probe
+FROM pg_constraint c
+JOIN pg_class t ON t.oid = c.conrelid
+JOIN pg_namespace tn ON tn.oid = t.relnamespace
+JOIN pg_class p ON p.oid = c.confrelid
+JOIN pg_namespace pn ON pn.oid = p.relnamespace AND pn.nspname = {schema}
+CROSS JOIN LATERAL (
+  SELECT string_agg(format('c.%%I = p.%%I', ca.attname, pa.attname), ' AND ') AS pairs
+  FROM unnest(c.conkey, c.confkey) AS pair (child, parent)
+  JOIN pg_attribute ca ON ca.attrelid = t.oid AND ca.attnum = pair.child
+  JOIN pg_attribute pa ON pa.attrelid = p.oid AND pa.attnum = pair.parent
+) AS joined
+WHERE c.contype = 'f' AND c.confdeltype IN ('a', 'r') AND c.conparentid = 0
+  AND p.relname IN ('users', 'clients', 'queues', 'conversations', 'messages')
+  AND NOT (tn.oid = pn.oid AND t.relname IN ('users', 'clients', 'queues', 'conversations', 'messages'))
+  AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = p.oid AND a.attname = 'environment' AND NOT a.attisdropped)
+  AND has_table_privilege(t.oid, 'SELECT') AND NOT row_security_active(t.oid)
+ORDER BY 2;
+
+-- Whether this transaction left something of big tables for later.
+-- name: unfinished
+SELECT COALESCE(current_setting('fivrec.defer', true), '') = 'skipped' AS unfinished;
 
 -- Identifies exactly these rows, in whatever order they are read.
 -- name: shown

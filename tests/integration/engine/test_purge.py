@@ -212,6 +212,76 @@ async def test_in_doubt_nothing_is_deleted(
     assert (report.exit_code, report.error.code) == (3, "purge_refused")
     assert said in report.error.message
     assert hashes(database.reveal(), "development") == before
+    notes = (await preview(desired_of(document(environment=PURGED), database), run_of(keys, tmp_path))).notes
+    assert f"apply refuses this (purge_refused): {said}" in " ".join(notes)
+
+
+FILES = "CREATE TABLE files (user_id varchar REFERENCES users (id) {action}); INSERT INTO files VALUES ('T'), (NULL)"
+
+
+@pytest.mark.parametrize(
+    ("app", "noted", "said"),
+    [
+        (
+            FILES.format(action="ON DELETE CASCADE"),
+            "(purge_refused): the foreign key files_user_id_fkey of files is without environment: it would reach into",
+            "the foreign key files_user_id_fkey of files is without environment",
+        ),
+        (
+            FILES.format(action=""),
+            "(purge_in_use): rows of files refer to test data of users",
+            "rows to be deleted are referred to by files",
+        ),
+        (  # a table without the column gets it, and its rows are production's then
+            """CREATE TABLE messages (id varchar PRIMARY KEY, user_id varchar REFERENCES users (id) ON DELETE CASCADE);
+            INSERT INTO messages VALUES ('m', 'T')""",
+            "(purge_refused): rows of messages refer by user_id to none of their environment",
+            "messages_user_id_environment_fkey is not validated: rows of messages break it",
+        ),
+        (
+            "INSERT INTO users (name, email, password, environment) VALUES ('X', 'x@t.test', 'x', 'staging')",
+            "(purge_refused): rows of users are of no environment",
+            "users_environment_check is not validated: rows of users break it",
+        ),
+        (
+            """INSERT INTO users (name, email, password, environment)
+              SELECT repeat('x', 1000), g || '@t.test', 'x', 'production' FROM generate_series(1, 5000) g""",
+            "(purge_refused): not all rows of users are looked at before, as it is big: apply once without",
+            "users_environment_check is not validated: not all rows of users were looked at",
+        ),
+    ],
+)
+async def test_a_dry_run_foresees_what_refuses_a_first_purge(
+    app: str, noted: str, said: str, *, seed_database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    with psycopg.connect(seed_database.reveal(), autocommit=True) as conn:
+        conn.execute(
+            "INSERT INTO users (id, name, email, password, environment) VALUES ('T', 'T', 't@t.it', 'x', 'development')"
+        )
+        conn.execute(app)
+    desired = desired_of(document(plans=None, environment=PURGED), seed_database, connect=None)
+    planned = await preview(desired, run_of(keys, tmp_path))
+    (refusal,) = [note for note in planned.notes if "apply refuses this" in note and "guard" not in note]
+    assert f"apply refuses this {noted}" in refusal
+    done = await apply(seed_database, keys, tmp_path, environment=PURGED, accept=frozenset({planned.digest or ""}))
+    assert done.error is not None
+    assert (f"({done.error.code})", said in done.error.message) == (noted.partition(":")[0], True)
+
+
+async def test_a_first_purge_beside_big_tables_succeeds_as_its_hint_says(
+    seed_database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    with psycopg.connect(seed_database.reveal(), autocommit=True) as conn:
+        conn.execute(
+            "INSERT INTO users (name, email, password, environment) SELECT repeat('x', 1000), g || '@t.test', 'x', "
+            "CASE g WHEN 1 THEN 'development' ELSE 'production' END FROM generate_series(1, 5000) g"
+        )
+    refused = await apply(seed_database, keys, tmp_path, environment=PURGED)
+    assert refused.error is not None
+    assert "run `fivrec apply` once without purge_development_data" in (refused.error.hint or "")
+    assert (await apply(seed_database, keys, tmp_path)).error is None
+    done = await apply(seed_database, keys, tmp_path, environment=PURGED)
+    assert (done.error, counts(done)) == (None, {"users": 2})  # one is the seed's
 
 
 KEY = "messages_conversation_id_environment_fkey"
@@ -296,6 +366,8 @@ async def test_a_row_that_others_still_refer_to_undoes_all_of_it(
     assert report.error.code == "purge_in_use"
     assert "referred to by files" in report.error.message
     assert hashes(database.reveal(), "development") == before
+    notes = (await preview(desired_of(document(environment=PURGED), database), run_of(keys, tmp_path))).notes
+    assert "apply refuses this (purge_in_use): rows of files refer to test data of users" in notes
 
 
 async def test_rows_that_came_after_the_counting_are_not_deleted(
