@@ -90,9 +90,10 @@ async def describe_twins(conn: Connection | None, desired: Desired, run: Run, pl
 
 
 async def describe_deeply(conn: Connection, desired: Desired, managed: Mapping[str, Managed]) -> tuple[str, ...]:
-    """Returns a note for each role whose sessions fire no triggers, each declared row that the app has marked as
-    deleted, and each production user whose password is stored in clear text (at most 10). Used by `--deep`."""
-    from reconciler.database.isolation_probes import read_deleted, read_open_passwords, read_replicas
+    """Returns a note for each role whose sessions fire no triggers, each check of environments that hidden rows may
+    break, each declared row that the app has marked as deleted, and each production user whose password is stored in
+    clear text (at most 10). Used by `--deep`."""
+    from reconciler.database.isolation_probes import read_deleted, read_hidden, read_open_passwords, read_replicas
 
     schema = desired.database.schema
     declared = {kind: list(managed[kind].resources) if kind in managed else [] for kind in ("admin", "queue", "plan")}
@@ -102,7 +103,7 @@ async def describe_deeply(conn: Connection, desired: Desired, managed: Mapping[s
     names["plan"] += [str(one.fields["name"]) for one in declared["plan"]]
     deleted = await read_deleted(conn, schema, desired.environment.name, names)
     return (
-        *(f"⚠️ {said}" for said in await read_replicas(conn)),
+        *(f"⚠️ {said}" for said in (*await read_replicas(conn), *await read_hidden(conn, schema))),
         *(
             f"⚠️ {row}: the app has marked a row of it as deleted (deleted_at); fivrec counts it as there"
             for row in deleted

@@ -5,14 +5,15 @@ SELECT c.table_schema, c.table_name, c.column_name
 FROM information_schema.columns c
 WHERE c.table_schema IN (%(schema)s, 'fivrec');
 
--- Constraints and indexes of the app's tables that are as they must be. One that rows break can't be validated, a foreign
--- key whose triggers are disabled checks nothing.
+-- Constraints and indexes of the app's tables that are as they must be. One that rows break can't be validated, nor can a
+-- check if row-level security hides the rows that may break it; a foreign key whose triggers are disabled checks nothing.
 -- name: fit
 SELECT fivrec.app_schema() AS table_schema, w.tbl AS table_name, w.name
 FROM fivrec.wanted() w
 WHERE NOT EXISTS (
   SELECT FROM fivrec.unfit() u
-  WHERE u.name = w.name AND NOT CASE WHEN u.state = 'unvalidated' THEN fivrec.is_broken(w.name) ELSE false END)
+  WHERE u.name = w.name AND NOT CASE WHEN u.state = 'unvalidated' THEN
+    w.kind = 'check' AND row_security_active(u.tbl) OR fivrec.is_broken(w.name) ELSE false END)
 AND NOT EXISTS (
   SELECT FROM pg_constraint k JOIN pg_trigger g ON g.tgconstraint = k.oid
   WHERE k.conrelid = fivrec.app_table(w.tbl) AND k.conname = w.name AND g.tgenabled IN ('D', 'R'));

@@ -38,6 +38,16 @@ FROM pg_catalog.pg_settings p
 WHERE p.name = 'session_replication_role' AND p.reset_val = 'replica'
 ORDER BY 1;
 
+-- Checks that rows of no known environment may break, which no environment shows under row-level security.
+-- name: hidden
+SELECT t.relname::text AS name, conname AS rule,
+       format('ALTER TABLE %%I.%%I VALIDATE CONSTRAINT %%I', {schema}, t.relname, conname) AS statement
+FROM pg_catalog.pg_constraint JOIN pg_catalog.pg_class t ON t.oid = conrelid
+WHERE NOT convalidated AND contype = 'c' AND conname = t.relname || '_environment_check' AND row_security_active(t.oid)
+  AND t.oid IN (
+    '{app}.users'::regclass, '{app}.clients'::regclass, '{app}.queues'::regclass, '{app}.conversations'::regclass, '{app}.messages'::regclass)
+ORDER BY 1;
+
 -- Declared rows that the app has marked as deleted, in a column that fivrec does not know: where a table has none of that
 -- name, it is the one of `lacking`. JSON of the row would fail if the app's JSON is none for PostgreSQL's jsonb.
 -- name: deleted

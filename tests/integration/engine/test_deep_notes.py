@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import psycopg
 import pytest
 
 from reconciler.engine.production_checks import production_test
@@ -16,6 +17,7 @@ from reconciler.model.secret import Secret
 from reconciler.support.crypto.keyring import KeyRing
 from tests.support.databases import owning
 from tests.support.engine import desired_of, document, run_of
+from tests.support.isolated import Isolated, environment
 
 NOTHING_FIRES = (
     "{} has session_replication_role = replica: triggers don't fire and foreign keys check nothing "
@@ -86,3 +88,31 @@ async def test_deep_names_declared_rows_that_the_app_has_marked_as_deleted(
         named = ("admin/admin@empresa.com", "plan/Starter", "queue/Sales")
         assert (found.outcome, marked) == ("in_sync", [f"⚠️ {one}: {said}" for one in named])
         assert (await work(desired, replace(run, id="plain"))).notes == ()
+
+
+async def test_rows_of_a_third_environment_are_noted_and_no_change(
+    isolated: Isolated, keys: KeyRing, tmp_path: Path
+) -> None:
+    """Under row-level security nobody sees them: each apply tried to validate the check, and wrote an audit entry."""
+    rule, note = "users_environment_check", "⚠️ users_environment_check is not validated: rows of users that are neither"
+    desired = desired_of(
+        document(plans=None, environment=environment(isolation="enforced")), isolated.owner, connect=None
+    )
+    run = run_of(keys, tmp_path, 2, deep=True)
+    with psycopg.connect(isolated.admin, autocommit=True) as conn:
+        conn.execute(f"ALTER TABLE users DROP CONSTRAINT {rule}")
+        conn.execute("INSERT INTO users (name, email, password, environment) VALUES ('X', 'x@t.test', 'x', 'staging')")
+        conn.execute(
+            f"ALTER TABLE users ADD CONSTRAINT {rule} CHECK (environment IS NOT NULL AND "
+            "environment IN ('production', 'development')) NOT VALID"
+        )
+        for work in (preview, reconcile):
+            report = await work(desired, run)
+            (said,) = [one for one in report.notes if one.startswith(note)]
+            assert (report.outcome, report.changes) == ("in_sync", ())
+        tested = await production_test(desired, run, allow_embedded=True)
+        assert [check.name for check in tested if not check.passed] == ["isolation"]
+        conn.execute("DELETE FROM users WHERE environment = 'staging'")
+        with psycopg.connect(isolated.owner.reveal(), autocommit=True) as owner:
+            owner.execute(said.partition("once they are gone: ")[2])
+        assert [one for one in (await preview(desired, run)).notes if one.startswith(note)] == []
