@@ -9,18 +9,21 @@ from reconciler.model.errors import ManifestProblem, MissingSetting
 
 SET_MISSING: Final = "set what is missing"
 FEWEST_TOLD_TOGETHER: Final = 3
+LISTED: Final = {"env": ("the variables", "are not set"), "file": ("the files", "are not there, or empty")}
+"""Kinds of references whose names are listed in one sentence: its beginning and its end."""
 
 
 class Missing(NamedTuple):
     """What an instance lacks: a key of its manifest, why, and what to do. `unsaid`: its environment is only a default.
-    `variable`: its name, if the only problem is that it is not set. `place`: where the manifest names it."""
+    `source`: the reference's kind and name, if the only problem is that it has no value. `place`: where the manifest
+    names it."""
 
     instance: str
     key: str
     words: str
     hint: str
     unsaid: bool = False
-    variable: str | None = None
+    source: tuple[str, str] | None = None
     place: ManifestProblem | None = None
 
     @property
@@ -61,18 +64,19 @@ def _told(missing: Sequence[Missing]) -> Iterator[str]:
 
 
 def _listed(group: Sequence[Missing]) -> str:
-    """What is missing, and for which instances; variables are listed together, since each instance may have its own."""
+    """What is missing, and for which instances; variables and files are listed together, since each instance may have
+    its own."""
     by_words: dict[str, list[Missing]] = {}
     for one in group:
         by_words.setdefault(one.words, []).append(one)
-    unset = [alike for alike in by_words.values() if alike[0].variable is not None]
-    if len(unset) == 1:
-        unset = []
-    told = [f"{words} ({_names(alike)})" for words, alike in by_words.items() if alike not in unset]
-    if unset:
-        listed = ", ".join(f"{alike[0].variable} ({_names(alike)})" for alike in unset)
-        told.insert(0, f"the variables {listed} are not set")
-    return "; ".join(told)
+    told: list[str] = []
+    for kind, (what, why) in LISTED.items():
+        alike = [some for some in by_words.values() if some[0].source is not None and some[0].source[0] == kind]
+        if len(alike) > 1:
+            named = ", ".join(f"{some[0].source[1]} ({_names(some)})" for some in alike if some[0].source)
+            told.append(f"{what} {named} {why}")
+            by_words = {words: some for words, some in by_words.items() if some not in alike}
+    return "; ".join([*told, *(f"{words} ({_names(some)})" for words, some in by_words.items())])
 
 
 def _names(group: Sequence[Missing]) -> str:

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from reconciler.manifest.bounds import Bounds, check_bounds, check_url, references
 from reconciler.manifest.loader import Manifest, problem_at
-from reconciler.manifest.missing import SET_MISSING, Missing, build_missing_error
+from reconciler.manifest.missing import LISTED, SET_MISSING, Missing, build_missing_error
 from reconciler.manifest.rendering import ENVIRONMENTS
 from reconciler.manifest.rules import (
     check_rules,
@@ -202,7 +202,8 @@ class _Resolving:
             return _Values()
         if self.manifest.unset is not None:
             words = f"the variable {self.manifest.unset} is not set"
-            self._miss("environment", words, f"{SET_MISSING}, or give the reference a default")
+            hint = f"{SET_MISSING}, or give the reference a default"
+            self._miss("environment", words, hint, {"env": self.manifest.unset})
         database = self._database() if "database" in needs else None
         url = database.reveal() if database is not None else self._known_database()
         if url is None and "database" in needs:
@@ -246,7 +247,8 @@ class _Resolving:
         if name is None and "default" in reference:
             self.unsaid, name = describe(reference), reference["default"]
         if name is None:
-            self._miss("environment", describe(reference), f"{SET_MISSING}, or give the reference a default")
+            hint = f"{SET_MISSING}, or give the reference a default"
+            self._miss("environment", describe(reference), hint, reference)
         elif name not in ENVIRONMENTS:
             self._misfit("environment", f"{name_source(reference)} names no environment", NAMES)
         else:
@@ -376,7 +378,7 @@ class _Resolving:
             return Secret(value), None, False
         if not reference.get("generate"):
             hint = f"{SET_MISSING}, or add generate: true"
-            self._miss("admin/password", describe(reference), hint, reference.get("env"))
+            self._miss("admin/password", describe(reference), hint, reference)
             return None, None, False
         path = password_path(self.resolution.work_dir, self.manifest.instance)
         try:
@@ -396,7 +398,7 @@ class _Resolving:
             self._say(path, exc)
             return None
         if value is None and "default" not in declared:
-            self._miss(path, describe(declared), SET_MISSING, declared.get("env"))
+            self._miss(path, describe(declared), SET_MISSING, declared)
         return declared.get("default") if value is None else value
 
     def _may_be_embedded(self, path: str, value: str) -> bool:
@@ -417,10 +419,13 @@ class _Resolving:
         else:
             self._miss(path, exc.message, exc.hint)
 
-    def _miss(self, path: str, words: str, hint: str, variable: str | None = None) -> None:
+    def _miss(self, path: str, words: str, hint: str, reference: Mapping[str, Any] | None = None) -> None:
         key = path.replace("/", ".")
+        source = (
+            next(((kind, str(reference[kind])) for kind in LISTED if kind in reference), None) if reference else None
+        )
         place = problem_at(self.manifest, path, f"{key}: {words}", hint)
-        self.missing.append(Missing(self.manifest.instance, key, words, hint, variable=variable, place=place))
+        self.missing.append(Missing(self.manifest.instance, key, words, hint, source=source, place=place))
 
     def _misfit(self, path: str, message: str, hint: str) -> None:
         self.problems.append(problem_at(self.manifest, path, message, hint))

@@ -172,6 +172,20 @@ def test_what_many_instances_lack_is_one_paragraph(run: Run) -> None:
     ]
 
 
+def test_missing_files_of_many_instances_are_one_sentence(run: Run) -> None:
+    text = "---\n".join(
+        f"version: 1\ninstance: i{n}\nconfig: {{instance_key: {{{'env' if n > 2 else 'file'}: k{n}}}}}\n"
+        for n in range(5)
+    )
+    environ = {"FIV_APP_API_URL": "https://c.example", "k4": "x"}
+    assert missing(lambda: run(text, environ, frozenset({"connect"}))) == [
+        (
+            "4 instances: config.instance_key: the files k0 (i0), k1 (i1), k2 (i2) are not there, or empty; "
+            "the variable k3 is not set (i3)"
+        )
+    ]
+
+
 def test_unneeded_references_are_not_resolved(run: Run) -> None:
     (desired,) = run(ADMIN, {"DATABASE_URL": "postgresql:///d"}, frozenset({"database"}))
     assert (desired.database.url, desired.connect, desired.generated) == (Secret("postgresql:///d"), None, None)
