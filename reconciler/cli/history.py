@@ -22,11 +22,12 @@ from reconciler.cli.reading_commands import (
     write_found,
     write_json,
 )
+from reconciler.cli.render.values import show
 from reconciler.model.errors import ManifestError, MissingSetting, UsageError
 from reconciler.model.kinds import BY_NAME
 from reconciler.model.names import one_line
 from reconciler.model.types import rfc3339
-from reconciler.planning.audit import NOT_RESOURCES, AuditEntry, field_names
+from reconciler.planning.audit import NOT_RESOURCES, AuditEntry, listed_fields
 from reconciler.planning.report import FAILED
 
 if TYPE_CHECKING:
@@ -126,10 +127,17 @@ def entry_as_json(entry: AuditEntry) -> dict[str, Any]:
 
 
 def _row(instance: str, entry: AuditEntry) -> tuple[str, ...]:
-    fields = " ".join(field_names(entry))
+    fields = " ".join(name + _former(entry, name, before) for name, before in listed_fields(entry))
     resource = f"{entry.kind}/{entry.name}"
     when = format_moment(entry.at) or ""
     return (when, instance, entry.action, resource, entry.cause or "-", entry.actor, entry.run_id[:8], fields)
+
+
+def _former(entry: AuditEntry, field: str, before: Any) -> str:
+    """The name that a renamed resource had: the entry stands under the one that it got."""
+    kind = BY_NAME.get(entry.kind)
+    is_renamed = kind is not None and field == kind.renamed_field and isinstance(before, str)
+    return f" (was {show(before, 60)})" if is_renamed else ""
 
 
 def _write_verified(chains: tuple[QueryResult[Chain], ...], settings: Settings, broken: ManifestError | None) -> int:

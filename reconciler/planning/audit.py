@@ -143,10 +143,11 @@ def pruned_until(entry: AuditEntry) -> Head | None:
             return None
 
 
-def field_names(entry: AuditEntry) -> tuple[str, ...]:
-    """Returns the fields that an entry lists. A row that somebody else wrote may hold anything."""
+def listed_fields(entry: AuditEntry) -> tuple[tuple[str, Value], ...]:
+    """Returns the fields that an entry lists, each with its value before. A row that somebody else wrote may hold
+    anything."""
     items = entry.fields if isinstance(entry.fields, list) else []
-    return tuple(str(item.get("field")) for item in items if isinstance(item, dict))
+    return tuple((str(item.get("field")), item.get("before")) for item in items if isinstance(item, dict))
 
 
 def chain(head: Head, context: Context, events: Sequence[Event], sign: Sign | None = None) -> tuple[AuditEntry, ...]:

@@ -156,6 +156,13 @@ def test_purge_needs_the_keys(fivrec: Fivrec, url: str, head: str) -> None:
     assert verified(fivrec, "--expect-head", head) == (0, None)
 
 
+def test_history_in_text_names_a_renamed_queues_former_name(fivrec: Fivrec, url: str, head: str) -> None:
+    fivrec.write(manifest(d="{name: Sales}|{name: Vendas, renamed_from: Sales, description: new}"))
+    assert fivrec.apply().code == 0
+    (row,) = [line for line in fivrec.run("history", "client.yaml").stdout.splitlines() if "queue/Vendas" in line]
+    assert row.endswith('name (was "Sales") description')
+
+
 def test_history_of_one_run_and_of_what_follows(fivrec: Fivrec, url: str, head: str) -> None:
     fivrec.write(manifest(d="{name: Sales}|{name: Sales, description: new}"))
     run_id = fivrec.apply().json["run_id"]
