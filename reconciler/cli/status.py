@@ -24,6 +24,7 @@ from reconciler.support.log import counted
 
 if TYPE_CHECKING:
     from reconciler.database.status_queries import LastRun, StatusView
+    from reconciler.engine.run import Run
     from reconciler.engine.status_and_logs import QueryResult
 
 HEADINGS = (
@@ -66,12 +67,21 @@ def command(**options: Any) -> None:
             ready.run.log.warning("status", f"{said}; is the watch running?")
         readings = tuple(item for item in readings if needs_somebody(item.value))
         if not readings and not settings.quiet:
-            ready.run.log.info("status", f"✅ none of {counted(whole, 'instance')} needs attention")
+            say_none(whole, ready.run)
     if settings.output == "json":
         write_json("status", readings, status_as_json, ready.broken)
     else:
         write_found(settings, HEADINGS, [_row(item) for item in readings], readings, ready.broken)
     click.get_current_context().exit(code)
+
+
+def say_none(whole: int, run: Run) -> None:
+    """Log that no instance needs attention; a replica may not have received yet what would say otherwise."""
+    said = f"none of {counted(whole, 'instance')} needs attention"
+    if run.read_replica():
+        run.log.warning("status", f"⚠️ {said} as far as is known: a replica may lack the newest checks and runs")
+    else:
+        run.log.info("status", f"✅ {said}")
 
 
 def status_as_json(view: StatusView | None) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from reconciler.database.connection import Connection, connect, create_database, drop_new_database, time_zone
 from reconciler.database.store import Scope, begin, rollback
-from reconciler.engine.run import CONNECT, DATABASE, Run
+from reconciler.engine.run import CONNECT, DATABASE, REPLICA, Run
 from reconciler.model.errors import Busy, DatabaseError, FivrecError
 from reconciler.model.secret import Secret
 from reconciler.model.types import NOT_ASKED, ConnectView, Desired, ErrorInfo, Snapshot, is_embedded
@@ -105,7 +105,7 @@ def note_server(conn: Connection, run: Run) -> None:
     place, version = f"{conn.info.host}:{conn.info.port}", conn.info.server_version // 10_000
     if conn.info.parameter_status("in_hot_standby") == "on":
         run.warn_once(
-            f"replica {place}",
+            f"{REPLICA}{place}",
             f"⚠️ {place} is a replica, whose rows may be behind those of its primary (of several hosts in one URL, "
             "target_session_attrs=read-write takes the primary)",
         )

@@ -27,6 +27,8 @@ Mine: TypeAlias = Callable[[], Awaitable[bool | None]]
 """Whether the turn still belongs to this worker; None if the queue can't be asked."""
 
 DATABASE, CONNECT = "the database", "Fi.V Connect"
+REPLICA = "replica "
+"""Begins the names, in `Run.noted`, of the replicas that were read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +147,10 @@ class Run:
         if what not in self.noted:
             self.noted.add(what)
             self.log.warning(self.command, words, instance=instance)
+
+    def read_replica(self) -> bool:
+        """Whether this run read a replica, and warned of it."""
+        return any(what.startswith(REPLICA) for what in self.noted)
 
     @contextmanager
     def waiting_for(self, side: str) -> Iterator[None]:

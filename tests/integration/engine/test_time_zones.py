@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
+from reconciler.cli.status import say_none
 from reconciler.database.connection import Connection
 from reconciler.engine.export import export, export_server
 from reconciler.engine.observe import note_server
@@ -115,6 +116,9 @@ def test_a_replica_is_reported_once_per_run(reported: str | None, times: int, lo
     for _ in range(2):
         note_server(cast("Connection", SimpleNamespace(info=info)), run)
     assert stream.getvalue().count("standby.example.com:5432 is a replica") == times
+    say_none(3, run)  # `status --problems`: unknown is never absent
+    said = "⚠️ none of 3 instances needs attention as far as is known" if times else "✅ none of 3 instances needs"
+    assert said in stream.getvalue()
 
 
 @pytest.mark.parametrize(("version", "times"), [(140_023, 1), (150_000, 0), (180_006, 0)])
