@@ -11,7 +11,8 @@ from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 
 FAULTS = ("html", "list", "redirect", "other-instance", "garbage")
-KEPT_REPORTS = 1000
+KEPT_REPORTS = 100
+"""Per instance. The whole state is written at each report."""
 
 
 def default_features() -> dict[str, bool]:
