@@ -20,7 +20,7 @@ from reconciler.model.names import cut, first_of, printable
 from reconciler.model.records import dataclass
 from reconciler.model.types import Value
 from reconciler.planning.schedule import retry_delay
-from reconciler.support.log import EventLog
+from reconciler.support.log import EventLog, counted
 from reconciler.watch.receivers import Receiver
 
 QUIET_S, GATHER_S = 2.0, 10.0
@@ -233,7 +233,9 @@ class _Lane:
             self._back_off(answer.why)
             return False
         if not answer.taken:
-            self._say(answer.why, again=False)
+            self._say(
+                answer.why, f"{counted(len(batch) + told, 'alert')} will never reach it: correct its address or rights"
+            )
         self._failures, self._next_try = 0, 0.0
         self._remove(batch, told)
         return True
@@ -252,13 +254,12 @@ class _Lane:
             self._posts.setdefault(cause, deque()).append(now)
 
     def _back_off(self, why: str) -> None:
-        self._say(why, again=True)
+        self._say(why, "they are sent again later")
         self._failures += 1
         wait = retry_delay(self._failures, random.random())  # noqa: S311 (spreads retries)
         self._next_try = self.notifier.clock() + wait
 
-    def _say(self, why: str, *, again: bool) -> None:
-        then = "they are sent again later" if again else "they are not sent again"
+    def _say(self, why: str, then: str) -> None:
         named = self.receiver.option
         said = f"⚠️ a receiver of alerts ({named}) did not take them: {why}; {then}"
         self.notifier.log.warning("notify", said, error="notify_failed", receiver=named, reason=why)

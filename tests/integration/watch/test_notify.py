@@ -223,10 +223,14 @@ async def test_a_final_refusal_is_logged_and_not_posted_again() -> None:
     log, receiver = quiet(), ListReceiver(Answer(taken=False, again=False, why="it answered 400"))
     notifier = Notifier((receiver,), log)
     notifier.hear(alert("a"))
+    notifier.hear(alert("b"))
     await notifier.flush()
     await notifier.flush()
     assert len(receiver.posts) == 1
-    assert "it answered 400; they are not sent again" in log.stream.getvalue()  # type: ignore[attr-defined]
+    assert (
+        "did not take them: it answered 400; 2 alerts will never reach it: correct its address or rights"
+        in log.stream.getvalue()
+    )  # type: ignore[attr-defined]
 
 
 async def test_an_instance_of_its_own_recovers_beside_an_outage() -> None:
