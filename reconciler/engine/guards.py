@@ -27,6 +27,7 @@ STALE = "stale_plan"
 WRONG_OWNER = "wrong_instance"
 HINT = 'look at "fivrec diff", and plan again'
 NOT_PLANNED = f"if the plan was saved with --limit or --changed-since, give the same here; if not, {HINT}"
+MONEY = "plans.price is money"
 MOST = 10
 """Differences that are named per instance; the rest is counted."""
 
@@ -108,7 +109,7 @@ def would_refuse(plan: Plan, snapshot: Snapshot, desired: Desired) -> tuple[str,
 
 async def all_refusals(conn: Connection | None, plan: Plan, snapshot: Snapshot, desired: Desired) -> tuple[str, ...]:
     """The reasons why an apply of this plan would be refused: the guards, foreign keys between columns of different
-    types, test data that can't be told from other rows, and isolation that can't be enforced here."""
+    types, test data that can't be told from other rows, prices in money, and isolation that can't be enforced here."""
     found = would_refuse(plan, snapshot, desired)
     if conn is not None and any(change.key.kind == "test_data" for change in plan.changes):
         from reconciler.database.purge import read_doubts
@@ -121,6 +122,15 @@ async def all_refusals(conn: Connection | None, plan: Plan, snapshot: Snapshot, 
 
         for words in await read_unfit_references(conn, desired.database.schema):
             found = (*found, f"apply refuses this (column_type): no foreign key can be made, as {words}")
+    plans = (change for change in plan.changes if change.key.kind == "plan")
+    if conn is not None and any(item.field == "price" for one in plans for item in one.fields):
+        from reconciler.database.preconditions import other_types
+
+        unfit = [words for words in await other_types(conn, desired.database.schema) if words == MONEY]
+        found = (
+            *found,
+            *(f"apply refuses this (column_type): {words}, which takes no whole number" for words in unfit),
+        )
     environment = (change for change in plan.changes if change.key.kind == "environment")
     enforced = any(item.field == "isolation" and item.after == "enforced" for one in environment for item in one.fields)
     if conn is None or not enforced:

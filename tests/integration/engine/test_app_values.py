@@ -310,6 +310,9 @@ async def test_an_unfit_value_is_reported_with_its_column(
     change, code, column = UNFIT[name]
     await run_sql(database, APP + change)
     rows = "SELECT (SELECT count(*) FROM users), (SELECT count(*) FROM queues), to_regnamespace('fivrec') IS NULL"
+    planned = await preview(desired_of(document(), database), run_of(keys, tmp_path))
+    foreseen = "apply refuses this (column_type): plans.price is money, which takes no whole number"
+    assert (foreseen in planned.notes) == (column == "plans.price is money")
     report = await reconcile(desired_of(document(), database), run_of(keys, tmp_path))
     assert (report.outcome, report.error and report.error.code) == ("failed", code)
     assert report.error is not None
