@@ -129,6 +129,28 @@ def test_a_comment_is_replaced_in_each_case(host: Host) -> None:
     assert comment(host) == f"<!-- fivrec diff -->\n{said}\n\n\nFor commit {head}.\n"
 
 
+def test_a_merge_queue_gets_the_check_that_it_waits_for(firm: Company, tmp_path: Path) -> None:
+    host = GitHub(firm, tmp_path / "host")
+    head = propose(firm, "one", alfa="Um")
+    firm.pipeline.checkout("one")
+    assert "merge_group" in host.document[True]
+    assert host.run("queue", head, 1).ends == {"validate": 0}
+    group = host.document["jobs"]["validate"]["concurrency"]["group"]
+    assert "github.event.pull_request.number || github.ref" in group
+
+
+def test_a_removed_manifest_is_named_in_the_comment(firm: Company, tmp_path: Path) -> None:
+    host = GitHub(firm, tmp_path / "host")
+    firm.desk.start()
+    firm.desk.git("rm", "--quiet", "manifests/beta.yaml")
+    firm.desk.push("leave", "Beta leaves")
+    head = firm.desk.git("rev-parse", "HEAD")
+    firm.pipeline.checkout("leave")
+    assert host.run("pull", head, 1).ends == {"validate": 0, "review": 0}
+    assert "`beta` is no longer managed; nothing in it is touched." in comment(host)
+    assert "alfa` is no longer" not in comment(host)
+
+
 def test_changes_without_review_are_not_applied(host: Host) -> None:
     propose(host.company, "unseen", alfa="Depois")
     merged = host.merge("unseen")

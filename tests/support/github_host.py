@@ -12,7 +12,13 @@ from tests.support.harness import ROOT
 from tests.support.pipeline_host import Event, Host, Ran, Step, evaluate
 
 NAMES = r"(?<!')\b(?:github|secrets|needs|steps|runner|inputs)\.[\w.]+"
-EVENTS: dict[Event, str] = {"pull": "pull_request", "merge": "push", "night": "schedule", "hand": "workflow_dispatch"}
+EVENTS: dict[Event, str] = {
+    "pull": "pull_request",
+    "queue": "merge_group",
+    "merge": "push",
+    "night": "schedule",
+    "hand": "workflow_dispatch",
+}
 
 
 class GitHub(Host):
@@ -34,7 +40,7 @@ class GitHub(Host):
             "github.sha": commit,
             "github.repository": "empresa/clients",
             "github.token": "the-jobs-token",
-            "github.event.pull_request.number": number,
+            "github.event.pull_request.number": "" if event == "queue" else number,
             "github.event.pull_request.head.sha": commit,
             "github.event.pull_request.head.repo.full_name": "stranger/clients" if fork else "empresa/clients",
         }

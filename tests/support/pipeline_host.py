@@ -21,7 +21,7 @@ from tests.support import hosted_programs
 from tests.support.company import Company
 from tests.support.harness import ROOT
 
-Event = Literal["pull", "merge", "night", "hand"]
+Event = Literal["pull", "queue", "merge", "night", "hand"]
 SECRETS = hosted_programs.SECRETS
 
 
