@@ -11,7 +11,7 @@ from reconciler.database.schema import latest_version, newer_note
 from reconciler.engine.observe import build_scope
 from reconciler.engine.run import Run
 from reconciler.engine.secrets import build_bound
-from reconciler.model.changes import Deactivate, Update
+from reconciler.model.changes import Create, Deactivate, Update
 from reconciler.model.errors import ConnectError, FivrecError, Refused
 from reconciler.model.names import printable
 from reconciler.model.types import ConnectView, Desired, ErrorInfo, Key, Snapshot
@@ -184,10 +184,22 @@ def say_newer(version: int | None, desired: Desired, run: Run) -> None:
 
 
 def database_notes(snapshot: Snapshot, plan: Plan, instance: str) -> tuple[str, ...]:
-    """Notes about the database as it was read: its previous owner, declared names that several rows have, and, after a
-    deep reading, whether a weaker login would do."""
+    """Notes about the database as it was read: its previous owner, declared names that several rows have, new ones that
+    others have in another case, and, after a deep reading, whether a weaker login would do."""
     doubles = tuple(_double_notes(snapshot, plan)) if snapshot.doubles else ()
-    return (*owner_notes(snapshot, instance), *doubles, *((STRONG_LOGIN,) if snapshot.strong_login else ()))
+    strong = (STRONG_LOGIN,) if snapshot.strong_login else ()
+    return (*owner_notes(snapshot, instance), *doubles, *_case_notes(snapshot, plan), *strong)
+
+
+def _case_notes(snapshot: Snapshot, plan: Plan) -> Iterator[str]:
+    created = [change.key for change in plan.changes if isinstance(change, Create) and change.key.kind == "queue"]
+    known = {key.name.casefold(): key for key in snapshot.state if created and key.kind == "queue"}
+    for key in created:
+        if (other := known.get(key.name.casefold())) is not None:
+            yield (
+                f"⚠️ {key}: there is {other}, which differs only in case: if it is meant, declare that name, or add "
+                "renamed_from; if the column ignores case (citext), apply fails"
+            )
 
 
 def _double_notes(snapshot: Snapshot, plan: Plan) -> Iterator[str]:

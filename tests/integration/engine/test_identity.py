@@ -358,3 +358,27 @@ async def test_the_owner_is_on_record_if_its_row_is_gone(
     assert "taken over from client-abc-123" in report.notes
     assert not keyed or (await verify_history(desired, run, None)).finding is None
     assert (await reconcile(desired, replace(run, id="fourth"))).outcome == "in_sync"
+
+
+@pytest.mark.parametrize("kind", ["text", "citext"])
+async def test_a_queue_that_differs_only_in_case_is_noted(
+    database: Secret, keys: KeyRing, tmp_path: Path, kind: str
+) -> None:
+    """A column of type citext refuses the second one; the diff only said that it would be created."""
+    run, first = run_of(keys, tmp_path), document(queues={"items": [{"name": "sales"}], "unmanaged": "keep"})
+    await reconcile(desired_of(first, database), run)
+    await run_sql(
+        database,
+        f"CREATE EXTENSION citext; ALTER TABLE queues ALTER name TYPE {kind}; CREATE UNIQUE INDEX ON queues (name)",
+    )
+    items = [{"name": "Sales"}]
+    desired = desired_of(document(queues={"items": items, "unmanaged": "keep"}), database)
+    (note,) = [note for note in (await preview(desired, run)).notes if "queue/Sales" in note]
+    assert note.startswith("⚠️ queue/Sales: there is queue/sales, which differs only in case")
+    report = await reconcile(desired, replace(run, id="second"))
+    assert (report.error and report.error.code) == (None if kind == "text" else "rows_unfit")
+    if kind == "citext":
+        items[0]["renamed_from"] = "sales"
+        desired = desired_of(document(queues={"items": items, "unmanaged": "keep"}), database)
+        assert (await reconcile(desired, replace(run, id="third"))).error is None
+        assert await run_sql(database, "SELECT name::text FROM queues") == [("Sales",)]
