@@ -103,16 +103,18 @@ JOIN pg_namespace tn ON tn.oid = t.relnamespace
 JOIN pg_class p ON p.oid = c.confrelid
 JOIN pg_namespace pn ON pn.oid = p.relnamespace AND pn.nspname = {schema}
 CROSS JOIN LATERAL (
-  SELECT string_agg(format('c.%%I = p.%%I', ca.attname, pa.attname), ' AND ') AS pairs
-  FROM unnest(c.conkey, c.confkey) AS pair (child, parent)
+  SELECT string_agg(format('p.%%I OPERATOR(%%I.%%s) c.%%I', pa.attname, n.nspname, o.oprname, ca.attname), ' AND ') AS pairs
+  FROM unnest(c.conkey, c.confkey, c.conpfeqop) AS pair (child, parent, equal)
   JOIN pg_attribute ca ON ca.attrelid = t.oid AND ca.attnum = pair.child
   JOIN pg_attribute pa ON pa.attrelid = p.oid AND pa.attnum = pair.parent
+  JOIN pg_operator o ON o.oid = pair.equal
+  JOIN pg_namespace n ON n.oid = o.oprnamespace
 ) AS joined
 WHERE c.contype = 'f' AND c.confdeltype IN ('a', 'r') AND c.conparentid = 0
   AND p.relname IN ('users', 'clients', 'queues', 'conversations', 'messages')
   AND NOT (tn.oid = pn.oid AND t.relname IN ('users', 'clients', 'queues', 'conversations', 'messages'))
   AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = p.oid AND a.attname = 'environment' AND NOT a.attisdropped)
-  AND has_table_privilege(t.oid, 'SELECT') AND NOT row_security_active(t.oid)
+  AND has_schema_privilege(tn.oid, 'USAGE') AND has_table_privilege(t.oid, 'SELECT') AND NOT row_security_active(t.oid)
 ORDER BY 2;
 
 -- Whether this transaction left something of big tables for later.
