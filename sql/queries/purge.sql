@@ -62,7 +62,7 @@ ORDER BY 1;
 WITH shared AS (
   SELECT c.oid, c.relname::text AS name, a.attnum IS NOT NULL AS has, pg_relation_size(c.oid) > 4 * 1024 * 1024 AS big
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = {schema}
-  LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'environment' AND NOT a.attisdropped
+  LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'environment'
   WHERE c.relname IN ('users', 'clients', 'queues', 'conversations', 'messages')
 )
 SELECT format('not all rows of %%I are looked at before, as it is big: apply once without purge_development_data', name) AS doubt, 'SELECT' AS probe
@@ -87,7 +87,8 @@ FROM (VALUES
 ) AS links (child, reference, parent)
 JOIN shared child ON child.name = links.child
 JOIN shared parent ON parent.name = links.parent
-JOIN pg_attribute a ON a.attrelid = child.oid AND a.attname = links.reference AND NOT a.attisdropped
+JOIN pg_attribute a ON a.attrelid = child.oid AND a.attname = links.reference
+JOIN pg_attribute p ON p.attrelid = parent.oid AND p.attname = 'id'
 WHERE NOT (child.big OR parent.big)
 ORDER BY 1;
 
@@ -113,7 +114,7 @@ CROSS JOIN LATERAL (
 WHERE c.contype = 'f' AND c.confdeltype IN ('a', 'r') AND c.conparentid = 0
   AND p.relname IN ('users', 'clients', 'queues', 'conversations', 'messages')
   AND NOT (tn.oid = pn.oid AND t.relname IN ('users', 'clients', 'queues', 'conversations', 'messages'))
-  AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = p.oid AND a.attname = 'environment' AND NOT a.attisdropped)
+  AND 2 = (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = p.oid AND a.attname IN ('id', 'environment'))
   AND has_schema_privilege(tn.oid, 'USAGE') AND has_table_privilege(t.oid, 'SELECT') AND NOT row_security_active(t.oid)
 ORDER BY 2;
 
