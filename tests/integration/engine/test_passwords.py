@@ -82,6 +82,20 @@ async def test_a_run_that_changes_nothing_calls_bcrypt_not_once(
     record_property("calls of bcrypt in 3 no-op runs", calls.total())
 
 
+@pytest.mark.parametrize("old", ["DELETE FROM fivrec.migrations WHERE version > 5", "DROP TABLE fivrec.last_run"])
+async def test_a_schema_that_is_brought_up_to_date_calls_bcrypt_not_once(
+    old: str, database: Secret, keys: KeyRing, tmp_path: Path, calls: Calls
+) -> None:
+    """Only a database that was never migrated has its passwords hashed before it is read."""
+    desired, run = declared(database, "always"), run_of(keys, tmp_path)
+    await reconcile(desired, run)
+    with psycopg.connect(database.reveal()) as conn:
+        conn.execute(old.encode())
+    calls.clear()
+    assert (await reconcile(desired, run)).outcome == "changed"
+    assert calls == {}
+
+
 async def test_on_create_never_touches_a_password_that_is_there(
     database: Secret, keys: KeyRing, tmp_path: Path, calls: Calls
 ) -> None:

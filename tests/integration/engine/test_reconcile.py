@@ -31,7 +31,7 @@ async def test_a_no_op_apply_needs_at_most_4_round_trips(database: Secret, keys:
         assert proxy.traffic.turns - before - connecting <= 4
 
 
-async def test_a_first_apply_needs_at_most_11_round_trips(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+async def test_a_first_apply_needs_at_most_8_round_trips(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
     async with FaultProxy(*server_of(database)) as proxy:
         conn = await psycopg.AsyncConnection.connect(through(database, proxy.port).reveal())
         connecting = proxy.traffic.turns
@@ -39,7 +39,7 @@ async def test_a_first_apply_needs_at_most_11_round_trips(database: Secret, keys
         before = proxy.traffic.turns
         report = await reconcile(desired_of(document(), through(database, proxy.port)), run_of(keys, tmp_path))
         assert report.outcome == "changed"
-        assert proxy.traffic.turns - before - connecting <= 11
+        assert proxy.traffic.turns - before - connecting <= 8
 
 
 async def test_a_preview_and_an_apply_name_the_same_plan(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
