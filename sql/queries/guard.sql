@@ -98,7 +98,7 @@ WITH RECURSIVE me AS (
   FROM pg_proc f JOIN pg_language l ON l.oid = f.prolang AND l.lanname IN ('internal', 'c')
   WHERE f.provolatile = 'v' AND f.prorettype <> 'trigger'::regtype AND f.proname <> ALL (string_to_array(
       'clock_timestamp timeofday random random_normal gen_random_uuid uuidv4 uuidv7 uuid_generate_v1 uuid_generate_v1mc '
-      'uuid_generate_v4 gen_random_bytes gen_salt nextval currval lastval txid_current pg_current_xact_id', ' '))
+      'uuid_generate_v4 uuid_generate_v7 gen_ulid gen_random_bytes gen_salt nextval currval lastval txid_current pg_current_xact_id', ' '))
     OR f.proname ~ '^((domain|array|record|range|multirange)_in$|pg_input_|(table|schema|database)_to_xml|crosstab|connectby$|xpath_table$|pg_stat_get_backend_activity$|lo_manage$|check_(primary|foreign)_key$)'
 ), tables AS (
   SELECT c.oid, c.relkind, c.relowner
@@ -198,10 +198,11 @@ WITH RECURSIVE me AS (
   WHERE p.kind = 'rule' OR EXISTS (
     SELECT FROM regexp_matches(p.tree, ':(?:funcid|opfuncid|aggfnoid|winfnoid) ([0-9]+)', 'g') AS called (functions)
     WHERE called.functions[1]::oid IN (SELECT oid FROM risky))
-    OR p.kind = 'default' AND EXISTS (  -- settings with a prefix, like app.tenant, are anybody's to read; others may be superusers'
-    SELECT FROM pg_attrdef d
-    WHERE d.oid = p.object AND position('current_setting(' IN regexp_replace(
-      pg_get_expr(d.adbin, d.adrelid), 'current_setting[(]''[A-Za-z0-9_]+[.]', '', 'g')) > 0)
+    OR p.kind = 'default' AND position('current_setting(' IN regexp_replace((
+      -- Settings with a prefix, like app.tenant, are anybody's to read; others may be superusers'. Not EXISTS: PostgreSQL
+      -- would print every default of the database to look up a few.
+      SELECT pg_get_expr(d.adbin, d.adrelid) FROM pg_attrdef d WHERE d.oid = p.object
+    ), 'current_setting[(]''[A-Za-z0-9_]+[.]', '', 'g')) > 0
   UNION ALL
   SELECT t.oid, 'view', '', t.relowner FROM tables t WHERE t.relkind NOT IN ('r', 'p')
   UNION ALL  -- a migration would run it

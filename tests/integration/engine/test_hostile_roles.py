@@ -16,6 +16,7 @@ import pytest
 from psycopg import sql
 
 from reconciler.database.pipeline import PipelinedConnection
+from reconciler.database.preconditions import guard_params
 from reconciler.database.rows import Scope
 from reconciler.database.status_queries import HistoryFilter, LogFilter
 from reconciler.database.transaction import open_locked, open_reading
@@ -310,7 +311,10 @@ async def test_a_stronger_login_runs_no_code_of_a_weaker_role(
 
 
 HARMLESS = """now(), ADD b text DEFAULT pg_catalog.gen_random_uuid(), ADD c text DEFAULT 'solo_',
-  ADD d text DEFAULT pg_catalog.current_setting('app.tenant', true), ADD CHECK (lower(id::text) IS NOT NULL)"""
+  ADD d text DEFAULT pg_catalog.current_setting('app.tenant', true), ADD CHECK (lower(id::text) IS NOT NULL),
+  ADD e uuid DEFAULT public.uuid_generate_v7()"""
+UUID_V7 = "CREATE FUNCTION public.uuid_generate_v7() RETURNS uuid VOLATILE LANGUAGE internal AS 'gen_random_uuid'"
+"""As the extension pg_uuidv7 has it, in C, which only a superuser can write."""
 
 
 async def test_a_stronger_login_goes_on_over_harmless_expressions(
@@ -319,8 +323,17 @@ async def test_a_stronger_login_goes_on_over_harmless_expressions(
     here = ground("SUPERUSER")
     desired = desired_of(document(plans=None), here.url, connect=None)
     assert (await reconcile(desired, run_of(keys, tmp_path))).error is None
+    with psycopg.connect(here.admin, autocommit=True) as conn:
+        conn.execute(UUID_V7)
     here.attack(f"{OWN_TABLE} ALTER TABLE public.{{table}} ADD a text DEFAULT {HARMLESS}").close()
     assert await every_command(desired, keys, tmp_path) == []
+
+
+def test_the_look_for_code_prints_only_the_defaults_of_the_apps_tables(ground: Callable[[str], Ground]) -> None:
+    """A database of 10,000 tables took 0.2 s longer for each transaction."""
+    with psycopg.connect(ground("SUPERUSER").url.reveal()) as conn:
+        plan = conn.execute(f"EXPLAIN {guard_params('public', trusted=False)['foreign_code']}".encode()).fetchall()
+    assert [line for (line,) in plan if "pg_get_expr" in line and "Filter" in line] == []
 
 
 ADDED_LATE = {
