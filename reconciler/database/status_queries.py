@@ -208,7 +208,7 @@ async def read_breaking_rows(conn: Connection, scope: Scope, *, limit: int = 100
     for environment in OTHER_ENVIRONMENT:  # row-level security shows the rows of one at a time
         rows = await read_rows_once(conn, text, {"limit": limit}, scope=replace(scope, environment=environment))
         found |= {(row["table_name"], row["id"], row["reason"]) for row in rows}
-    return tuple(BreakingRow(*row) for row in sorted(found)[:limit])
+    return tuple(BreakingRow(*row) for row in sorted(found, key=str)[:limit])  # the app's ids may be NULL
 
 
 def _check(row: Mapping[str, Any]) -> CheckLog:

@@ -387,6 +387,16 @@ async def test_rows_that_break_the_rules_are_kept_and_no_more_come(
     assert await read_breaking_rows(conn, scope) == ()
 
 
+async def test_rows_without_an_id_that_break_the_rules_are_named_too(
+    seed_database: Secret, scope: Scope, keys: KeyRing, open_connection: Connect
+) -> None:
+    with psycopg.connect(seed_database.reveal(), autocommit=True) as raw:
+        raw.execute("CREATE TABLE clients (id text, name text, environment text)")
+        raw.execute("INSERT INTO clients VALUES ('1', 'a', NULL), (NULL, 'b', NULL)")
+    conn = await _migrate(seed_database, scope, keys, open_connection)
+    assert {row.id for row in await read_breaking_rows(conn, scope)} == {"1", None}
+
+
 async def _migrate(url: Secret, scope: Scope, keys: KeyRing, open_connection: Connect) -> Connection:
     conn = await open_connection(url)
     await store.begin(conn, scope, keys, lock=True)
