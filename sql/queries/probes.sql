@@ -49,25 +49,26 @@ WHERE NOT convalidated AND contype = 'c' AND conname = t.relname || '_environmen
 ORDER BY 1;
 
 -- Declared rows that the app has marked as deleted, in a column that fivrec does not know: where a table has none of that
--- name, it is the one of `lacking`. JSON of the row would fail if the app's JSON is none for PostgreSQL's jsonb.
+-- name, it is the one of `lacking`. JSON of the row would fail if the app's JSON is none for PostgreSQL's jsonb. Some apps
+-- mark the other rows, with 0, say, as NULL is never a duplicate.
 -- name: deleted
 SELECT marked.kind, marked.name
-FROM (SELECT NULL AS deleted_at, NULL AS "deletedAt") AS lacking
+FROM (SELECT NULL AS deleted_at, NULL AS "deletedAt", '{0,false,infinity,-infinity}'::text[] AS alive) AS lacking
 CROSS JOIN LATERAL (
   SELECT 'admin' AS kind, t.email::text AS name
   FROM {app}.users t
   WHERE lower(t.email::text) = ANY (%(admin)s::text[]) AND t.environment::text = %(environment)s::text
-    AND (deleted_at IS NOT NULL OR "deletedAt" IS NOT NULL)
+    AND (deleted_at::text <> ALL (lacking.alive) OR "deletedAt"::text <> ALL (lacking.alive))
   UNION
   SELECT 'queue', t.name::text
   FROM {app}.queues t
   WHERE t.name::text = ANY (%(queue)s::text[]) AND t.environment::text = %(environment)s::text
-    AND (deleted_at IS NOT NULL OR "deletedAt" IS NOT NULL)
+    AND (deleted_at::text <> ALL (lacking.alive) OR "deletedAt"::text <> ALL (lacking.alive))
   UNION
   SELECT 'plan', t.name::text
   FROM {app}.plans t
   WHERE (t.id::text = ANY (%(plan)s::text[]) OR t.name::text = ANY (%(plan)s::text[]))
-    AND (deleted_at IS NOT NULL OR "deletedAt" IS NOT NULL)
+    AND (deleted_at::text <> ALL (lacking.alive) OR "deletedAt"::text <> ALL (lacking.alive))
 ) AS marked
 ORDER BY 1, 2;
 

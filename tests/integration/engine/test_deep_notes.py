@@ -116,3 +116,14 @@ async def test_rows_of_a_third_environment_are_noted_and_no_change(
         with psycopg.connect(isolated.owner.reveal(), autocommit=True) as owner:
             owner.execute(said.partition("once they are gone: ")[2])
         assert [one for one in (await preview(desired, run)).notes if one.startswith(note)] == []
+
+
+@pytest.mark.parametrize("mark", ["bigint NOT NULL DEFAULT 0", "boolean DEFAULT false", "timestamp DEFAULT 'infinity'"])
+async def test_a_mark_that_all_rows_have_deletes_none(
+    mark: str, database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    """As GORM has it, so that a name can be unique among the rows that are not deleted."""
+    desired, run = desired_of(document(plans=None), database, connect=None), run_of(keys, tmp_path)
+    await reconcile(desired, run)
+    owning(database, *(f"ALTER TABLE {table} ADD deleted_at {mark}" for table in ("users", "queues", "plans")))
+    assert "deleted" not in str((await preview(desired, replace(run, deep=True))).notes)
