@@ -83,12 +83,18 @@ async def open_locked(
     until = loop.time() + conn.limits.lock_wait_s
     key = lock_key(scope.instance)
     while True:
-        granted, rows = await _open(conn, _WRITE, key, statements, params, scope=scope, held=held)
+        try:
+            granted, rows = await _open(conn, _WRITE, key, statements, params, scope=scope, held=held)
+        except errors.LockNotAvailable:  # a run that migrates also locks the tables that are read
+            await rollback(conn)
+            if holder := await _holder(conn, key):
+                raise _busy(scope.instance, holder) from None
+            raise
         if granted:
             return rows
         await rollback(conn)
         if loop.time() >= until:
-            raise await _busy(conn, scope.instance, key)
+            raise _busy(scope.instance, await _holder(conn, key) or "it ended just now")
         await asyncio.sleep(_LOCK_POLL_S)
 
 
@@ -303,13 +309,16 @@ def _settings(conn: Connection, scope: Scope, lock: int | None = None) -> Params
     }
 
 
-async def _busy(conn: Connection, instance: str, key: int) -> Busy:
+async def _holder(conn: Connection, key: int) -> str | None:
+    """Names the session that holds the instance's lock."""
     cursor = await conn.execute(query("transaction", "holder"), {"lock": key})
     row = await cursor.fetchone()
     if row is None:
-        holder = "it ended just now"
-    else:
-        name, pid, since = row
-        began = f", since {since:%Y-%m-%d %H:%M:%S} UTC" if since else ""
-        holder = f"{name or 'an unnamed session'}, pid {pid}{began}"
+        return None
+    name, pid, since = row
+    began = f", since {since:%Y-%m-%d %H:%M:%S} UTC" if since else ""
+    return f"{name or 'an unnamed session'}, pid {pid}{began}"
+
+
+def _busy(instance: str, holder: str) -> Busy:
     return Busy(f"another run holds {instance}: {holder}", hint="run again when it is done")

@@ -477,6 +477,21 @@ async def test_a_held_instance_is_busy_and_names_the_holder(
     await store.begin(conn, scope, keys, lock=False)  # reading needs no lock
 
 
+async def test_an_instance_is_busy_while_another_run_migrates_its_tables(
+    conn: Connection, migrated: Secret, scope: Scope, keys: KeyRing, open_connection: Connect
+) -> None:
+    """The lock's answer comes with the readings, which wait for the tables: it was `lock_timeout` after two seconds."""
+    holder = await open_connection(migrated, "fivrec apply 1234abcd")
+    await store.begin(holder, scope, keys, lock=True)
+    await holder.execute("LOCK TABLE public.users IN ACCESS EXCLUSIVE MODE")
+    conn.limits = Limits(lock_wait_s=0.3)
+    with pytest.raises(Busy, match="fivrec apply 1234abcd"):
+        await store.begin(conn, scope, keys, lock=True)
+    with pytest.raises(DatabaseError) as raised:
+        await store.begin(conn, Scope("another-instance", "production"), keys, lock=True)
+    assert raised.value.code == "lock_timeout"
+
+
 async def test_a_waiter_for_the_lock_sees_what_the_holder_wrote(
     conn: Connection, migrated: Secret, scope: Scope, keys: KeyRing, open_connection: Connect
 ) -> None:
