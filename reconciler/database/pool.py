@@ -198,7 +198,7 @@ async def _is_direct(conn: Connection) -> bool:
     """Whether there is no pooler in between: a pooler answers with another process id than at connect time, and may
     give each transaction another server, which doesn't know the statements prepared before."""
     async with with_deadline(conn):
-        found = await (await conn.execute("SELECT pg_backend_pid()")).fetchone()
+        found = await (await conn.execute("SELECT pg_catalog.pg_backend_pid()")).fetchone()
     return bool(found and found[0] == conn.info.backend_pid)
 
 

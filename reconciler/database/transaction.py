@@ -311,7 +311,11 @@ def _settings(conn: Connection, scope: Scope, lock: int | None = None) -> Params
 
 async def _holder(conn: Connection, key: int) -> str | None:
     """Names the session that holds the instance's lock."""
-    cursor = await conn.execute(query("transaction", "holder"), {"lock": key})
+    async with conn.pipeline():  # never by the session's own search_path, which the database's owner sets
+        await conn.execute("BEGIN READ ONLY")
+        await use_read_path(conn)
+        cursor = await conn.execute(query("transaction", "holder"), {"lock": key})
+        await conn.execute("ROLLBACK")
     row = await cursor.fetchone()
     if row is None:
         return None
