@@ -21,7 +21,8 @@ from reconciler.model.types import Value, rfc3339
 
 @dataclass(frozen=True, slots=True)
 class UsageCounts:
-    """The counts of one `environment` only. `features` are the instance's, not the environment's."""
+    """The counts of one `environment` only. `features` are the instance's, not the environment's. `owner` is the
+    instance that instance_config names; None if it names none."""
 
     environment: str
     users: int
@@ -31,6 +32,7 @@ class UsageCounts:
     active_conversations: int
     last_activity: datetime | None
     features: Mapping[str, Value]
+    owner: str | None
 
     def payload(self, scope: Scope) -> dict[str, Value]:
         """Returns the report in Connect's format (seed: Relatório de Uso)."""
@@ -92,6 +94,7 @@ def _usage_counts(row: Mapping[str, Any], scope: Scope) -> UsageCounts:
         active_conversations=row["active_conversations"],
         last_activity=time_value(row["last_activity"], "conversations", "last_activity_at", "the newest"),
         features=parse_features(row["features"]),
+        owner=row["owner"],
     )
 
 

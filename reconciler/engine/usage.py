@@ -16,6 +16,7 @@ from reconciler.connect.errors import asked_to_wait, of_its_content
 from reconciler.database.connection import Connection, limited
 from reconciler.database.usage_outbox import (
     PendingUsage,
+    UsageCounts,
     mark_usage_failed,
     mark_usage_sent,
     read_pending_usage,
@@ -23,6 +24,7 @@ from reconciler.database.usage_outbox import (
     write_usage,
 )
 from reconciler.engine.commit import reopen_if_lost
+from reconciler.engine.guards import refuse_other_owner
 from reconciler.engine.observe import build_scope, connect_client, database
 from reconciler.engine.run import Run
 from reconciler.engine.status_and_logs import require_connect, warn_of_version
@@ -68,15 +70,22 @@ async def count_usage(desired: Desired, run: Run) -> Usage:
     """The counts as they are now; nothing is queued."""
     async with database(desired, run) as conn:
         await warn_of_version(conn, desired, run)
-        counts = await read_usage_counts(conn, build_scope(desired))
+        counts = await _count(conn, desired)
     return Usage(counts.payload(build_scope(desired)))
+
+
+async def _count(conn: Connection, desired: Desired) -> UsageCounts:
+    """Raises Refused if the database belongs to another instance: what it holds is not this one's use."""
+    counts = await read_usage_counts(conn, build_scope(desired))
+    refuse_other_owner(counts.owner, desired.instance)
+    return counts
 
 
 async def send_usage(desired: Desired, run: Run) -> Usage:
     """Queue a report, then send it and all that wait. Reports that Connect does not accept stay queued."""
     scope = build_scope(desired)
     async with database(desired, run) as conn:
-        counts = await read_usage_counts(conn, scope)
+        counts = await _count(conn, desired)
         report = PendingUsage(str(uuid.uuid4()), counts.payload(scope), 0)
         await _queue(conn, desired, run, report)
     return Usage(report.payload, report.id, await send_waiting(desired, run, all_of_them=True))

@@ -18,7 +18,9 @@ SELECT (SELECT count(*) FROM {app}.users WHERE environment = %(environment)s) AS
          (SELECT max(created_at) FROM {app}.messages
            WHERE environment = %(environment)s AND created_at BETWEEN '0001-01-01' AND '9999-12-31')) AS last_activity,
        (SELECT enabled_features FROM {app}.instance_config WHERE instance_id = %(instance)s
-         ORDER BY created_at NULLS FIRST, id LIMIT 1) AS features;
+         ORDER BY created_at NULLS FIRST, id LIMIT 1) AS features,
+       (SELECT instance_id::text FROM {app}.instance_config WHERE instance_id IS NOT NULL
+         ORDER BY (instance_id = %(instance)s) DESC, created_at NULLS FIRST, id LIMIT 1) AS owner;
 
 -- The newest, if there are more than the limit: old ones that Connect always refuses must not hold back newer ones.
 -- name: pending

@@ -93,6 +93,14 @@ def test_a_report_that_no_connect_takes_waits_alone(used: Fivrec, url: str) -> N
     assert rows(url, WAITING) == [(1,)]
 
 
+@pytest.mark.parametrize("send", [(), ("--send",)])
+def test_the_use_of_another_instances_database_is_not_this_ones(used: Fivrec, url: str, send: tuple[str, ...]) -> None:
+    used.write(manifest("client-of-others"))
+    ended = used.run("usage", "client.yaml", *send, "-o", "json")
+    assert (ended.code, ended.one["error"]["code"], ended.one["usage"]) == (3, "wrong_instance", None)
+    assert rows(url, "SELECT count(*) FROM fivrec.usage_outbox") == [(0,)]
+
+
 @pytest.mark.parametrize("command", ["status", "usage", "logs", "history"])
 def test_an_embedded_database_never_created_is_missing(bare: Fivrec, command: str) -> None:
     shutil.copy(ROOT / "manifests" / "client.yaml", bare.folder)
