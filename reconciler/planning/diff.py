@@ -131,10 +131,10 @@ def _unnamed(kind: Kind, managed: Managed, row: Resource, applied: AppliedState)
     whichever goes further."""
     last = applied.get(row.key)
     cause: Cause = "new" if not applied else "intent" if managed.unmanaged_is_new else "drift"
-    if last is not None:
-        cause = "drift" if last.tenure == "retired" else "intent"
     # Nobody can tell which row of several was fivrec's: it is shown as former.
     own = last is not None and not row.doubled and is_own(kind, row, last)
+    if last is not None:  # a row that is as fivrec left it was changed by nobody
+        cause = "drift" if last.tenure == "retired" and not (own or managed.unmanaged_is_new) else "intent"
     if last is not None and own and managed.former in ("demote", "lock"):
         if row.twins:
             return None

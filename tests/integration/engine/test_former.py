@@ -89,6 +89,27 @@ async def test_a_reverted_queue_is_switched_off_and_on_again(life: Life) -> None
     assert await life.rows(QUEUES) == [("Night", False), ("Sales", True)]
 
 
+@pytest.mark.parametrize("policy", [{"former": "remove"}, {"unmanaged": "remove"}])
+@pytest.mark.parametrize("made_by", ["fivrec", "the app"])
+async def test_a_new_policy_for_rows_that_fivrec_switched_off_is_intent(
+    life: Life, policy: dict[str, str], made_by: str
+) -> None:
+    if made_by == "the app":
+        await life.apply(queues=queues("Sales"))
+        await life.rows("INSERT INTO queues (name, environment) VALUES ('Night', 'production')")
+    await life.apply(queues=queues("Sales", "Night"))
+    off = await life.apply(queues=queues("Sales", unmanaged="deactivate"))
+    assert found(off) == [("queue/Night", "deactivate", "intent")]
+    wanted = queues("Sales", **{"unmanaged": "deactivate", **policy})
+    gone = [] if (made_by, "former" in policy) == ("the app", True) else [("queue/Night", "remove", "intent")]
+    assert [
+        (str(change.key), change.action, change.cause) for change in (await life.diff(queues=wanted)).changes
+    ] == gone
+    await life.rows("UPDATE queues SET is_active = true WHERE name = 'Night'")
+    by_hand = await life.apply(queues=queues("Sales", unmanaged="deactivate"))
+    assert found(by_hand) == [("queue/Night", "deactivate", "drift")]
+
+
 async def test_adopted_or_changed_rows_are_kept_and_shown(life: Life) -> None:
     await life.apply(queues=queues("Sales"))
     await life.rows("INSERT INTO queues (name, environment) VALUES ('Theirs', 'production')")
