@@ -22,7 +22,7 @@ from reconciler.model.types import Value, rfc3339
 @dataclass(frozen=True, slots=True)
 class UsageCounts:
     """The counts of one `environment` only. `features` are the instance's, not the environment's. `owner` is the
-    instance that instance_config names; None if it names none."""
+    instance that instance_config names, or the records if its row is gone."""
 
     environment: str
     users: int
@@ -61,13 +61,15 @@ class PendingUsage:
 
 async def read_usage_counts(conn: Connection, scope: Scope) -> UsageCounts:
     """Counts the environment that the instance's rows are in: a manifest that names another is not applied (yet)."""
-    known = {"environment": query("readings", "environment")}
+    known = {"environment": query("readings", "environment"), "recorded": query("usage", "recorded")}
     rows = await read_if_made(conn, _counts(scope), known, _params(scope), scope=scope)
     environment = next((row["environment"] for row in rows["environment"]), scope.environment)
+    recorded = next((row["name"] for row in rows["recorded"]), None)
     if environment != scope.environment:
         scope = replace(scope, environment=environment)
         rows = await read_once(conn, _counts(scope), _params(scope), scope=scope)
-    return _usage_counts(rows["counts"][0], scope)
+    counts = _usage_counts(rows["counts"][0], scope)
+    return replace(counts, owner=counts.owner or recorded)
 
 
 async def read_counts_within(conn: Connection, scope: Scope) -> UsageCounts:

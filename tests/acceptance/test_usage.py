@@ -94,7 +94,13 @@ def test_a_report_that_no_connect_takes_waits_alone(used: Fivrec, url: str) -> N
 
 
 @pytest.mark.parametrize("send", [(), ("--send",)])
-def test_the_use_of_another_instances_database_is_not_this_ones(used: Fivrec, url: str, send: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("row", ["kept", "gone"])
+def test_the_use_of_another_instances_database_is_not_this_ones(
+    used: Fivrec, url: str, row: str, send: tuple[str, ...]
+) -> None:
+    if row == "gone":
+        run_sql(url, "DELETE FROM instance_config")
+        assert used.run("usage", "client.yaml").code == 0
     used.write(manifest("client-of-others"))
     ended = used.run("usage", "client.yaml", *send, "-o", "json")
     assert (ended.code, ended.one["error"]["code"], ended.one["usage"]) == (3, "wrong_instance", None)
