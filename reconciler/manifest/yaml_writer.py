@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from reconciler.manifest.yaml.text import block
 from reconciler.model.errors import ManifestError
+from reconciler.model.kinds.setting import READ_AS_REFERENCE
 from reconciler.model.types import JsonText
 
 _MARK: Final = "left-out-"
@@ -52,6 +53,8 @@ def refusal(document: Mapping[str, Any]) -> str | None:
     settings = document.get("config", {}).get("settings", {})
     if any(isinstance(value, JsonText) for value in settings.values()):
         return "a value is JSON that not every reader takes: 1e999, NUL, half a surrogate pair, or too many levels"
+    if {"secret": None} in settings.values():
+        return READ_AS_REFERENCE
     try:
         load_manifests(["-"], environ={}, stdin=io.BytesIO(as_yaml(document).encode()), resolved_later=True)
     except ManifestError as exc:

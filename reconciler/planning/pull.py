@@ -12,7 +12,7 @@ from reconciler.model.changes import Change, Create, Update
 from reconciler.model.json_pointer import unescape
 from reconciler.model.kinds import BY_NAME, KINDS
 from reconciler.model.kinds.base import literal
-from reconciler.model.kinds.setting import reference_of
+from reconciler.model.kinds.setting import READ_AS_REFERENCE, reference_of
 from reconciler.model.records import dataclass
 from reconciler.model.types import Desired, JsonText, Key, Resource, Snapshot, Value, same
 from reconciler.planning.plan import Plan
@@ -25,7 +25,6 @@ _ITEMS: Mapping[str, Path] = {
 _NOT_YAML = (
     "it is JSON that no manifest can hold: 1e999, NUL, half a surrogate pair, a repeated key, or too many levels"
 )
-_REFERENCE = "the manifest would read it as a reference to a secret"
 _UNSET = frozenset({"description", "stripe_product_id", "stripe_price_id"})
 """Fields that have no value if their key is left out."""
 
@@ -110,7 +109,7 @@ def _changed(desired: Desired, change: Update, snapshot: Snapshot) -> list[Edit 
         elif isinstance(change.observed.fields.get(name), JsonText):
             found.append(Left(change.key, name, _NOT_YAML))
         elif reference_of(change.observed.fields.get(name)) is not None:
-            found.append(Left(change.key, name, _REFERENCE))
+            found.append(Left(change.key, name, READ_AS_REFERENCE))
         else:
             found.append(_set(change.key, name, steps(places[name]), change.observed.fields.get(name)))
     return found

@@ -19,6 +19,9 @@ from reconciler.model.types import Applied, JsonText, Key, Managed, Resource, Va
 SENSITIVE = "sensitive"
 """A field beside `value` in fivrec.applied's record of a secret setting."""
 
+READ_AS_REFERENCE = "the manifest would read it as a reference to a secret"
+"""Why a row's value can't stand in a manifest."""
+
 _SECRET_NAME = re.compile("passw|senha|secret|segredo|token|credential|(api|private|access)[_-]?key", re.IGNORECASE)
 _URL_WITH_PASSWORD = re.compile(r"://[^/\s:@]*:[^/\s@]+@")
 
