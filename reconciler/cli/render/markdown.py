@@ -125,8 +125,9 @@ def _heading(report: Report) -> str:
     unpaid = len(list(_suspended_or_unpaid(report)))
     parts += [f"{unpaid} suspended or unpaid"] if unpaid else []
     parts += [f"{outcomes.count(word)} {word}" for word in (*troubles, "skipped") if word in outcomes]
+    stopped = any(item.error for item in report.instances if item.outcome == "skipped")
     quiet = "✅" if "in_sync" in outcomes else "💤"
-    icon = ICONS[troubles[0]] if troubles else "⚠️" if conflicts or unpaid else "📝" if changes else quiet
+    icon = ICONS[troubles[0]] if troubles else "⚠️" if conflicts or unpaid or stopped else "📝" if changes else quiet
     return f"{icon} {command}: {', '.join(parts)}; {_counted(len(outcomes), 'instance')}"
 
 

@@ -30,6 +30,7 @@ from tests.support.reports import (
 
 UNREAD = replace(DEGRADED, outcome="failed", plan=None)
 LEFT = replace(SKIPPED, plan=None)
+STOPPED = replace(LEFT, error=ErrorInfo("interrupted", "stopped by a signal"))
 
 GFM = MarkdownIt("gfm-like", {"html": True, "linkify": False})
 
@@ -120,6 +121,7 @@ def test_a_check_always_names_suspended_or_unpaid_instances() -> None:
         ((IN_SYNC, UNREAD), "❌ fivrec diff: 1 in sync, 1 failed; 2 instances"),
         ((UNREAD,), "❌ fivrec diff: 1 failed; 1 instance"),
         ((IN_SYNC, LEFT), "✅ fivrec diff: 1 in sync, 1 skipped; 2 instances"),
+        ((IN_SYNC, STOPPED), "⚠️ fivrec diff: 1 in sync, 1 skipped; 2 instances"),
         ((LEFT,), "💤 fivrec diff: 1 skipped; 1 instance"),
         ((), "💤 fivrec diff: nothing compared; 0 instances"),
     ],
