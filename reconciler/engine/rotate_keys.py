@@ -17,7 +17,7 @@ from reconciler.database.status_queries import read_version
 from reconciler.engine import observe as instance
 from reconciler.engine.audit_log import resealed, tail_of, with_audit
 from reconciler.engine.commit import UNKNOWN, commit
-from reconciler.engine.guards import WRONG_OWNER, refuse_other_owner
+from reconciler.engine.guards import WRONG_OWNER, configured_as, refuse_other_owner
 from reconciler.engine.last_run import failed_row
 from reconciler.engine.match_secrets import Prints
 from reconciler.engine.reports import build_failed_report, elapsed_ms, failed_outcome
@@ -28,7 +28,7 @@ from reconciler.model.changes import FieldChange, Update
 from reconciler.model.errors import Busy, FivrecError, Refused
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
-from reconciler.model.types import Desired, Key, Snapshot, Value
+from reconciler.model.types import Desired, Key, Resource, Snapshot, Value
 from reconciler.planning.audit import build_events
 from reconciler.planning.plan import Plan
 from reconciler.planning.report import InstanceReport
@@ -73,7 +73,7 @@ async def rotate(desired: Desired, run: Run) -> InstanceReport:
 async def _rotate(conn: Connection, desired: Desired, run: Run, started: float) -> InstanceReport:
     scope = instance.build_scope(desired)
     snapshot = await store.begin(conn, scope, None, lock=True)
-    refuse_other_owner(snapshot.owner, desired.instance)
+    refuse_other_owner(snapshot.owner or configured_as(snapshot, desired.instance), desired.instance)
     others = await store.read_other_keys(conn, scope, snapshot.config_id)
     rotation = build_rotation(snapshot, desired, run.keys, others)
     if desired.suspend and rotation.change is not None:
@@ -118,8 +118,10 @@ def build_rotation(
     """Everything that is not under the first key yet; `others` are further rows of the instance, as (id, envelope).
     Raises MissingSetting if a needed key is not in the ring."""
     row = snapshot.state.get(Key("config", desired.instance))
-    if row is None:
-        return _NOTHING
+    if row is None:  # never applied, its row was deleted, or only `setup` ran, which makes none
+        if snapshot.audit_key is None and not snapshot.applied:
+            return _NOTHING
+        row = Resource(Key("config", desired.instance), {})
     stored = row.fields.get(KEY_COLUMN)
     text = stored.reveal() if isinstance(stored, Secret) else ""
     secret: Secret | None = None
@@ -129,7 +131,7 @@ def build_rotation(
         secret = keys.decrypt(text, desired.instance, KEY_TABLE, KEY_COLUMN)
         if not keys.is_current(text):
             envelope = keys.encrypt(secret, desired.instance, KEY_TABLE, KEY_COLUMN)
-    else:
+    elif stored is not None:
         notes.append("the instance key is stored in plain text: fivrec apply encrypts it")
     rekeyed = _rekeyed(desired, keys, others)
     known = _known(desired, snapshot, row.key, secret)

@@ -155,6 +155,25 @@ def test_rotation_of_what_was_never_applied_makes_nothing(fivrec: Fivrec) -> Non
     assert ended.one["notes"] == ["never applied: there is nothing to rotate"]
 
 
+def test_without_a_row_of_instance_config_the_audit_key_is_rotated(fivrec: Fivrec, url: str) -> None:
+    """`setup` makes no such row. Never "there is nothing to rotate": the former key would be thrown away."""
+    old, new = fivrec.env["FIVREC_ENCRYPTION_KEY"], generate_key()
+    assert fivrec.apply().code == 0
+    run_sql(url, "DELETE FROM instance_config")
+    both = f"{new},{old}"
+    ended = fivrec.run("key", "rotate", "client.yaml", "-o", "json", FIVREC_ENCRYPTION_KEY=both)
+    assert (ended.code, ended.one["outcome"]) == (0, "changed"), ended.stdout
+    assert rows(url, "SELECT sealed FROM fivrec.audit_key")[0][0].startswith(f"fivenc:v1:{key_id(new)}:")
+    again = fivrec.run("key", "rotate", "client.yaml", "-o", "json", FIVREC_ENCRYPTION_KEY=both)
+    assert (again.code, again.one["outcome"]) == (0, "in_sync")
+    assert fivrec.run("history", "client.yaml", "--verify", FIVREC_ENCRYPTION_KEY=both).code == 0
+    assert fivrec.apply(FIVREC_ENCRYPTION_KEY=new).code == 0
+    run_sql(url, "DELETE FROM instance_config")
+    fivrec.write(manifest("client-of-others"))
+    wrong = fivrec.run("key", "rotate", "client.yaml", "-o", "json", FIVREC_ENCRYPTION_KEY=both)
+    assert (wrong.code, wrong.one["error"]["code"]) == (3, "wrong_instance")
+
+
 def test_a_moved_ciphertext_does_not_decrypt(fivrec: Fivrec, url: str) -> None:
     """Neither from another instance's row nor from another column, with the same key."""
     ring = KeyRing.from_environ(fivrec.env)
