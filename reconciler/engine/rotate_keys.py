@@ -73,7 +73,10 @@ async def rotate(desired: Desired, run: Run) -> InstanceReport:
 async def _rotate(conn: Connection, desired: Desired, run: Run, started: float) -> InstanceReport:
     scope = instance.build_scope(desired)
     snapshot = await store.begin(conn, scope, None, lock=True)
-    refuse_other_owner(snapshot.owner or configured_as(snapshot, desired.instance), desired.instance)
+    # Without a row of instance_config, the database is the one's that its records or its audit key name.
+    sealed_for = snapshot.audit_key.instance if snapshot.audit_key else None
+    owner = snapshot.owner or configured_as(snapshot, desired.instance) or sealed_for
+    refuse_other_owner(owner, desired.instance)
     others = await store.read_other_keys(conn, scope, snapshot.config_id)
     rotation = build_rotation(snapshot, desired, run.keys, others)
     if desired.suspend and rotation.change is not None:
