@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, LiteralString, TypeAlias
 from psycopg import AsyncCursor, errors, sql
 from psycopg.rows import dict_row
 
-from reconciler.database.connection import Connection, rollback, with_deadline, with_last_words
+from reconciler.database.connection import Connection, rollback, where, with_deadline, with_last_words
 from reconciler.database.errors import SCHEMA_MISSING
 from reconciler.database.pipeline import fetch_all
 from reconciler.database.preconditions import (
@@ -42,6 +42,8 @@ _LOCK_POLL_S = 0.12
 _HAS_TRANSACTION_TIMEOUT = 170000
 HELD = "fivrec users clients queues conversations messages instance_config plans status_check_logs settings"
 """The tables that a superuser's transaction holds (guard.sql, `hold`), unless it says which ones it uses."""
+_TRIES = 5
+_MOVED = "moved"
 _OUTDATED = "RevalidateCachedQuery"
 """PostgreSQL's source function of the error if the columns of a prepared statement have other types by now."""
 
@@ -241,21 +243,33 @@ async def _open(
     held: str = HELD,
 ) -> tuple[bool, dict[str, list[Row]]]:
     """`whole` ends the transaction in the same round trip. Tries again if a statement was prepared on this connection
-    before the app altered its table: the ROLLBACK discards prepared statements."""
+    before the app altered its table: the ROLLBACK discards prepared statements. Tries again, too, if a table of
+    the app was altered since the moment that a read-only transaction sees, because it may have read as empty."""
     settings, opening = {**_settings(conn, scope, lock), "held": held}, _opening(conn, begin, scope)
+    app = f"{sql.Identifier(scope.schema).as_string()}.".replace("%", "%%")
+    if begin == _READ and any(app in text for text in statements.values()):
+        statements = {**statements, _MOVED: query("transaction", _MOVED, scope.schema)}
     try:
-        try:
-            return await _begin_and_read(conn, opening, settings, statements, params, whole=whole)
-        except errors.FeatureNotSupported as exc:
-            if exc.diag.source_function != _OUTDATED:
-                raise
+        for left in reversed(range(_TRIES)):
+            try:
+                granted, rows = await _begin_and_read(conn, opening, settings, statements, params, whole=whole)
+            except errors.FeatureNotSupported as exc:
+                if exc.diag.source_function != _OUTDATED or not left:
+                    raise
+            else:
+                if not any(row["moved"] for row in rows.pop(_MOVED, ())):
+                    return granted, rows
             await conn.rollback()
-            return await _begin_and_read(conn, opening, settings, statements, params, whole=whole)
     except errors.DivisionByZero:
         await refuse_foreign(conn, scope.schema, writing=begin != _READ)
         if "not_newer" in statements:
             await refuse_newer(conn)
         raise  # it did not come from the guard
+    raise DatabaseError(
+        f"{where(conn)}: its tables were altered each time while they were read",
+        code="database_conflict",
+        hint="run again",
+    )
 
 
 async def _begin_and_read(

@@ -131,3 +131,19 @@ JOIN pg_catalog.pg_class c ON c.oid = r.ev_class
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE concat(n.nspname, '.', c.relname) = ANY (%(tables)s::text[]) AND c.relkind <> 'v' AND r.ev_enabled <> 'D'
 ORDER BY 1;
+
+-- Whether a table of the app was rewritten (ALTER TABLE, TRUNCATE), dropped or renamed since the moment that a reading
+-- sees: names are looked up, and locks waited for, after it, and a table that was rewritten or created since then reads
+-- as empty. The rows of pg_class are those of that moment; the functions look at what is there now.
+-- name: moved
+SELECT EXISTS (
+  SELECT FROM pg_class c
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+  LEFT JOIN pg_inherits i ON i.inhparent = c.oid
+  LEFT JOIN pg_class part ON part.oid = i.inhrelid
+  WHERE n.nspname = {schema} AND c.relkind IN ('r', 'p') AND c.relname IN (
+      'users', 'clients', 'queues', 'conversations', 'messages', 'instance_config', 'plans', 'status_check_logs', 'settings')
+    AND (c.oid::regclass::text <> format('%%I.%%I', n.nspname, c.relname)
+      OR pg_relation_filenode(c.oid) IS DISTINCT FROM NULLIF(c.relfilenode, 0)
+      OR pg_relation_filenode(part.oid) IS DISTINCT FROM NULLIF(part.relfilenode, 0))
+) AS moved;
