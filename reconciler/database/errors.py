@@ -114,6 +114,7 @@ _LARGE = (
 _GRANT = "GRANT the login what it needs, or use the owner"
 _OWNER = "run as the owner of what is named, or GRANT the owner's role to this login"
 
+CONFLICT = "database_conflict"
 STARTING = ("database_unreachable", "the server is starting or stopping", "run again later")
 DISK_FULL = ("disk_full", "the server's disk is full", "make room there, then run again")
 NO_CONNECTION = (
@@ -156,7 +157,7 @@ _KNOWN: tuple[tuple[type[psycopg.Error] | tuple[type[psycopg.Error], ...], str, 
     ),
     (
         (errors.SerializationFailure, errors.DeadlockDetected),
-        "database_conflict",
+        CONFLICT,
         "another session changed the same rows",
         "run again",
     ),
@@ -231,6 +232,12 @@ def translated(exc: psycopg.Error, where: str, secrets: Sequence[str] = ()) -> F
     return DatabaseError(f"{where}: PostgreSQL refused{_object(exc)}{said}", hint=hint)
 
 
+def is_of_another(exc: DatabaseError, *, retry_rows: bool) -> bool:
+    """Whether another session that wrote at the same time may be the cause, so that a second attempt may succeed. With
+    `retry_rows` also if a row was refused as a duplicate: the app may have made it between reading and writing."""
+    return exc.code == CONFLICT or (retry_rows and isinstance(exc.__cause__, errors.UniqueViolation))
+
+
 def _refused_by_function(exc: psycopg.Error, where: str, said: str) -> DatabaseError:
     words = f"{where}: the app's function {_function(exc)}, which a write runs, refused or failed{_object(exc)}{said}"
     return DatabaseError(words, code="trigger_refused", hint=_ITS_WORDS)
@@ -240,6 +247,9 @@ def _special(exc: psycopg.Error, where: str, said: str) -> FivrecError | None:  
     """The errors that can't be told apart by their class alone."""
     if _STATEMENT_MODE in said:
         return _statement_mode(where, said)
+    if isinstance(exc, errors.UniqueViolation) and exc.diag.schema_name in ("pg_catalog", "fivrec"):
+        words = f"another session made the same at the same time{_object(exc)}{said}"
+        return DatabaseError(f"{where}: {words}", code=CONFLICT, hint="run again")
     if isinstance(exc, errors.UniqueViolation) and _is_email(exc):
         return DatabaseError(
             f"{where}: another user, perhaps of the other environment, has the administrator's email",

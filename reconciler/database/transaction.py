@@ -14,7 +14,7 @@ from psycopg import AsyncCursor, errors, sql
 from psycopg.rows import dict_row
 
 from reconciler.database.connection import Connection, rollback, where, with_deadline, with_last_words
-from reconciler.database.errors import SCHEMA_MISSING
+from reconciler.database.errors import CONFLICT, SCHEMA_MISSING
 from reconciler.database.pipeline import fetch_all
 from reconciler.database.preconditions import (
     guard_params,
@@ -267,7 +267,7 @@ async def _open(
         raise  # it did not come from the guard
     raise DatabaseError(
         f"{where(conn)}: its tables were altered each time while they were read",
-        code="database_conflict",
+        code=CONFLICT,
         hint="run again",
     )
 

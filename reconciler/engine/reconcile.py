@@ -10,6 +10,7 @@ from dataclasses import field, replace
 
 from reconciler.database import store
 from reconciler.database.connection import Connection
+from reconciler.database.errors import is_of_another
 from reconciler.database.schema import latest_version, version_of
 from reconciler.engine import adoption
 from reconciler.engine import observe as instance
@@ -40,6 +41,7 @@ from reconciler.engine.secrets import write_generated_password
 from reconciler.engine.status_check import build_cycle_result, check_to_record, end_of, find_alerts, recall_check
 from reconciler.engine.writes import build_writes, check_row, find_rekeyed
 from reconciler.model.errors import Busy, DatabaseError, FivrecError, MissingSetting, NotConverged, Refused
+from reconciler.model.kinds.development_rows import NAME as TEST_DATA
 from reconciler.model.records import dataclass
 from reconciler.model.types import ConnectView, Desired, Snapshot
 from reconciler.planning.alerts import Alert
@@ -170,8 +172,9 @@ async def preview(desired: Desired, run: Run) -> InstanceReport:
 
 
 async def _apply_settled(conn: Connection, desired: Desired, run: Run, attempt: _Attempt) -> InstanceReport:
-    """Apply, and once more if only rows that this run did not write differ (another session committed them meanwhile),
-    or if a row got a number that a sequence behind its table had given out before."""
+    """Apply, and once more if another session may have committed something between reading and writing, or if a row got
+    a number that a sequence behind its table had given out before. A trigger would do the same again: then the second
+    attempt fails in the same way. What takes long is not repeated for that alone."""
 
     async def once() -> InstanceReport:
         return await with_bcrypt(lambda: _apply(conn, desired, run, attempt), pause=lambda: store.rollback(conn))
@@ -179,13 +182,18 @@ async def _apply_settled(conn: Connection, desired: Desired, run: Run, attempt: 
     try:
         return await once()
     except NotConverged as exc:
-        if exc.written:
+        if exc.written and _takes_long(attempt.plan):
             raise
     except DatabaseError as exc:
-        if exc.code != "rows_unfit" or not await adoption.advance_sequences(conn, desired, run, exc):
+        advanced = exc.code == "rows_unfit" and await adoption.advance_sequences(conn, desired, run, exc)
+        if not advanced and not is_of_another(exc, retry_rows=not _takes_long(attempt.plan)):
             raise
     await store.rollback(conn)
     return await once()
+
+
+def _takes_long(plan: Plan | None) -> bool:
+    return plan is None or any(change.key.kind in ("schema", TEST_DATA) for change in plan.changes)
 
 
 async def _apply(conn: Connection, desired: Desired, run: Run, attempt: _Attempt) -> InstanceReport:

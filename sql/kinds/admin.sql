@@ -29,7 +29,7 @@ INSERT INTO {app}.users (name, email, password, role, environment)
 SELECT %(name)s::text, %(key)s::text, %(password)s::text, %(role)s, %(environment)s
 WHERE NOT EXISTS (
   SELECT FROM {app}.users u
-  WHERE u.email::text = %(key)s::text AND u.environment::text = current_setting('fiv.environment'));
+  WHERE lower(u.email::text) = lower(%(key)s::text) AND u.environment::text = current_setting('fiv.environment'));
 
 -- The row moves here from the other environment if the plan says so.
 -- name: update

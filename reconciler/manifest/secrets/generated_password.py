@@ -45,13 +45,15 @@ def read_or_make(path: Path) -> tuple[Secret, bool]:
 
 
 def write_password(path: Path, password: Secret) -> None:
-    """Write the file completely or not at all, mode 0600, and flush it to disk. Raises Busy if another run created one
-    meanwhile."""
+    """Write the file completely or not at all, mode 0600, and flush it to disk. A second attempt finds its own. Raises
+    Busy if another run created one meanwhile."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         keep_out_of_git(path.parent.parent)
         write_private(path, password.reveal() + "\n", exclusive=True)
     except FileExistsError as exc:
+        if read_or_make(path)[0] == password:
+            return
         raise Busy(f"another run has just made {path}", hint="run again") from exc
     except OSError as exc:
         reason = os.strerror(exc.errno or 0).lower()

@@ -9,6 +9,7 @@ import pytest
 
 from reconciler.database.embedded.data_dir_and_user import find_data_dir
 from reconciler.manifest.secrets.generated_password import password_path, write_password
+from reconciler.model.errors import Busy
 from reconciler.model.secret import Secret
 from reconciler.support.crypto.key_files import text_beside
 from tests.support.company import git
@@ -36,3 +37,11 @@ def test_a_gitignore_of_ones_own_stays_and_no_other_folder_gets_one(tmp_path: Pa
     MAKERS["a key"](tmp_path / "data")
     assert (tmp_path / ".fivrec/.gitignore").read_text() == "!audit.json\n"
     assert not (tmp_path / "data/.gitignore").exists()
+
+
+def test_a_second_attempt_finds_the_password_that_the_first_one_kept(tmp_path: Path) -> None:
+    path = password_path(tmp_path / ".fivrec", "a")
+    write_password(path, Secret("a-password"))
+    write_password(path, Secret("a-password"))
+    with pytest.raises(Busy):
+        write_password(path, Secret("another"))
