@@ -7,8 +7,10 @@ Rows are read as JSON, so that a missing column reads as the value that the migr
 from __future__ import annotations
 
 import asyncio
+import random
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from functools import cache
 from typing import Any, LiteralString
@@ -49,6 +51,17 @@ def table_names() -> tuple[str, ...]:
 
 _LOCK_WAIT_S = 0.3
 _LOCK_TRIES = 20
+_MOST_TRIES = 2
+"""How often a step may be done: another run may drop the index, which looked unfinished a moment ago."""
+_MADE_MEANWHILE = (
+    errors.DuplicateTable,
+    errors.DuplicateObject,
+    errors.UndefinedObject,
+    errors.DeadlockDetected,
+    errors.SyntaxError,
+)
+"""How a step fails if another run makes or drops the same, or builds another index of the same table. SyntaxError: a
+regclass that was dropped a moment ago has its number as its name."""
 _ROWS_OF = re.compile(r"FROM (\S*?)(\w+) t\)")
 
 
@@ -88,7 +101,11 @@ async def read(
     answered = any(row["answered"] for row in rows.pop("answered", ()))
     for row in rows.get("config", ()):
         row["answered"] = answered
-    return rows, await read_missing(conn, scope.schema) if _is_current(rows.get("migrations", ())) else ()
+    recorded = rows.get("migrations", ())
+    missing = await read_missing(conn, scope.schema) if _is_current(recorded) else ()
+    if not all(row["finished"] for row in recorded):  # another run is building what tables lack beside columns
+        missing = tuple(name for name in missing if name.startswith("fivrec.") or ": " not in name)
+    return rows, missing
 
 
 def _is_current(recorded: Iterable[Mapping[str, Any]]) -> bool:
@@ -111,30 +128,48 @@ async def finish(conn: Connection, scope: Scope) -> bool:
     """Build and validate what a migration left for later because tables are big. Returns False if there was nothing.
 
     Each step runs by itself and blocks readers and writers only for moments; the next apply redoes an interrupted one.
+    If another run is finishing the same adoption, they share the steps.
     A constraint that rows break stays NOT VALID. Raises DatabaseError: lock_timeout, database_timeout, …
     """
-
-    async def read(name: str) -> list[transaction.Row]:
-        return await transaction.read_rows_once(conn, query("adopt", name), {}, scope=scope)
-
-    rows = await read("finished")
+    rows = await _read(conn, "finished", scope)
     if not rows or rows[0]["finished"]:
         return False
     broken: set[str] = set()
-    done: set[tuple[str, str]] = set()
-    while steps := [row for row in await read("steps") if row["name"] not in broken]:
-        step = steps[0]
-        if (step["name"], step["state"]) in done:
+    tries: Counter[tuple[str, str]] = Counter()
+    met = 0
+    while (step := await _next_step(conn, broken, scope)) is not None:
+        tries[step["name"], step["state"]] += 1
+        if tries[step["name"], step["state"]] > _MOST_TRIES:
             said = f"{where(conn)}: {step['name']} was made, and is still not as it has to be"
             raise DatabaseError(said, hint="look at its definition: fivrec diff --deep names what is missing")
-        done.add((step["name"], step["state"]))
         async with with_deadline(conn, conn.limits.migrate_s):
-            if not await _make(conn, step, scope):
-                broken.add(step["name"])
-    for row in await read("nullable"):
+            try:
+                if not await _make(conn, step, scope):
+                    broken.add(step["name"])
+            except _MADE_MEANWHILE:
+                tries[step["name"], step["state"]] -= 1
+                if (met := met + 1) == _LOCK_TRIES:
+                    raise
+                await asyncio.sleep(_LOCK_WAIT_S * random.uniform(1, 3))  # noqa: S311 (parts two that met)
+    for row in await _read(conn, "nullable", scope):
         await _alone(conn, row["remedy"], scope)
     await transaction.write_once(conn, [(query("adopt", "finish"), {})], scope=scope)
     return True
+
+
+async def _read(conn: Connection, name: str, scope: Scope) -> list[transaction.Row]:
+    return await transaction.read_rows_once(conn, query("adopt", name), {}, scope=scope)
+
+
+async def _next_step(conn: Connection, broken: Set[str], scope: Scope) -> transaction.Row | None:
+    """Waits while another session builds indexes: to PostgreSQL an index that is being built is an invalid one."""
+    until = asyncio.get_running_loop().time() + conn.limits.migrate_s
+    while (await _read(conn, "at_work", scope))[0]["found"]:
+        if asyncio.get_running_loop().time() > until:
+            said = f"{where(conn)}: another session builds indexes all the time"
+            raise DatabaseError(said, code="lock_timeout", hint="run again when it is done")
+        await asyncio.sleep(_LOCK_WAIT_S)
+    return next((row for row in await _read(conn, "steps", scope) if row["name"] not in broken), None)
 
 
 async def _make(conn: Connection, step: Mapping[str, Any], scope: Scope) -> bool:

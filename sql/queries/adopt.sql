@@ -102,6 +102,13 @@ SELECT bool_and(finished) AS finished FROM fivrec.migrations;
 -- name: steps
 SELECT kind, name, state, before, remedy FROM fivrec.unfit() WHERE state <> 'no table' ORDER BY place;
 
+-- Whether another session builds an index of these tables, perhaps another run that finishes the same adoption.
+-- name: at_work
+SELECT EXISTS (
+  SELECT FROM pg_stat_progress_create_index p
+  WHERE p.datname = current_database() AND p.relid IN (SELECT tbl FROM fivrec.unfit()) AND p.pid <> pg_backend_pid()
+) AS found;
+
 -- name: nullable
 SELECT format('ALTER TABLE %%s ALTER COLUMN environment SET NOT NULL', t) AS remedy FROM fivrec.nullable() AS t;
 
