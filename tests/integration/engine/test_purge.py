@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -366,6 +367,36 @@ async def test_a_row_that_others_still_refer_to_undoes_all_of_it(
     assert hashes(database.reveal(), "development") == before
     notes = (await preview(desired_of(document(environment=PURGED), database), run_of(keys, tmp_path))).notes
     assert "apply refuses this (purge_in_use): rows of files refer to test data of users" in notes
+
+
+async def test_no_function_of_another_role_looks_for_rows_that_refer_to_test_data(
+    database: Secret, keys: KeyRing, tmp_path: Path, fresh_name: Callable[[], str]
+) -> None:
+    """A dry run would call the function of a column's implicit cast, with a superuser's rights."""
+    await apply(database, keys, tmp_path)
+    fill(database.reveal(), "development")
+    role = fresh_name()
+    with psycopg.connect(database.reveal(), autocommit=True) as conn:
+        conn.execute(
+            f"""CREATE ROLE {role};
+            ALTER TABLE users ADD code integer UNIQUE;
+            UPDATE users SET code = 1 WHERE id = 'udevelopment';
+            CREATE TYPE mine AS ENUM ('one');
+            CREATE FUNCTION mine(mine) RETURNS integer LANGUAGE sql AS $$SELECT 1$$;
+            CREATE CAST (mine AS integer) WITH FUNCTION mine(mine) AS IMPLICIT;
+            CREATE TABLE files (code mine REFERENCES users (code)); INSERT INTO files VALUES ('one');
+            ALTER TYPE mine OWNER TO {role}; ALTER TABLE files OWNER TO {role};
+            CREATE OR REPLACE FUNCTION mine(mine) RETURNS integer LANGUAGE plpgsql
+              AS $$BEGIN RAISE EXCEPTION 'ran as %', current_user; END$$;
+            ALTER FUNCTION mine(mine) OWNER TO {role}""".encode()
+        )
+    try:
+        planned = await preview(desired_of(document(environment=PURGED), database), run_of(keys, tmp_path))
+        assert planned.error is None
+        assert any(change.key.kind == "test_data" for change in planned.changes)
+    finally:
+        with psycopg.connect(database.reveal(), autocommit=True) as conn:
+            conn.execute(f"DROP OWNED BY {role} CASCADE; DROP ROLE {role}".encode())
 
 
 async def test_rows_that_came_after_the_counting_are_not_deleted(
