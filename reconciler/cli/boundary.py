@@ -16,11 +16,12 @@ from reconciler.cli.command_tree import find_variable
 from reconciler.cli.streams import is_plain
 from reconciler.model.errors import FivrecError, ManifestError, MissingSetting, Unforeseen
 from reconciler.model.names import printable
+from reconciler.model.patterns import late
 from reconciler.model.types import ErrorInfo
 from reconciler.planning.report import Report
 from reconciler.support.log import EventLog
 
-SHORT_OUTPUT = re.compile(r"-[vqhyCD]*o(.*)", re.DOTALL)
+SHORT_OUTPUT = late(r"-[vqhyCD]*o(.*)", re.DOTALL)
 """-o, also after flags and before its value, as click parses it."""
 
 GROUPS = frozenset({"connect", "fleet", "key"})

@@ -12,6 +12,7 @@ import click
 
 from reconciler.cli.streams import is_plain
 from reconciler.model.errors import MissingSetting, UsageError
+from reconciler.model.patterns import late
 from reconciler.model.records import dataclass
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -51,7 +52,7 @@ class Settings:
 SHORTEST_S, LONGEST_S = 0.001, 36500 * 86400.0
 """The longest time that every clock, interval and timeout behind an option can represent."""
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_SPAN = re.compile(r"([0-9]*\.?[0-9]+) *(ms|s|m|h|d)?")
+_SPAN = late(r"([0-9]*\.?[0-9]+) *(ms|s|m|h|d)?")
 
 
 class Seconds(click.ParamType[float]):

@@ -10,10 +10,12 @@ import re
 import sys
 from typing import Any, TextIO
 
-_COMMAND = re.compile(r"##(?=\w*\[)")
+from reconciler.model.patterns import late
+
+_COMMAND = late(r"##(?=\w*\[)")
 """What the runners of GitHub, Azure and TeamCity look for in a line: ##[, ##vso[, ##teamcity[."""
 _HARMLESS = r"#\\u0023"  # an escape that both JSON parsers and people can read
-_AT_THE_START = re.compile(
+_AT_THE_START = late(
     r"((?:^|\r)[^\S\n]*):(?=:(?:(?:add|remove|set|save|stop|internal)-[a-z-]+|debug|echo|endgroup|group"
     r"|(?:error|notice|warning)(?! title=fivrec ))[ :])",
     re.IGNORECASE | re.MULTILINE,
@@ -21,7 +23,7 @@ _AT_THE_START = re.compile(
 """What GitHub's runner looks for at the start of a line, after white space. fivrec's own commands have a title."""
 
 
-_UNSEEN = re.compile(
+_UNSEEN = late(
     "[\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\ufff9-\ufffb\U000e0000-\U000e0fff]"
 )
 """Characters that turn text around on a screen, command a terminal, or are invisible."""

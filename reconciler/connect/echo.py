@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 from collections.abc import Iterator
 from urllib.parse import quote, unquote
 
+from reconciler.model.patterns import late
 from reconciler.model.secret import Secret
 
 _LONG_ENOUGH = 8
@@ -28,7 +28,7 @@ _DOCUMENTED = frozenset(
 )
 """Texts that every answer contains, and that a very short key may equal."""
 
-_BETWEEN = re.compile(r"[\W_]+")
+_BETWEEN = late(r"[\W_]+")
 _ASCII_BETWEEN = {code: None for code in range(128) if not chr(code).isalnum()}
 
 

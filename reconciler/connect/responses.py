@@ -15,6 +15,7 @@ from reconciler.connect.echo import holds_key
 from reconciler.connect.errors import echoed_key, invalid_answer
 from reconciler.connect.wholeness import part_fault
 from reconciler.model.errors import ConnectError
+from reconciler.model.patterns import late
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.model.types import ConnectPlan, ErrorInfo, InstanceStatus, is_plain
@@ -24,8 +25,8 @@ from reconciler.support.strict_json import RepeatedKeyError, refuse_constant, wi
 STATUSES = ("active", "suspended", "pending_payment")
 BILLING_STATUSES = ("paid", "overdue")
 _NO_HEADERS: Mapping[str, str] = {}
-_PLAIN_WORD = re.compile(r"[A-Za-z0-9_-]{1,40}")
-_PLAIN_KEY = re.compile(r"[A-Za-z0-9_]{1,40}")
+_PLAIN_WORD = late(r"[A-Za-z0-9_-]{1,40}")
+_PLAIN_KEY = late(r"[A-Za-z0-9_]{1,40}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,16 +10,17 @@ import re
 from collections.abc import Iterator, Mapping
 
 from reconciler.connect.errors import ConnectFault, partial_answer
+from reconciler.model.patterns import late
 
-_OF_A_LIST = re.compile(
+_OF_A_LIST = late(
     "(?:[-_.]|x|wp|totals?|counts?|items?|records?|results?|elements?|entries|pages?|pagination|paging|next|has|more|"
     "cursor|link|url|range|of|number)+"
 )
 # A word is tried once, as a whole: a long one, tried from each of its letters, would take minutes.
-_PAIR = re.compile(r"""(?<![A-Za-z_-])([A-Za-z_-]++)["']?\s*+[:=]\s*+["']?([^"',;{}\s]+)""")
-_PARAMETER = re.compile(r"""(?<![\w*!-])([\w*!-]++)\s*+=\s*+("(?:[^"\\]|\\.)*"|[^\s;,]+)""")
-_ADDRESS = re.compile("<[^<>]*>")
-_NUMBER = re.compile("[0-9]+")
+_PAIR = late(r"""(?<![A-Za-z_-])([A-Za-z_-]++)["']?\s*+[:=]\s*+["']?([^"',;{}\s]+)""")
+_PARAMETER = late(r"""(?<![\w*!-])([\w*!-]++)\s*+=\s*+("(?:[^"\\]|\\.)*"|[^\s;,]+)""")
+_ADDRESS = late("<[^<>]*>")
+_NUMBER = late("[0-9]+")
 _NOTHING = frozenset({"", "null", "none", "false", "no", "0", "[]", "{}"})
 
 

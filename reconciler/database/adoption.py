@@ -26,6 +26,7 @@ from reconciler.database.statements import query, statement
 from reconciler.model.errors import DatabaseError
 from reconciler.model.kinds import KINDS
 from reconciler.model.kinds.development_rows import NAME as TEST_DATA
+from reconciler.model.patterns import late
 
 _NEEDS = {
     "migrations": ("fivrec.migrations",),
@@ -62,7 +63,7 @@ _MADE_MEANWHILE = (
 )
 """How a step fails if another run makes or drops the same, or builds another index of the same table. SyntaxError: a
 regclass that was dropped a moment ago has its number as its name."""
-_ROWS_OF = re.compile(r"FROM (\S*?)(\w+) t\)")
+_ROWS_OF = late(r"FROM (\S*?)(\w+) t\)")
 
 
 def _with_json_as_text(text: LiteralString, as_text: Mapping[str, str]) -> LiteralString:

@@ -15,6 +15,7 @@ from psycopg import errors
 from reconciler.database.pipeline import MOST_BYTES, MOST_PARTS, MOST_ROWS, TooMuchDataError
 from reconciler.model.errors import DatabaseError, FivrecError, Refused
 from reconciler.model.names import printable
+from reconciler.model.patterns import late
 from reconciler.model.secret import MASK
 
 SCHEMA_MISSING = (
@@ -300,7 +301,7 @@ def _is_of_a_key(exc: psycopg.Error) -> bool:
     return isinstance(exc, errors.FeatureNotSupported) and exc.diag.source_function == "DefineIndex"
 
 
-_FUNCTION = re.compile(r"(?:PL/\w+|SQL) function (\S+?\([^)]*\))")
+_FUNCTION = late(r"(?:PL/\w+|SQL) function (\S+?\([^)]*\))")
 
 
 def _function(exc: psycopg.Error) -> str:
@@ -357,7 +358,7 @@ def _is_of_the_app(context: str) -> bool:
     return found is not None and not found[1].startswith(("fivrec.", "inline_code_block"))
 
 
-_IN_FUNCTION = re.compile(r"PL/\w+ function (\S+)")
+_IN_FUNCTION = late(r"PL/\w+ function (\S+)")
 
 
 def masked(text: str, secrets: Sequence[str]) -> str:

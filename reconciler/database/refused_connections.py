@@ -14,12 +14,13 @@ from psycopg import errors
 
 from reconciler.database.errors import DISK_FULL, NO_CONNECTION, STARTING, masked
 from reconciler.model.errors import DatabaseError
+from reconciler.model.patterns import late
 
-_SERVICE = re.compile('definition of service "|service file "')
+_SERVICE = late('definition of service "|service file "')
 _OTHER_SESSIONS = ("session is read-only", "session is not read-only", "in hot standby mode")
 """What libpq says about a server that target_session_attrs skips."""
 
-_SETTING = re.compile(r"invalid (\w+) value|invalid (SCRAM \w+ key)|weak sslmode")
+_SETTING = late(r"invalid (\w+) value|invalid (SCRAM \w+ key)|weak sslmode")
 """libpq's words before it tries to connect; what follows may quote the value."""
 
 _NAMELESS = "local user"
@@ -31,7 +32,7 @@ _DEMANDS = (
 )
 """What libpq says about a setting that can't be met, the setting, and its variable."""
 
-_SERVERS = re.compile(r"(?:^|: )[^\s:]{2,}:  (\S.*)", re.MULTILINE)
+_SERVERS = late(r"(?:^|: )[^\s:]{2,}:  (\S.*)", re.MULTILINE)
 """Finds the server's own words in libpq's text: they follow a severity, in any language, and two spaces."""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -22,6 +21,7 @@ from reconciler.model.kinds import BY_NAME, KINDS, PER_ENVIRONMENT
 from reconciler.model.kinds.admin import folded
 from reconciler.model.kinds.development_rows import NAME as TEST_DATA
 from reconciler.model.kinds.setting import as_secret, is_secret
+from reconciler.model.patterns import late
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret, Unencrypted
 from reconciler.model.types import (
@@ -46,8 +46,8 @@ from reconciler.planning.cause import RENAMED_TO
 from reconciler.support.crypto.keyring import KeyRing, is_envelope
 from reconciler.support.strict_json import finite, with_unique_keys
 
-_ESCAPES = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
-_BRACKETS = re.compile(r"[\[{]")
+_ESCAPES = late(r"\\u(?:0000|[dD][89a-fA-F])")
+_BRACKETS = late(r"[\[{]")
 
 
 class Json(PsycopgJson):

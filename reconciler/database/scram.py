@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
-import re
 from base64 import b64decode, b64encode
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, Final, NamedTuple, Self
@@ -23,11 +22,12 @@ from psycopg import pq
 from psycopg.waiting import Wait
 
 from reconciler.database.pipeline import PipelinedConnection
+from reconciler.model.patterns import late
 
 MOST: Final = 100
 """How many logins are remembered. If there are more, each database has its own, and seldom gets a second connection."""
 
-_CHALLENGE = re.compile(rb"AuthenticationSASLContinue\t '[^'\n]*,s=([A-Za-z0-9+/=]+),i=([0-9]{1,9})'")
+_CHALLENGE = late(rb"AuthenticationSASLContinue\t '[^'\n]*,s=([A-Za-z0-9+/=]+),i=([0-9]{1,9})'")
 """The server's first message as PQtrace writes it: RFC 5802, 5.1."""
 
 _MOST_ROUNDS: Final = 600_000

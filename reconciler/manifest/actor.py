@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import getpass
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from reconciler.manifest.git import find_head, is_dirty
+from reconciler.model.patterns import late
 from reconciler.planning.audit import Actor
 
-_COMMIT: Final = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
+_COMMIT: Final = late("[0-9a-f]{40}|[0-9a-f]{64}")
 DIRTY: Final = "-dirty"
 CI_VARIABLES = ("GITHUB_ACTOR", "GITLAB_USER_LOGIN", "BUILD_REQUESTEDFOR", "CIRCLE_USERNAME", "BUILDKITE_BUILD_CREATOR")
 

@@ -17,13 +17,14 @@ from reconciler.manifest.git import Commit, extract, find_commit
 from reconciler.manifest.loader import Manifest, load_manifests
 from reconciler.manifest.selection import select
 from reconciler.model.errors import FivrecError, UsageError
+from reconciler.model.patterns import late
 from reconciler.model.records import dataclass
 
 READ = (*SUFFIXES, ".csv")
 """The endings of files in a folder that manifests are read from; a file that is named may have any ending."""
 
 
-_NO_COMMIT: Final = re.compile("0{40}|0{64}")
+_NO_COMMIT: Final = late("0{40}|0{64}")
 """What GitHub and GitLab pass as the commit before a push if there was none."""
 
 

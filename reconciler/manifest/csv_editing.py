@@ -6,11 +6,13 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final, TypeAlias
 
+from reconciler.model.patterns import late
+
 Cell: TypeAlias = tuple[int, int, str]
 """A cell's span, with its quotes, and its value."""
 
-_CELL: Final = re.compile(r'"((?:[^"]|"")*)"|([^,\r\n]*)')
-_NEEDS_QUOTES: Final = re.compile(r'[",\r\n]|^\s|\s$')
+_CELL: Final = late(r'"((?:[^"]|"")*)"|([^,\r\n]*)')
+_NEEDS_QUOTES: Final = late(r'[",\r\n]|^\s|\s$')
 
 
 def replace_cells(content: bytes, changes: Mapping[tuple[int, str], str]) -> bytes:

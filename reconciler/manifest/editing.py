@@ -7,7 +7,6 @@ with the wanted manifests, so an edit with any other effect is not made.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import field, replace
@@ -25,11 +24,12 @@ from reconciler.manifest.yaml.parser import YamlFile
 from reconciler.manifest.yaml.scalars import UNSTORABLE
 from reconciler.model.errors import ManifestError
 from reconciler.model.kinds import KINDS, SECTIONS, is_short
+from reconciler.model.patterns import late
 from reconciler.model.records import dataclass
 from reconciler.model.types import Key, Value, canonical, same
 from reconciler.planning.pull import Edit, Left, Path, expected
 
-_FORMULA: Final = re.compile(r"[=@]|[+-](?![\d .,()-]*$)")
+_FORMULA: Final = late(r"[=@]|[+-](?![\d .,()-]*$)")
 """Text that a spreadsheet would run as a formula. Anyone who can write to the database can choose it."""
 _NOT_THERE: Final = object()
 _LISTS: Final = frozenset(section.key for section in SECTIONS.values() if section.item is not None)

@@ -22,10 +22,11 @@ from reconciler.manifest.template_budget import (
     to_text,
     undefined,
 )
+from reconciler.model.patterns import late
 from reconciler.model.records import dataclass
 
 _TRUTHS: Final = {"true": True, "verdadeiro": True, "false": False, "falso": False}
-_WHOLE: Final = re.compile(r"\s*[-+]?[0-9]{1,30}\s*", re.ASCII)
+_WHOLE: Final = late(r"\s*[-+]?[0-9]{1,30}\s*", re.ASCII)
 _COMPARISONS: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
     "eq": operator.eq,
     "ne": operator.ne,

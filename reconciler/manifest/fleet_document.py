@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import field, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from reconciler.model.errors import ManifestProblem
 from reconciler.model.json_pointer import escape
 from reconciler.model.kinds import is_short
 from reconciler.model.names import near_hint
+from reconciler.model.patterns import late
 from reconciler.model.records import dataclass
 from reconciler.support.files import ConfinedFileError, read_confined
 from reconciler.support.json_schema.validate import problems
@@ -24,14 +24,14 @@ MAX_CSV_BYTES: Final = 64 * 1024 * 1024
 MAX_EXPANDED: Final = 2_000_000  # values, if every instance gets the defaults
 MAX_RENDERED_VALUES: Final = 1_000_000  # of those, the values that are copied because they contain templates
 MOST_COMPARED: Final = 5_000  # comparisons of names to find the nearest one: each takes some 30 us
-_FREE_PATHS: Final = re.compile("(vars|config/settings)/")
-_NAME_PATH: Final = re.compile("instances/[0-9]+/instance")
+_FREE_PATHS: Final = late("(vars|config/settings)/")
+_NAME_PATH: Final = late("instances/[0-9]+/instance")
 _SETTINGS: Final = ("config", "settings")
 SOURCES: Final = ("env", "file", "command", "vault", "plugin")
 ENVIRONMENT_KEYS: Final = frozenset({"name", "isolation", "purge_development_data"})
 """Of an environment's long form; in the short one a reference's keys stand beside them."""
 _BESIDE_SOURCE: Final = frozenset({"default", "generate"})
-REFERENCE_PATHS: Final = re.compile(
+REFERENCE_PATHS: Final = late(
     "database/(url|provision_url)|environment/name|config/(connect_api_url|instance_key)|admin/password"
     "|config/settings/[^/]+/secret"
 )

@@ -18,6 +18,7 @@ from reconciler.manifest.yaml.parser import YamlFile, empty_file, end_of
 from reconciler.manifest.yaml.text import block_json, is_json
 from reconciler.model.errors import ManifestError, ManifestProblem
 from reconciler.model.kinds import SECTIONS
+from reconciler.model.patterns import late
 
 KEY_ORDER: Final = (
     "version",
@@ -38,11 +39,11 @@ KEY_ORDER: Final = (
 _PASSES: Final = 4
 _WIDTH: Final = 100_000  # people decide where lines break
 _FLOAT: Final = "tag:yaml.org,2002:float"
-_START = re.compile(r"^---(?=\s|$)[ \t]*", re.MULTILINE)
-_END = re.compile(r"^\.\.\.[ \t]*(#.*)?$", re.MULTILINE)
-_DIRECTIVE = re.compile(r"^%(YAML|TAG)\b.*$", re.MULTILINE)
-_OTHER_BREAKS = re.compile("[\x85\u2028\u2029]")
-_COMMENT = re.compile(r"(?:^|(?<=\s))#.*$", re.MULTILINE)
+_START = late(r"^---(?=\s|$)[ \t]*", re.MULTILINE)
+_END = late(r"^\.\.\.[ \t]*(#.*)?$", re.MULTILINE)
+_DIRECTIVE = late(r"^%(YAML|TAG)\b.*$", re.MULTILINE)
+_OTHER_BREAKS = late("[\x85\u2028\u2029]")
+_COMMENT = late(r"(?:^|(?<=\s))#.*$", re.MULTILINE)
 
 
 class Unformattable(ManifestError):

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Final
 
 from reconciler.manifest.loader import Manifest, problem_at
-from reconciler.model.errors import ManifestProblem
+from reconciler.model.errors import ManifestProblem, by_place
 from reconciler.model.json_pointer import escape
 from reconciler.model.kinds import BY_NAME, KINDS
 from reconciler.model.kinds.base import Kind
@@ -34,7 +34,7 @@ def lint(manifests: Sequence[Manifest], today: date) -> tuple[ManifestProblem, .
         found += _no_secrets(manifest)
         found += _same_names(manifest)
         found += _deceptive_names(manifest)
-    return tuple(sorted(set(found)))
+    return tuple(sorted(set(found), key=by_place))
 
 
 def _unused_variables(manifests: Sequence[Manifest]) -> Iterator[ManifestProblem]:

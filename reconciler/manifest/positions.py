@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
@@ -12,6 +11,7 @@ from reconciler.manifest.yaml.positions import Place, Places
 from reconciler.model.errors import ManifestProblem
 from reconciler.model.json_pointer import unescape
 from reconciler.model.kinds import short_path
+from reconciler.model.patterns import late
 from reconciler.model.records import dataclass
 
 
@@ -51,12 +51,12 @@ class Finding:
     value: str = ""
 
 
-_SHOWN: Final = re.compile(
+_SHOWN: Final = late(
     "version|instance|labels/.*|environment(/.*)?|config/(check_interval_minutes|company_name)"
     "|admin/(name|email|renamed_from|update_password|bcrypt_cost|former)|(queues|plans|expect|usage|ignore|suspend).*"
 )
 """Paths whose values a message may repeat. All others may contain a secret, if only by mistake."""
-_NAME: Final = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_NAME: Final = late("[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 MAX_VALUE: Final = 60
 
 

@@ -8,7 +8,6 @@ attribute.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -25,6 +24,7 @@ from reconciler.manifest.template_budget import (
     to_text,
     undefined,
 )
+from reconciler.model.patterns import late
 from reconciler.model.records import dataclass
 
 MAX_TEMPLATE: Final = 64 * 1024
@@ -32,7 +32,7 @@ MAX_COMPLEX: Final = 16 * 1024
 MAX_PARSED: Final = 96 * 1024  # by Jinja2, which takes some 10 us per character
 _LEAST_PARSED: Final = 64
 
-_SIMPLE = re.compile(r"(?<!\{)\{\{[ \t\n]*([A-Za-z][A-Za-z0-9_]*(?:\.[A-Za-z][A-Za-z0-9_]*)*)[ \t\n]*\}\}")
+_SIMPLE = late(r"(?<!\{)\{\{[ \t\n]*([A-Za-z][A-Za-z0-9_]*(?:\.[A-Za-z][A-Za-z0-9_]*)*)[ \t\n]*\}\}")
 _RESERVED = frozenset(
     {
         "true",

@@ -12,11 +12,12 @@ from reconciler.manifest.files import read_file
 from reconciler.manifest.yaml.parser import empty_file
 from reconciler.manifest.yaml.scalars import UNSTORABLE
 from reconciler.model.errors import ManifestError, ManifestProblem, UsageError
+from reconciler.model.patterns import late
 from reconciler.support.json_schema.validate import load_schema
 from reconciler.support.strict_json import refuse_constant
 
-_PAIR: Final = re.compile(r"""([A-Za-z_][A-Za-z0-9_]*)=("[^"]*"(?!\S)|'[^']*'(?!\S)|[^\s"']*(?!\S))""")
-_ALL_PAIRS: Final = re.compile(rf"\s*{_PAIR.pattern}(\s+{_PAIR.pattern})*\s*")
+_PAIR: Final = late(r"""([A-Za-z_][A-Za-z0-9_]*)=("[^"]*"(?!\S)|'[^']*'(?!\S)|[^\s"']*(?!\S))""")
+_ALL_PAIRS: Final = late(rf"\s*{_PAIR.pattern}(\s+{_PAIR.pattern})*\s*")
 
 
 def parse_extra_vars(words: Sequence[str]) -> Mapping[str, Any]:

@@ -33,7 +33,7 @@ class UsageError(FivrecError):
     code = "usage"
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class ManifestProblem:
     """One thing that is wrong in a manifest. `line` and `column` count from 1; 0 if there is no place. `row` is the
     line of a fleet's CSV file, like `clients.csv:22`; `value` is the wrong value as JSON, cut, and never a secret."""
@@ -109,7 +109,7 @@ class ManifestError(FivrecError):
     code = "manifest_invalid"
 
     def __init__(self, problems: tuple[ManifestProblem, ...], *, hint: str = "") -> None:
-        self.problems = tuple(sorted(problems, key=_by_place))
+        self.problems = tuple(sorted(problems, key=by_place))
         super().__init__("\n".join(str(merge_problems(group)) for group in group_problems(self.problems)), hint=hint)
 
 
@@ -119,9 +119,11 @@ def place_of_row(row: str) -> tuple[str, int] | None:
     return (path, int(line)) if path and line.isdigit() else None
 
 
-def _by_place(problem: ManifestProblem) -> tuple[object, ...]:
+def by_place(problem: ManifestProblem) -> tuple[object, ...]:
+    """The order in which problems are shown."""
     row = place_of_row(problem.row) or ("", 0)
-    return (problem.path, problem.line, problem.column, problem.message, problem.hint, row, problem)
+    place = problem.path, problem.line, problem.column
+    return *place, problem.message, problem.hint, row, problem.instance, problem.value
 
 
 class MissingSetting(FivrecError):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from reconciler.model.patterns import late
+
 _FILLERS: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 """Characters that Unicode counts as letters, marks or symbols, but that show nothing."""
-_SELECTORS: Final = re.compile("[\ufe00-\ufe0f\u180b-\u180d\U000e0100-\U000e01ef]")
-_WORD: Final = re.compile(r"[^\W\d_]+")
+_SELECTORS: Final = late("[\ufe00-\ufe0f\u180b-\u180d\U000e0100-\U000e01ef]")
+_WORD: Final = late(r"[^\W\d_]+")
 _SCRIPTS: Final = frozenset(
     {"LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "GEORGIAN", "CHEROKEE", "COPTIC", "FULLWIDTH", "MATHEMATICAL", "LISU"}
 )

@@ -23,9 +23,9 @@ else:
         """Like `dataclasses.dataclass`: the same options, fields, equality, hash and repr."""
         if cls is None:
             return lambda made: dataclass(made, **options)
-        if options not in ({"frozen": True, "slots": True}, {"slots": True}) or not _is_plain(cls):
+        if not options.get("slots") or not options.keys() <= {"frozen", "slots", "eq"} or not _is_plain(cls):
             return dataclasses.dataclass(**options)(cls)
-        return _make(cls, frozen="frozen" in options)
+        return _make(cls, frozen=options.get("frozen", False), eq=options.get("eq", True))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,12 +43,12 @@ class _Open:
 
 
 def _is_plain(cls: type) -> bool:
-    """Whether all fields are parameters of __init__, in their order, and the class defines none of the methods that are
-    made here, except __repr__."""
+    """Whether all fields are its own and parameters of __init__, in their order, and the class defines none of the
+    methods that are made here, except __repr__."""
     own, said = cls.__dict__, _said(cls)
     given = [own[name] for name in said if name in own]
     return (
-        (cls.__bases__, type(cls)) == ((object,), type)
+        not any(dataclasses.is_dataclass(base) for base in cls.__bases__)
         and len(said) > 0
         and _MADE.isdisjoint(own)
         and all(name in own for name in list(said)[len(said) - len(given) :])
@@ -82,7 +82,7 @@ _MADE = {
 }
 
 
-def _make(cls: type, *, frozen: bool) -> type:
+def _make(cls: type, *, frozen: bool, eq: bool) -> type:
     """Returns a new class, as only that can have __slots__, with everything that the library would add."""
     fields = _fields(cls)
     like: Any = _Frozen if frozen else _Open
@@ -97,13 +97,13 @@ def _make(cls: type, *, frozen: bool) -> type:
         "__doc__": cls.__doc__ or cls.__name__,
         "__qualname__": cls.__qualname__,
         "__dataclass_fields__": fields,
-        "__eq__": _equality(_values(compared)),
-        "__hash__": _hash(_values(hashed)) if frozen else None,
     }
+    if eq:
+        namespace |= {"__eq__": _equality(_values(compared)), "__hash__": _hash(_values(hashed)) if frozen else None}
     namespace.setdefault("__repr__", _repr([one.name for one in fields.values() if one.repr]))
     if frozen:
         namespace |= {"__setattr__": _set, "__delattr__": _delete}
-    made: Any = type(cls.__name__, (), namespace)
+    made: Any = type(cls)(cls.__name__, cls.__bases__, namespace)
     made.__init__ = _first_init(made, list(fields.values()))
     return made  # type: ignore[no-any-return]  # the class just made
 

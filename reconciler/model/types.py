@@ -7,13 +7,13 @@ in place. Times are aware datetimes in UTC.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
 from datetime import UTC, date, datetime
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from reconciler.model.errors import FivrecError, place_of_row
+from reconciler.model.patterns import late
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 
@@ -28,7 +28,7 @@ class JsonText(str):
 MAX_DEPTH = 100
 """How deep a manifest may nest: what is deeper can't be declared, and belongs to the app."""
 
-SURROGATES = re.compile("[\ud800-\udfff]")
+SURROGATES = late("[\ud800-\udfff]")
 
 Value: TypeAlias = Any
 """None, bool, int, float, str, Secret, or lists and string-keyed dicts of these."""
@@ -72,7 +72,7 @@ def canonical(value: Value) -> str:
 
 
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-_MAYBE_FLOAT = re.compile(r'(?:^|":|[,\[])-?[0-9]+[.e]')
+_MAYBE_FLOAT = late(r'(?:^|":|[,\[])-?[0-9]+[.e]')
 """Where JSON may have a number: digests and times, which nearly all documents have, don't match."""
 
 

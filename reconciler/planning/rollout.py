@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
+from reconciler.model.patterns import late
 from reconciler.model.records import dataclass
 from reconciler.planning.report import DONE, InstanceReport
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 WELL = frozenset({"in_sync", "changed", "skipped"})
 """Outcomes that are not failures. A degraded one counts as a failure: a bad manifest may be the cause."""
 
-AMOUNT = re.compile(r"[0-9]{1,9}|[0-9]{1,3}(\.[0-9]{1,6})?%")
+AMOUNT = late(r"[0-9]{1,9}|[0-9]{1,3}(\.[0-9]{1,6})?%")
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,17 +16,18 @@ from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import parse_qsl
 
+from reconciler.model.patterns import late
 from reconciler.model.types import SURROGATES, is_embedded
 from reconciler.support.network import parse_address
 
 NOT_AN_INSTANCES: Final = frozenset({"postgres", "template0", "template1"})
 """The maintenance database and the templates: what is in a template is copied into every database made later."""
 
-_URL: Final = re.compile("postgres(?:ql)?://(.*)", re.DOTALL)
-_CONTROL = re.compile("[\x00-\x1f\x7f]")
-_NO_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
-_KEY = re.compile(r"(?:^|\s)(\w+)\s*=")
-_SHOWN = re.compile(
+_URL: Final = late("postgres(?:ql)?://(.*)", re.DOTALL)
+_CONTROL = late("[\x00-\x1f\x7f]")
+_NO_ESCAPE = late("%(?![0-9A-Fa-f]{2})")
+_KEY = late(r"(?:^|\s)(\w+)\s*=")
+_SHOWN = late(
     "on|off|yes|no|true|false|enabled?|disabled?|required?|strict|any|always|never|verify|full|none|default|"
     "master|slave|leader|replica|primary|secondary|standby|writer|reader|read|write|database|logical|"
     "TLSv?[0-9.]*|SSLv?[0-9.]*|[0-9.]{1,6}",
@@ -37,7 +38,7 @@ _SHOWN = re.compile(
 MOST_BYTES: Final = 63
 """The longest name. PostgreSQL cuts longer ones, so that two names may mean the same thing."""
 
-_NUMBER = re.compile(r"\s*[+-]?[0-9]{1,9}\s*")
+_NUMBER = late(r"\s*[+-]?[0-9]{1,9}\s*")
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _DERIVED: Final = frozenset({"scram_client_key", "scram_server_key"})
 """As good as the password, although libpq does not mark them as secret."""

@@ -18,6 +18,7 @@ from reconciler.connect.errors import ConnectFault
 from reconciler.connect.exchange import Request, Response
 from reconciler.connect.transport import PinnedTransport
 from reconciler.model.errors import MissingSetting, UsageError, extra_hint
+from reconciler.model.patterns import late
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.model.types import Value
@@ -27,7 +28,7 @@ from reconciler.support.network import USUAL_PORTS, Endpoint
 
 POST_S = 10.0
 MOST_READ = 64 * 1024
-_STRUCTURE = re.compile(r"(?<!\w)@(?=(?:all|channel|everyone|group|here)\b)|\](?=[(:\[])", re.IGNORECASE)
+_STRUCTURE = late(r"(?<!\w)@(?=(?:all|channel|everyone|group|here)\b)|\](?=[(:\[])", re.IGNORECASE)
 """What notifies everybody, or makes a link in Markdown (`[…](https://…)`), which Mattermost, Teams and others show."""
 _AGAIN = frozenset({408, 425, 429})
 _UNREACHABLE = "Fi.V Connect can't be reached: "

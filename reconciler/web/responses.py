@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -11,6 +10,7 @@ from typing import Any
 
 from reconciler.connect.responses import ConnectDatabase
 from reconciler.database.status_queries import CheckLog, StatusView
+from reconciler.model.patterns import late
 from reconciler.model.secret import MASK
 from reconciler.model.types import ConnectPlan, Desired, InstanceStatus, rfc3339
 
@@ -18,7 +18,7 @@ UNKNOWN = "unknown"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST, _LAST = -62_135_596_800_000_000, 253_402_300_799_999_999
 """Microseconds to the first and the last moment that a `datetime` can represent."""
-_HUMP = re.compile("_([a-z])")
+_HUMP = late("_([a-z])")
 
 
 def camel(name: str) -> str:

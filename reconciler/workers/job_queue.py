@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from time import monotonic
@@ -22,6 +21,7 @@ from reconciler.database.connection import connect, create_database, use_iso_dat
 from reconciler.database.errors import translated
 from reconciler.database.statements import query
 from reconciler.model.errors import DatabaseError, FivrecError, MissingSetting, extra_hint
+from reconciler.model.patterns import late
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.support.cancellation import is_being_stopped
@@ -48,7 +48,7 @@ Without that, it would take minutes to notice a queue that comes back after a lo
 TABLES: Final = 3
 """The version of our tables (sql/fleet/schema.sql) that this fivrec uses."""
 FORGOTTEN: Final = "it has forgotten this worker, which was frozen or cut off, or the server's clock jumped"
-_EXCEPTION: Final = re.compile(r":? *\w*(?:Exception|Error)\(.*")
+_EXCEPTION: Final = late(r":? *\w*(?:Exception|Error)\(.*")
 """The repr of an exception, which may quote a row."""
 INIT_FIRST: Final = 'run "fivrec fleet init" first'
 

@@ -14,6 +14,7 @@ from reconciler.cli.render.values import accepted_line, change_line, conflict_li
 from reconciler.model.changes import Change, FieldChange
 from reconciler.model.errors import group_problems, merge_problems
 from reconciler.model.names import cut, one_line, printable
+from reconciler.model.patterns import late
 from reconciler.model.records import dataclass
 from reconciler.model.secret import MASK
 from reconciler.model.types import ErrorInfo, Key
@@ -28,8 +29,8 @@ CLOSING = 600
 """Kept free for the line that says what was left out."""
 NAMED_AFTER_INSTANCE = frozenset({"config", "environment", "status"})
 LONGEST, LONGEST_MESSAGE, LONGEST_NAMES = 300, 1_000, 3_000
-PUNCTUATION = re.compile(r"[!-,./:-@\[-`{-~]")
-SPECIAL = re.compile(r"[!#$%&*./<>@\[-`{-~]")
+PUNCTUATION = late(r"[!-,./:-@\[-`{-~]")
+SPECIAL = late(r"[!#$%&*./<>@\[-`{-~]")
 """What Markdown, HTML, or a host's links and mentions are made of."""
 
 COLUMNS = ("instance", "environment", "outcome", "changes", "conflicts", "Connect")

@@ -12,11 +12,12 @@ from typing import Any
 from reconciler.connect.emulator.state import FAULTS, EmulatorState, Fault, Instance
 from reconciler.connect.emulator.state_file import StateFile, issue_key
 from reconciler.model.errors import MissingSetting, UsageError
+from reconciler.model.patterns import late
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 
 _LONGEST_DELAY_S = 3600
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_NAME = late(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,3 +3,5 @@
 Knows no manifests. Not here: a manifest's text as a whole (`manifest/yaml_writer`) and its format
 (`manifest/formatter`). Start with `parser`.
 """
+
+import reconciler.support.lean_yaml  # noqa: F401 (PyYAML is imported by it)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
@@ -11,12 +10,13 @@ from yaml.parser import Parser
 from yaml.reader import Reader
 from yaml.scanner import Scanner
 
+from reconciler.model.patterns import late
 from reconciler.model.types import SURROGATES
 
 MAX_PAIRS_BYTES: Final = 256 * 1024
 """The largest file with surrogate pairs that is read: it needs the parser in Python, since libyaml refuses them."""
 
-_PAIR = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")
+_PAIR = late(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")
 NextEvent: TypeAlias = Callable[[], Any]
 """Returns the next yaml.Event (its attributes depend on its class), None after the last; yaml.YAMLError if the
 text is not YAML."""

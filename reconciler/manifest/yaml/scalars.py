@@ -12,11 +12,12 @@ import re
 from functools import lru_cache
 from typing import Final, Literal, TypeAlias
 
+from reconciler.model.patterns import late
 from reconciler.model.records import dataclass
 
 Scalar: TypeAlias = bool | int | float | str | None
 
-UNSTORABLE: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+UNSTORABLE: Final = late("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 """Characters that a file may not contain, but that escapes in double quotes, a cell or a command line argument could
 bring in."""
 
@@ -45,15 +46,15 @@ def _words() -> dict[str, tuple[Scalar, Note | None]]:
 
 
 _WORDS = _words()
-_OCTAL = re.compile(r"[-+]?0[0-9_]+|0o[0-7_]+")
-_SEXAGESIMAL = re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
-_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
-_BASED = re.compile(r"[-+]?0([bB][01_]*[01]_*|[xX][0-9a-fA-F_]*[0-9a-fA-F]_*)")
-_FLOAT = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+)([eE][-+][0-9]+)?")
-_EXPONENT = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+")
-_UNDERSCORES = re.compile(r"[-+]?([0-9]+_[0-9_]*\.?[0-9_]*|[0-9]*\.[0-9]+_[0-9_]*)([eE][-+]?[0-9]+)?")
-_NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
-_DATE = re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt]|[ \t]+[0-9]|$).*", re.DOTALL)
+_OCTAL = late(r"[-+]?0[0-9_]+|0o[0-7_]+")
+_SEXAGESIMAL = late(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
+_INTEGER = late(r"[-+]?(0|[1-9][0-9]*)")
+_BASED = late(r"[-+]?0([bB][01_]*[01]_*|[xX][0-9a-fA-F_]*[0-9a-fA-F]_*)")
+_FLOAT = late(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+)([eE][-+][0-9]+)?")
+_EXPONENT = late(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+")
+_UNDERSCORES = late(r"[-+]?([0-9]+_[0-9_]*\.?[0-9_]*|[0-9]*\.[0-9]+_[0-9_]*)([eE][-+]?[0-9]+)?")
+_NOT_FINITE = late(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+_DATE = late(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt]|[ \t]+[0-9]|$).*", re.DOTALL)
 _NUMBER_STARTS = frozenset("-+.0123456789")
 MAX_NUMBER: Final = 100  # characters: longer scalars are text, and are not matched
 _LARGEST = 2**63

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final, Literal, TypeAlias
 
 from reconciler.manifest.yaml.scalars import MAX_NUMBER
+from reconciler.model.patterns import late
 
 Quote: TypeAlias = Literal["'", '"']
 
-_PLAIN: Final = re.compile(r"[^\W\d_](?:[\w ./@()+%&;!?=*'-]|:(?=\S))*")
+_PLAIN: Final = late(r"[^\W\d_](?:[\w ./@()+%&;!?=*'-]|:(?=\S))*")
 """Text that no reader misreads: it begins with a letter and contains no indicator of flow style or comments."""
-_PIPELINE_COMMAND: Final = re.compile(r"##(?=\w*\[)")
+_PIPELINE_COMMAND: Final = late(r"##(?=\w*\[)")
 """What a pipeline would execute if it read it in a log. In double quotes an escape keeps the value."""
 _WORDS: Final = frozenset(["y", "yes", "n", "no", "on", "off", "true", "false", "null", "nan", "inf"])
 """Words that some reader of YAML takes for a boolean, null or number, in any case."""

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from reconciler.model.json_pointer import escape
 from reconciler.model.kinds.base import Document, ExportSpec, Kind, literal, variable_suffix
+from reconciler.model.patterns import late
 from reconciler.model.secret import Secret, Unencrypted
 from reconciler.model.types import Applied, JsonText, Key, Managed, Resource, Value, canonical
 
@@ -22,8 +23,8 @@ SENSITIVE = "sensitive"
 READ_AS_REFERENCE = "the manifest would read it as a reference to a secret"
 """Why a row's value can't stand in a manifest."""
 
-_SECRET_NAME = re.compile("passw|senha|secret|segredo|token|credential|(api|private|access)[_-]?key", re.IGNORECASE)
-_URL_WITH_PASSWORD = re.compile(r"://[^/\s:@]*:[^/\s@]+@")
+_SECRET_NAME = late("passw|senha|secret|segredo|token|credential|(api|private|access)[_-]?key", re.IGNORECASE)
+_URL_WITH_PASSWORD = late(r"://[^/\s:@]*:[^/\s@]+@")
 
 
 def from_manifest(document: Document) -> Managed | None:

@@ -12,6 +12,7 @@ from jsonschema.validators import extend
 
 from reconciler.model.json_pointer import escape
 from reconciler.model.names import near_hint
+from reconciler.model.patterns import late
 
 _Error: TypeAlias = Any
 """A jsonschema ValidationError; its stubs declare every attribute as possibly unset."""
@@ -19,10 +20,10 @@ _Error: TypeAlias = Any
 MAX_ERRORS: Final = 1_000
 MAX_UNKNOWN: Final = 100
 
-_LIKE_A_KEY: Final = re.compile(r"[\w .,/@+-]+")
+_LIKE_A_KEY: Final = late(r"[\w .,/@+-]+")
 """An unknown key is quoted only if it matches this: it might be a line of another file, such as /etc/shadow."""
 
-_DOLLAR: Final = re.compile(r"(?<!\\)\$")
+_DOLLAR: Final = late(r"(?<!\\)\$")
 
 _TYPE_WORDS = {
     "object": "a mapping",

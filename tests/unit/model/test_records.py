@@ -6,8 +6,9 @@ import copy
 import dataclasses
 import inspect
 import pickle
+from collections.abc import Iterator, Mapping
 from itertools import product
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import pytest
 
@@ -31,6 +32,7 @@ def made(decorator: Any, **options: bool) -> type:
 
 
 OPTIONS = [{"frozen": True, "slots": True}, {"frozen": True}, {"slots": True}, {}]
+WITHOUT_EQ = [{"slots": True, "eq": False}, {"frozen": True, "slots": True, "eq": False}]
 VALUES = [(1,), (1, (2,)), (2,), (1, None, "other note"), (1, None, "", "other"), (1, None, "", "h", [1])]
 
 
@@ -83,6 +85,49 @@ def test_a_class_without_fields_equals_its_like() -> None:
         True,
         True,
     )
+
+
+@pytest.mark.parametrize("options", WITHOUT_EQ, ids=str)
+def test_without_eq_each_instance_equals_itself_alone(options: dict[str, bool]) -> None:
+    for cls in (made(ours, **options), made(dataclasses.dataclass, **options)):
+        one, other = cls(1), cls(1)
+        assert (one == other, len({one, one, other})) == (False, 2)
+
+
+T = TypeVar("T")
+
+
+class Named(Mapping[str, int]):
+    """Has methods of its own, and no fields."""
+
+    name: str
+
+    def __getitem__(self, key: str) -> int:
+        return len(self.name + key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.name)
+
+    def __len__(self) -> int:
+        return len(self.name)
+
+
+@pytest.mark.parametrize("decorator", [ours, dataclasses.dataclass], ids=["ours", "library"])
+def test_a_class_of_plain_bases_keeps_what_they_bring(decorator: Any) -> None:
+    @decorator(frozen=True, slots=True)
+    class Counted(Named, Generic[T]):
+        name: str
+        what: T | None = None
+
+    one: Any = Counted("ab", 1)
+    assert (dict(one), one.get("c"), one == Counted("ab", 1), hash(one) == hash(Counted("ab", 1))) == (
+        {"a": 3, "b": 3},
+        3,
+        True,
+        True,
+    )
+    assert (isinstance(one, Mapping), repr(one).rpartition(".")[2]) == (True, "Counted(name='ab', what=1)")
+    assert Counted[int]("ab").what is None  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
