@@ -21,7 +21,8 @@ from reconciler.database.pool import ConnectionPool
 from reconciler.manifest.references import Resolution
 from reconciler.model.secret import Secret
 from reconciler.support.crypto.keyring import reread_ring
-from reconciler.support.log import EventLog, QuietLog, counted
+from reconciler.support.log import EventLog, counted
+from reconciler.support.quiet_log import QuietLog
 from reconciler.watch.cycle import Cycle
 from reconciler.watch.manifests import ManifestSource
 from reconciler.workers.job_queue import forward_logs, open_queue

@@ -12,7 +12,8 @@ from reconciler.cli.options import receiver_url
 from reconciler.model.records import dataclass
 from reconciler.model.secret import Secret
 from reconciler.model.types import Desired
-from reconciler.support.log import EventLog, QuietLog, counted
+from reconciler.support.log import EventLog, counted
+from reconciler.support.quiet_log import QuietLog
 
 if TYPE_CHECKING:
     from reconciler.connect.pool import ConnectPool

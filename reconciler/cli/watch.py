@@ -42,7 +42,7 @@ def _watch(settings: Settings, options: dict[str, Any]) -> int:
     lacks something waits until it is available, and blocks no other."""
     from reconciler.cli.runtime import open_log, resolution_of, resolve_some, start_servers
     from reconciler.cli.watch_service import LoopOptions, manifest_source, run_loop
-    from reconciler.support.log import QuietLog
+    from reconciler.support.quiet_log import QuietLog
     from reconciler.watch.loop import WatchSettings
 
     own = LoopOptions.of(options)

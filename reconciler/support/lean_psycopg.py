@@ -9,6 +9,7 @@ along: so that module is imported only when something of it is used. This module
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from importlib import import_module
 from importlib.machinery import PathFinder
@@ -33,10 +34,12 @@ def _put_version(package: str) -> None:
     spec = PathFinder.find_spec(package)
     if spec is None or spec.origin is None:
         return
-    found = list(Path(spec.origin).parent.parent.glob(f"{package}-*.dist-info"))
+    start, end = f"{package}-", ".dist-info"
+    with os.scandir(Path(spec.origin).parent.parent) as entries:
+        found = [one.name for one in entries if one.name.startswith(start) and one.name.endswith(end)]
     if len(found) == 1:
         module = ModuleType(f"{package}.version")
-        module.__dict__["__version__"] = found[0].stem.removeprefix(f"{package}-")
+        module.__dict__["__version__"] = found[0][len(start) : -len(end)]
         sys.modules[module.__name__] = module
 
 

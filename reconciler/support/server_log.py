@@ -10,7 +10,8 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from reconciler.support.log import EventLog, QuietLog
+from reconciler.support.log import EventLog
+from reconciler.support.quiet_log import QuietLog
 
 _LOGGERS = ("uvicorn.error", "asyncio")
 _UNSAID = ("WebSocket", "timeout graceful shutdown exceeded")

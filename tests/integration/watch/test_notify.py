@@ -19,8 +19,9 @@ from reconciler.connect.pool import ConnectPool
 from reconciler.connect.transport import PinnedTransport
 from reconciler.model.errors import UsageError
 from reconciler.model.secret import Secret
-from reconciler.support.log import EventLog, QuietLog
+from reconciler.support.log import EventLog
 from reconciler.support.network import Endpoint
+from reconciler.support.quiet_log import QuietLog
 from reconciler.watch.notify import HOLD_S, MOST_KEPT, SOON, WINDOW_S, Notifier, document
 from reconciler.watch.receivers import Answer, AppriseReceiver, Webhook, build_request, check_url
 from tests.support.connect_running import TlsFiles, make_tls

@@ -12,7 +12,8 @@ from typing import TextIO
 import pytest
 
 from reconciler.support import log as module
-from reconciler.support.log import EventLog, Level, Patience, QuietLog, counted
+from reconciler.support.log import EventLog, Level, Patience, counted
+from reconciler.support.quiet_log import QuietLog
 
 
 def test_a_repeated_error_comes_once_in_5_minutes_with_a_count() -> None:
