@@ -26,6 +26,7 @@ from reconciler.model.records import dataclass
 from reconciler.model.types import CheckType, Desired, ErrorInfo
 from reconciler.planning.report import InstanceReport
 from reconciler.support.log import EventLog
+from reconciler.support.postgres_url import one_environment
 from reconciler.watch import messages as words
 from reconciler.watch.instance_state import InstanceState
 
@@ -102,16 +103,17 @@ class Cycle:
 
     async def _reconcile(self, one: InstanceState, run: Run) -> tuple[InstanceReport, Desired | None]:
         started = time.monotonic()
-        try:
-            desired = await self.resolve(one.manifest)
-        except FivrecError as exc:
-            return build_unresolved_report(one.manifest, exc, started), None
-        if ignores := one.fights.ignores():
-            desired = replace(desired, ignore=(*desired.ignore, *ignores))
-        if self.check_only:
-            lacks = desired.lacks if desired.connect is None else None  # a check needs no more than a key
-            desired, run = replace(desired.without_declarations(), lacks=lacks), replace(run, check_only=True)
-        return await run_within(self.apply, desired, run, started), desired
+        with one_environment():
+            try:
+                desired = await self.resolve(one.manifest)
+            except FivrecError as exc:
+                return build_unresolved_report(one.manifest, exc, started), None
+            if ignores := one.fights.ignores():
+                desired = replace(desired, ignore=(*desired.ignore, *ignores))
+            if self.check_only:
+                lacks = desired.lacks if desired.connect is None else None  # a check needs no more than a key
+                desired, run = replace(desired.without_declarations(), lacks=lacks), replace(run, check_only=True)
+            return await run_within(self.apply, desired, run, started), desired
 
     async def _take_stored(
         self, one: InstanceState, desired: Desired, run: Run, report: InstanceReport, *, first: bool
