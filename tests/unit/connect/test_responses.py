@@ -294,3 +294,20 @@ def test_an_answer_that_nests_deep_is_invalid(body: bytes) -> None:
     found = status_from_body(body, instance="a", key=Secret("k" * 20))
     assert found.problem is not None
     assert found.problem.code == "connect_invalid_answer"
+
+
+PLANS = b'[{"id": "basic", "name": "key-of-client-b", "price": 10, "billingInterval": "monthly", "features": []}]'
+
+
+def test_plans_that_were_judged_before_are_searched_for_each_client_s_key() -> None:
+    for _ in range(2):
+        assert [plan.name for plan in plans_from_body(PLANS, key=Secret("key-of-client-a"))] == ["key-of-client-b"]
+        with pytest.raises(ConnectError, match="key"):
+            plans_from_body(PLANS, key=Secret("key-of-client-b"))
+
+
+@pytest.mark.parametrize("body", [b'[{"id": "basic"}]', b"[", b'["\\u0000"]'], ids=["schema", "json", "nul"])
+def test_a_wrong_list_is_refused_each_time(body: bytes) -> None:
+    for _ in range(2):
+        with pytest.raises(ConnectError):
+            plans_from_body(body)
