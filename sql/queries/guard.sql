@@ -47,7 +47,8 @@ WHERE EXISTS (
 
 -- What in the schema fivrec belongs to somebody else, with the statement that hands it to this login. If a plain login
 -- only reads (a dry run in a pull request), objects of the database's owner are accepted: with that login's rights, in
--- a read-only transaction, they could do nothing. Objects of the server's first superuser have no entry in pg_shdepend.
+-- a read-only transaction, they could do nothing. A role that the login only administers, as from PostgreSQL 16 on every
+-- role that it made, is another's: its code may be anybody's. Objects of the server's first superuser have no entry in pg_shdepend.
 -- Parts of another object (identity columns' sequences) go with it.
 -- name: foreign_schema
 SELECT concat(CASE WHEN found.classid NOT IN ('pg_class'::regclass, 'pg_proc'::regclass) THEN concat(made.type, ' ') END,
@@ -71,7 +72,8 @@ CROSS JOIN LATERAL pg_identify_object(found.classid, found.objid, 0) AS made
 JOIN pg_roles me ON me.rolname = session_user
 WHERE found.owner <> me.oid
   AND NOT EXISTS (SELECT FROM pg_roles s WHERE s.oid = found.owner AND s.rolsuper)
-  AND (me.rolsuper OR NOT pg_has_role(me.oid, found.owner, 'MEMBER'))
+  AND (me.rolsuper OR NOT pg_has_role(me.oid, found.owner,
+    CASE WHEN current_setting('server_version_num')::integer < 160000 THEN 'MEMBER' ELSE 'USAGE, SET' END))
   AND NOT (
     current_setting('transaction_read_only') = 'on' AND NOT (me.rolsuper OR me.rolcreaterole OR me.rolbypassrls)
     AND found.owner = (SELECT d.datdba FROM pg_database d WHERE d.datname = current_database()))

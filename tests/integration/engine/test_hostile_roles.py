@@ -522,6 +522,31 @@ async def test_what_others_made_in_fivrecs_schema_is_refused(
     assert (await reconcile(desired, run_of(keys, tmp_path, 9))).error is None
 
 
+@pytest.mark.parametrize(
+    ("options", "is_trusted"),
+    [
+        ("INHERIT FALSE, SET FALSE, ADMIN TRUE", False),
+        ("INHERIT FALSE, SET TRUE", True),
+        ("INHERIT TRUE, SET FALSE", True),
+    ],
+)
+async def test_a_role_that_the_login_only_administers_is_another(
+    options: str, is_trusted: bool, ground: Callable[[str], Ground], keys: KeyRing, tmp_path: Path
+) -> None:
+    """As every role is that a login with CREATEROLE makes, the app's for one."""
+    here = ground("")
+    login = urlsplit(here.url.reveal()).username
+    desired = desired_of(document(plans=None), here.url, connect=None)
+    assert (await reconcile(desired, run_of(keys, tmp_path))).error is None
+    with psycopg.connect(here.admin, autocommit=True) as conn:
+        if conn.info.server_version < 160000:
+            pytest.skip("memberships have no options")
+        conn.execute(f"GRANT {here.app} TO {login} WITH {options}".encode())
+        conn.execute(f"GRANT CREATE, USAGE ON SCHEMA fivrec TO {here.app}; SET ROLE {here.app}; {PLANTED}".encode())
+    codes = await every_command(desired, keys, tmp_path)
+    assert set(codes) == (set() if is_trusted else {"foreign_schema"})
+
+
 @pytest.mark.parametrize("older", ["DELETE FROM fivrec.migrations WHERE version > 10", "DROP TABLE fivrec.last_run"])
 async def test_a_function_in_fivrecs_schema_is_found_before_calls(
     older: str, ground: Callable[[str], Ground], keys: KeyRing, tmp_path: Path
