@@ -310,12 +310,14 @@ async def _begin(conn: Connection, opening: Sequence[LiteralString], settings: P
 
 
 def _settings(conn: Connection, scope: Scope, lock: int | None = None) -> Params:
-    limited = lock is not None and conn.info.server_version >= _HAS_TRANSACTION_TIMEOUT
+    transaction_timeout = None
+    if conn.info.server_version >= _HAS_TRANSACTION_TIMEOUT:  # without a lock nobody waits: not the login's own limit
+        transaction_timeout = "0" if lock is None else f"{conn.limits.transaction_ms}ms"
     return {
         "lock_timeout": f"{int(conn.limits.lock_wait_s * 1000)}ms",
         "statement_timeout": f"{conn.limits.statement_ms}ms",
         "idle_timeout": f"{conn.limits.idle_ms}ms",
-        "transaction_timeout": f"{conn.limits.transaction_ms}ms" if limited else None,
+        "transaction_timeout": transaction_timeout,
         "environment": scope.environment,
         "lock": lock,
         "write_path": f"pg_catalog, {sql.Identifier(scope.schema).as_string()}",

@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg import sql
 from psycopg.rows import dict_row
 
 from reconciler.database import store, transaction
@@ -448,6 +449,23 @@ async def test_an_error_within_a_savepoint_keeps_the_limit_of_the_transaction(co
     await transaction.undo(conn, "part")
     with pytest.raises(psycopg.errors.TransactionTimeout):
         await conn.execute("SELECT pg_sleep(10)")
+
+
+async def test_a_logins_own_limit_ends_no_transaction_without_a_lock(
+    migrated: Secret, scope: Scope, open_connection: Connect
+) -> None:
+    """An app may set it for its database, in which a reading takes longer."""
+    with psycopg.connect(migrated.reveal(), autocommit=True) as raw:
+        if raw.info.server_version < 170_000:
+            pytest.skip("transaction_timeout came with PostgreSQL 17")
+        database = sql.Identifier(raw.info.dbname)
+        raw.execute(sql.SQL("ALTER DATABASE {} SET transaction_timeout = '1500ms'").format(database))
+    conn = await open_connection(migrated)
+    rows = await transaction.read_rows_once(conn, "SELECT pg_sleep(2)::text AS slept", {}, scope=scope)
+    assert rows == [{"slept": ""}]
+    await transaction.open_writing(conn, {}, {}, scope=scope)
+    await conn.execute("SELECT pg_sleep(2)")
+    await conn.execute("COMMIT")
 
 
 async def test_a_newer_schema_refuses_records_and_says_why(conn: Connection, migrated: Secret, scope: Scope) -> None:
