@@ -45,6 +45,7 @@ _MAY_BE_KEYS = frozenset({"database_auth", "database_error"})
 
 _OLDEST: Final = 140_000
 """Older servers reject the migrations' SQL. PostgreSQL 14 accepts all of it; nothing is tested there."""
+_HAS_GRANT_OPTIONS: Final = 160_000
 
 _CREATE_TRIES = 5
 _ROLLBACK_S = 5.0
@@ -319,7 +320,7 @@ async def create_database(url: Secret, *, provision: Secret | None = None, limit
                     raise translated(exc, _where(url)) from _silent(exc)
                 await asyncio.sleep(0.2 * (attempt + 1))
             except errors.InsufficientPrivilege as exc:
-                raise _may_not_create(exc, url, provision) from _silent(exc)
+                raise _may_not_create(conn, exc, url, provision) from _silent(exc)
             except psycopg.Error as exc:
                 raise translated(exc, _where(url), secrets_of(provision or url)) from _silent(exc)
             else:
@@ -338,11 +339,13 @@ async def _create(conn: Connection, url: Secret, provision: Secret | None) -> No
         await conn.execute(sql.SQL(text + " LOCALE 'C'").format(**names))
 
 
-def _may_not_create(exc: psycopg.Error, url: Secret, provision: Secret | None) -> DatabaseError:
+def _may_not_create(conn: Connection, exc: psycopg.Error, url: Secret, provision: Secret | None) -> DatabaseError:
     owner, login = _user(url), _user(provision or url)
     hint = f"ALTER ROLE {login} CREATEDB, create the database yourself, or name a login by database.provision_url"
     if provision is not None:
-        hint = f"ALTER ROLE {login} CREATEDB; GRANT {owner} TO {login}"
+        # A GRANT that is repeated without it leaves SET FALSE as it is.
+        options = " WITH SET TRUE" if conn.info.server_version >= _HAS_GRANT_OPTIONS else ""
+        hint = f"ALTER ROLE {login} CREATEDB; GRANT {owner} TO {login}{options}"
     said = masked(exc.diag.message_primary or "permission denied", secrets_of(provision or url))
     return DatabaseError(
         f"{_where(url)} does not exist, and {login} may not create it: {said} (SQLSTATE {exc.sqlstate})",

@@ -83,19 +83,24 @@ async def test_the_provisioning_login_makes_what_the_urls_login_owns(
 
 @pytest.mark.usefixtures("direct")
 async def test_a_provisioning_login_that_lacks_a_right_is_told_which(
-    absent_database: Secret, roles: Callable[..., tuple[str, str]]
+    absent_database: Secret, roles: Callable[..., tuple[str, str]], postgres_url: str
 ) -> None:
     owner, neither, creator = roles(), roles(), roles("CREATEDB")
     url = with_login(absent_database, *owner)
+    (has_options,) = administer(postgres_url, "SELECT current_setting('server_version_num')::integer >= 160000")[0]
+    if has_options:
+        administer(postgres_url, f"GRANT {owner[0]} TO {creator[0]} WITH SET FALSE")
     for login in (neither, creator):
         with pytest.raises(DatabaseError) as raised:
             await create_database(url, provision=with_login(absent_database, *login, database="postgres"))
         assert (raised.value.code, raised.value.hint) == (
             "database_denied",
-            f"ALTER ROLE {login[0]} CREATEDB; GRANT {owner[0]} TO {login[0]}",
+            f"ALTER ROLE {login[0]} CREATEDB; GRANT {owner[0]} TO {login[0]}" + has_options * " WITH SET TRUE",
         )
         assert "(SQLSTATE 42501)" in raised.value.message
     assert not await database_exists(absent_database)
+    administer(postgres_url, raised.value.hint)
+    assert await create_database(url, provision=with_login(absent_database, *creator, database="postgres"))
 
 
 @pytest.mark.usefixtures("direct")
