@@ -16,11 +16,13 @@ from reconciler.database.rows import Scope, flat, open_drift_from, parse_feature
 from reconciler.database.statements import query
 from reconciler.database.transaction import read_if_made, read_rows_once
 from reconciler.model.changes import Former
+from reconciler.model.errors import DatabaseError
 from reconciler.model.records import dataclass
 from reconciler.model.types import OTHER_ENVIRONMENT, CheckType, Key, OpenDrift, Value
 from reconciler.planning.audit import AuditEntry
 
 _PAGE = 1000
+_ODD_TABLE = frozenset({"schema_missing", "tables_elsewhere", "table_unfit", "column_type"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,20 @@ async def read_version(conn: Connection, scope: Scope) -> int:
     """Returns the newest migration that the database has, even one that this fivrec does not know."""
     (row,) = await read_rows_once(conn, query("guard", "newest"), {}, scope=scope)
     return row["version"] or 0
+
+
+async def read_owner(conn: Connection, scope: Scope) -> str | None:
+    """Returns the instance that instance_config names. If its row is gone, or the table is not as it should be, that of
+    the records."""
+    seen, own = {"row": query("readings", "owner", scope.schema)}, {"recorded": query("readings", "recorded")}
+    params = {"instance": scope.instance}
+    try:
+        rows = await read_if_made(conn, seen, own, params, scope=scope)
+    except DatabaseError as exc:
+        if exc.code not in _ODD_TABLE:
+            raise
+        rows = await read_if_made(conn, {}, own, params, scope=scope)
+    return next((row["owner"] for row in (*rows.get("row", ()), *rows["recorded"])), None)
 
 
 async def read_status(conn: Connection, scope: Scope) -> StatusView | None:

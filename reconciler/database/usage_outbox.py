@@ -61,10 +61,10 @@ class PendingUsage:
 
 async def read_usage_counts(conn: Connection, scope: Scope) -> UsageCounts:
     """Counts the environment that the instance's rows are in: a manifest that names another is not applied (yet)."""
-    known = {"environment": query("readings", "environment"), "recorded": query("usage", "recorded")}
+    known = {"environment": query("readings", "environment"), "recorded": query("readings", "recorded")}
     rows = await read_if_made(conn, _counts(scope), known, _params(scope), scope=scope)
     environment = next((row["environment"] for row in rows["environment"]), scope.environment)
-    recorded = next((row["name"] for row in rows["recorded"]), None)
+    recorded = next((row["owner"] for row in rows["recorded"]), None)
     if environment != scope.environment:
         scope = replace(scope, environment=environment)
         rows = await read_once(conn, _counts(scope), _params(scope), scope=scope)

@@ -11,7 +11,7 @@ from reconciler.database.schema import latest_version
 from reconciler.engine import observe
 from reconciler.engine.bcrypt import Passwords, with_bcrypt
 from reconciler.engine.databases import compare_databases
-from reconciler.engine.guards import refuse_other_owner
+from reconciler.engine.guards import configured_as, refuse_other_owner
 from reconciler.engine.match_secrets import match_secrets, most_cost
 from reconciler.engine.run import Run
 from reconciler.engine.writes import build_writes
@@ -101,7 +101,8 @@ async def _observed(conn: Connection, test: _Test) -> Snapshot:
             kept = {name: declared for name, declared in test.desired.managed.items() if name != "admin"}
             test.desired = replace(test.desired, managed=kept)
         else:
-            refuse_other_owner(snapshot.owner, test.desired.instance)
+            owner = snapshot.owner or configured_as(snapshot, test.desired.instance)
+            refuse_other_owner(owner, test.desired.instance)
             return snapshot
     raise DatabaseError(f"{test.desired.database_name}: it could not be read")
 

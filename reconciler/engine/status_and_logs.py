@@ -17,12 +17,13 @@ from reconciler.database.status_queries import (
     read_chain,
     read_checks,
     read_history,
+    read_owner,
     read_signing,
     read_status,
     read_version,
 )
 from reconciler.engine.audit_log import signatures_of, traces_of
-from reconciler.engine.guards import refuse_other_owner, say_newer
+from reconciler.engine.guards import configured_as, refuse_other_owner, say_newer
 from reconciler.engine.observe import build_scope, connect_client, database, read_snapshot
 from reconciler.engine.run import Run
 from reconciler.model.errors import DatabaseError, MissingSetting, as_error
@@ -72,7 +73,10 @@ async def query_status(desired: Desired, run: Run) -> StatusView | None:
     try:
         async with database(desired, run) as conn:
             version = await warn_of_version(conn, desired, run)
-            return await read_status(conn, build_scope(desired))
+            view = await read_status(conn, build_scope(desired))
+            if view is None:
+                await refuse_another_owner(conn, desired)
+            return view
     except DatabaseError as exc:
         if exc.code in NEVER_APPLIED and not version:
             return None
@@ -104,14 +108,23 @@ async def query_checks(desired: Desired, run: Run, wanted: LogFilter) -> tuple[C
     """Status checks, newest first unless `wanted` says otherwise."""
     async with database(desired, run) as conn:
         await warn_of_version(conn, desired, run)
-        return await read_checks(conn, build_scope(desired), wanted)
+        checks = await read_checks(conn, build_scope(desired), wanted)
+        if not checks:
+            await refuse_another_owner(conn, desired)
+        return checks
 
 
 async def query_history(desired: Desired, run: Run, wanted: HistoryFilter) -> tuple[AuditEntry, ...]:
     """Audit entries, newest first; the entries `after` a given one, oldest first."""
     async with database(desired, run) as conn:
         await warn_of_version(conn, desired, run)
+        await refuse_another_owner(conn, desired)
         return await read_history(conn, build_scope(desired), wanted)
+
+
+async def refuse_another_owner(conn: Connection, desired: Desired) -> None:
+    """Raises Refused if the database belongs to another instance: what it lacks says nothing of this one."""
+    refuse_other_owner(await read_owner(conn, build_scope(desired)), desired.instance)
 
 
 async def warn_of_version(conn: Connection, desired: Desired, run: Run) -> int:
@@ -144,7 +157,7 @@ async def _verified(conn: Connection, desired: Desired, run: Run, expected_head:
     # Of the app's rows only the instance's own is read: the log can be verified whatever is wrong with the others.
     scope = replace(build_scope(desired), admin_email=None, admin_renamed_from=None, references=False)
     snapshot = await read_snapshot(conn, scope, kinds=frozenset())
-    refuse_other_owner(snapshot.owner, desired.instance)
+    refuse_other_owner(snapshot.owner or configured_as(snapshot, desired.instance), desired.instance)
     say_newer(snapshot.schema_version, desired, run)
     traces = traces_of(snapshot)
     chain = Chain(expected_head, signing=await read_signing(conn, scope))

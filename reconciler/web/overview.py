@@ -19,7 +19,7 @@ from reconciler.engine.batch import with_reason
 from reconciler.engine.observe import build_scope, database, read_snapshot
 from reconciler.engine.reconcile import preview
 from reconciler.engine.run import Run
-from reconciler.engine.status_and_logs import NEVER_APPLIED, is_unchecked, verify_history
+from reconciler.engine.status_and_logs import NEVER_APPLIED, is_unchecked, refuse_another_owner, verify_history
 from reconciler.model.errors import DatabaseError, FivrecError, as_error
 from reconciler.model.records import dataclass
 from reconciler.model.types import ConnectPlan, Desired, ErrorInfo, Resource
@@ -105,6 +105,8 @@ async def read_overview(desired: Desired, run: Run, *, with_checks: bool = True)
         async with database(desired, run) as conn:
             scope = build_scope(desired)
             view = await read_status(conn, scope)
+            if view is None:
+                await refuse_another_owner(conn, desired)
             wanted = LogFilter(limit=CHECKS)
             checks = await read_checks(conn, scope, wanted) if with_checks else ()
     except DatabaseError as exc:

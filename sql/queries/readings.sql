@@ -9,6 +9,18 @@ WHERE c.instance_id = %(instance)s
 ORDER BY c.created_at NULLS FIRST, c.id
 LIMIT 1;
 
+-- The instance that the database belongs to. If several rows name one, each is its own.
+-- name: owner
+SELECT c.instance_id::text AS owner
+FROM {app}.instance_config c
+WHERE c.instance_id IS NOT NULL
+ORDER BY (c.instance_id = %(instance)s) DESC, c.created_at NULLS FIRST, c.id
+LIMIT 1;
+
+-- The instance that the records name, for a database whose row of instance_config is gone.
+-- name: recorded
+SELECT name AS owner FROM fivrec.applied WHERE kind = 'config' ORDER BY (name = %(instance)s) DESC, name LIMIT 1;
+
 -- The environment that the rows are in, whatever the manifest says.
 -- name: environment
 SELECT a.environment

@@ -22,10 +22,6 @@ SELECT (SELECT count(*) FROM {app}.users WHERE environment = %(environment)s) AS
        (SELECT instance_id::text FROM {app}.instance_config WHERE instance_id IS NOT NULL
          ORDER BY (instance_id = %(instance)s) DESC, created_at NULLS FIRST, id LIMIT 1) AS owner;
 
--- The instance that the records name, for a database whose row of instance_config is gone.
--- name: recorded
-SELECT name FROM fivrec.applied WHERE kind = 'config' ORDER BY (name = %(instance)s) DESC, name LIMIT 1;
-
 -- The newest, if there are more than the limit: old ones that Connect always refuses must not hold back newer ones.
 -- name: pending
 SELECT id, instance, environment, payload, attempts

@@ -8,7 +8,9 @@ import bcrypt
 import psycopg
 import pytest
 
+from reconciler.model.secret import Secret
 from tests.support.harness import INSTANCE, PASSWORD, Fivrec, fingerprint, manifest, rows, run_sql
+from tests.support.watching import another
 
 PLANS = ["plan_enterprise", "plan_professional", "plan_starter"]
 
@@ -316,6 +318,23 @@ def test_suspend_makes_no_database(fivrec: Fivrec, url: str) -> None:
     assert (ended.code, ended.one["outcome"]) == (0, "skipped")
     with pytest.raises(psycopg.OperationalError, match="does not exist"):
         rows(url, "SELECT 1")
+
+
+@pytest.mark.parametrize("row", ["kept", "gone"])
+def test_reading_another_instances_database_is_refused(fivrec: Fivrec, url: str, database: Secret, row: str) -> None:
+    """Its own instance, read in the same run from another database, is shown all the same."""
+    assert fivrec.apply().code == 0
+    fine = another(fivrec, "client-def-456", database.reveal())
+    assert fivrec.run("apply", fine).code == 0
+    if row == "gone":
+        run_sql(url, "DELETE FROM instance_config")
+    fivrec.write(manifest("other-1"), "other.yaml")
+    for command in ("status", "logs", "history", "history --verify"):
+        ended = fivrec.run(*command.split(), "other.yaml", "-o", "json")
+        assert (ended.code, ended.one["error"]["code"]) == (3, "wrong_instance"), command
+        text = fivrec.run(*command.split(), "other.yaml", fine)
+        said = f'other-1: [wrong_instance] the database belongs to instance "{INSTANCE}", not to "other-1"'
+        assert (text.code, said in text.stderr, "client-def-456" in text.stdout) == (5, True, True), command
 
 
 def test_another_instances_database_is_refused_unless_adopted(fivrec: Fivrec, url: str) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from reconciler.database.status_queries import read_chain
+from reconciler.database.status_queries import HistoryFilter, read_chain
 from reconciler.engine import status_and_logs
 from reconciler.engine.reconcile import reconcile
 from reconciler.engine.retention import Keep, prune
-from reconciler.model.errors import DatabaseError
+from reconciler.model.errors import DatabaseError, Refused
 from reconciler.model.secret import Secret
 from reconciler.planning.audit import AuditEntry
 from reconciler.support.crypto.keyring import KeyRing
@@ -31,6 +32,21 @@ async def test_a_table_that_is_gone_is_no_instance_never_applied(
     with pytest.raises(DatabaseError, match=rf'relation "public.{table}" does not exist') as caught:
         await status_and_logs.query_status(desired, run)
     assert caught.value.code == "schema_missing"
+
+
+@pytest.mark.parametrize(
+    "odd",
+    ["DROP TABLE instance_config CASCADE", "ALTER TABLE instance_config ALTER instance_id TYPE json USING '1'::json",
+     "CREATE SCHEMA app; ALTER TABLE instance_config SET SCHEMA app"],
+)  # fmt: skip
+async def test_history_needs_no_instance_config(database: Secret, keys: KeyRing, tmp_path: Path, odd: str) -> None:
+    """Then fivrec's records say whose database it is."""
+    desired, run = desired_of(document(), database), run_of(keys, tmp_path)
+    assert (await reconcile(desired, run)).outcome == "changed"
+    await run_sql(database, odd)
+    assert await status_and_logs.query_history(desired, run, HistoryFilter(limit=1)) != ()
+    with pytest.raises(Refused, match='belongs to instance "client-abc-123", not to "other-1"'):
+        await status_and_logs.query_history(replace(desired, instance="other-1"), run, HistoryFilter(limit=1))
 
 
 @pytest.mark.parametrize("edited", [False, True])
