@@ -58,9 +58,12 @@ async def _looked(conn: Connection, test: _Test) -> tuple[Snapshot, Plan, Found 
     """Read everything in one transaction that stays open. Raises NeedsBcrypt."""
     snapshot = await _observed(conn, test)
     plan = _plan(test, snapshot)
-    if not is_readable(snapshot, latest_version()):
+    if not is_readable(snapshot, latest_version()) or not snapshot.applied:
         return snapshot, plan, None
     if not _is_production(snapshot, test.desired):
+        if snapshot.config_id is None and "config" in test.desired.managed:  # the rehearsal makes the row
+            missing = ErrorInfo("instance_not_configured", "no instance key is stored", "run `fivrec apply` once")
+            test.troubles.setdefault("key", missing)
         snapshot = await _rehearsed(conn, test, snapshot, plan)
         plan = _plan(test, snapshot)
     return snapshot, plan, await _found(conn, test, snapshot)

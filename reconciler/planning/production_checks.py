@@ -99,6 +99,9 @@ def _schema(snapshot: Snapshot, plan: Plan) -> Check:
         # Without --deep, an apply does not repair what only a deep reading sees.
         mending = "fivrec apply --deep" if snapshot.missing else "fivrec apply"
         return _bad("schema", f"{'; '.join(changes)}: run `{mending}` once")
+    if not snapshot.applied:  # a rehearsal would judge rows that nobody has made
+        said = f"version {snapshot.schema_version}, but nothing was ever applied to it, so nothing else can be tested"
+        return _bad("schema", f"{said}: run `fivrec apply` once")
     note = f"; {STRONG_LOGIN}" if snapshot.strong_login else ""
     return _good("schema", f"version {snapshot.schema_version}, nothing missing{note}")
 

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
+from reconciler.database.schema import latest_version
 from reconciler.engine.production_checks import production_test
 from reconciler.engine.reconcile import preview, reconcile
 from reconciler.model.secret import Secret
@@ -116,6 +117,27 @@ async def test_a_development_instance_is_tested_as_production(database: Secret, 
     taken = await checked(database, keys, tmp_path, environment=environment("development"), admin=admin)
     assert failed(taken) == {}  # the administrator moves along
     assert everything(database.reveal()) == before
+
+
+@pytest.mark.parametrize("name", ["development", "production"])
+async def test_an_instance_never_applied_is_not_called_ready(
+    migrated: Secret, keys: KeyRing, tmp_path: Path, name: str
+) -> None:
+    """As after the setup script alone: the rehearsal would judge rows that nobody has made yet."""
+    found = await checked(migrated, keys, tmp_path, environment=environment(name))
+    said = f"version {latest_version()}, but nothing was ever applied to it, so nothing else can be tested: run"
+    assert found == {"schema": (False, f"{said} `fivrec apply` once")}
+
+
+async def test_a_key_that_only_the_rehearsal_stores_is_not_tested(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    """As after `setup`, which makes no row of instance_config."""
+    await applied(database, keys, tmp_path, environment=environment("development"))
+    with psycopg.connect(database.reveal(), autocommit=True) as conn:
+        conn.execute("DELETE FROM instance_config")
+    found = await checked(database, keys, tmp_path, environment=environment("development"))
+    assert failed(found) == {"key": "no instance key is stored (run `fivrec apply` once)"}
 
 
 async def test_the_rehearsal_deletes_the_test_data_first(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
