@@ -10,6 +10,7 @@ from reconciler.cli.options import OF_DATABASE, manifest_options, settings_from
 from reconciler.cli.reading_commands import (
     DATABASE,
     ask_all,
+    cell_text,
     check_result,
     exit_code,
     format_moment,
@@ -94,7 +95,7 @@ def status_as_json(view: StatusView | None) -> dict[str, Any]:
     return {
         "environment": view.environment,
         "declared_environment": view.declared,
-        "configured": True,
+        "configured": view.configured,
         "status": view.status or UNKNOWN,
         "billing_status": view.billing_status or UNKNOWN,
         "is_locked": view.is_locked,
@@ -129,13 +130,14 @@ def _row(item: QueryResult[StatusView | None]) -> tuple[str, ...]:
     features = " ".join(sorted(name for name, on in view.enabled_features.items() if on)) or "-"
     check, run = view.last_check, view.last_run
     differs = f" (the manifest says {view.declared})" if view.environment != view.declared else ""
-    last = f"{format_moment(check.at)} {'ok' if check.success else 'FAILED'}" if check else "never"
+    never = "never" if view.configured else "not configured"
+    last = f"{format_moment(check.at)} {'ok' if check.success else 'FAILED'}" if check else never
     return (
         item.instance,
         view.environment + differs,
         view.status or UNKNOWN,
         view.billing_status or UNKNOWN,
-        "yes" if view.is_locked else "no",
+        cell_text(view.is_locked),
         features,
         last,
         *((_run(run), _drift(run), ", ".join(map(former_line, run.former)) or "-") if run else ("never", "-", "-")),

@@ -94,15 +94,15 @@ class Unsent:
 class StatusView:
     """What the database knows about an instance. If Connect has never `answered`, the status is unknown, whatever the
     columns' defaults say. `environment`: what it was last applied as, or if that is unknown, what the manifest has
-    (`declared`)."""
+    (`declared`). Not `configured`: there is no row of instance_config, and no more is known than the last run."""
 
     instance: str
     status: str | None
     billing_status: str | None
     enabled_features: Mapping[str, Value]
-    is_locked: bool
+    is_locked: bool | None
     check_interval_minutes: int | None
-    connect_api_url: str
+    connect_api_url: str | None
     last_status_check: datetime | None
     answered: bool
     last_check: CheckLog | None
@@ -110,6 +110,7 @@ class StatusView:
     environment: str
     declared: str
     unsent: Unsent | None = None
+    configured: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +170,30 @@ async def read_status(conn: Connection, scope: Scope) -> StatusView | None:
         environment=next((item["environment"] for item in rows["environment"]), scope.environment),
         declared=scope.environment,
         unsent=next((Unsent(**item) for item in rows["unsent"]), None),
+    )
+
+
+async def read_unconfigured(conn: Connection, scope: Scope) -> StatusView | None:
+    """Returns what is known before an instance is configured, as after `setup`; None if no run was recorded."""
+    own = {"run": query("readings", "run_before"), "environment": query("readings", "environment")}
+    rows = await read_if_made(conn, {}, own, {"instance": scope.instance}, scope=scope)
+    if not rows["run"]:
+        return None
+    return StatusView(
+        instance=scope.instance,
+        status=None,
+        billing_status=None,
+        enabled_features={},
+        is_locked=None,
+        check_interval_minutes=None,
+        connect_api_url=None,
+        last_status_check=None,
+        answered=False,
+        last_check=None,
+        last_run=_run(rows["run"][0]),
+        environment=next((item["environment"] for item in rows["environment"]), scope.environment),
+        declared=scope.environment,
+        configured=False,
     )
 
 

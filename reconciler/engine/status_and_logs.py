@@ -20,6 +20,7 @@ from reconciler.database.status_queries import (
     read_owner,
     read_signing,
     read_status,
+    read_unconfigured,
     read_version,
 )
 from reconciler.engine.audit_log import signatures_of, traces_of
@@ -68,7 +69,8 @@ async def try_reading(desired: Desired, ask: Callable[[], Awaitable[T]]) -> Quer
 
 
 async def query_status(desired: Desired, run: Run) -> StatusView | None:
-    """Returns None if the instance was never applied; a table that has since disappeared is an error."""
+    """Returns None if nothing was ever run here, and a view that is not `configured` if the instance was never applied;
+    a table that has since disappeared is an error."""
     version = 0
     try:
         async with database(desired, run) as conn:
@@ -76,6 +78,7 @@ async def query_status(desired: Desired, run: Run) -> StatusView | None:
             view = await read_status(conn, build_scope(desired))
             if view is None:
                 await refuse_another_owner(conn, desired)
+                view = await read_unconfigured(conn, build_scope(desired))
             return view
     except DatabaseError as exc:
         if exc.code in NEVER_APPLIED and not version:

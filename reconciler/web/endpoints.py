@@ -114,7 +114,7 @@ async def check_status(call: Call) -> Answer:
     if report.connect is None or report.connect.status is None:
         raise FivrecError("the manifest names no Connect", hint="set config.connect_api_url", code="missing_setting")
     took = report.connect.response_time_ms
-    return Answer(responses.check(report.connect.status, locked=view.is_locked, took_ms=took, at=call.run.now()))
+    return Answer(responses.check(report.connect.status, locked=bool(view.is_locked), took_ms=took, at=call.run.now()))
 
 
 async def status_logs(call: Call) -> Answer:
@@ -166,7 +166,7 @@ async def clear_development_data(call: Call) -> Answer:
 
 async def _known(call: Call) -> StatusView:
     view = await status_and_logs.query_status(call.desired, call.run)
-    if view is None:
+    if view is None or not view.configured:
         raise FivrecError(
             f'Instance not configured: "{call.desired.instance}" has no row in instance_config',
             hint="POST /api/instance/config, or run fivrec apply",

@@ -45,6 +45,14 @@ SELECT run_id, at, command, actor, git_commit, outcome, error, changes, drift, o
 FROM fivrec.last_run
 WHERE instance = %(instance)s;
 
+-- For a database without an instance: what `setup` made may bear the database's name.
+-- name: run_before
+SELECT run_id, at, command, actor, git_commit, outcome, error, changes, drift, open_drift, former
+FROM fivrec.last_run
+WHERE instance = %(instance)s OR command = 'setup'
+ORDER BY instance = %(instance)s DESC, at DESC
+LIMIT 1;
+
 -- A time that no calendar has is bounded when it is read, so no page goes on from it: such rows are on first pages.
 -- name: checks
 SELECT l.id, l.created_at, l.check_type, l.success, l.status_received, l.error_message, l.response_time

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from reconciler.model.secret import Secret
-from tests.support.harness import Ended, Fivrec, rows, run_sql
+from tests.support.harness import INSTANCE, Ended, Fivrec, manifest, rows, run_sql
 
 EMAIL = "admin@empresa.com"
 FIRST, OTHER = "senha-segura-123", "outra-senha-456"
@@ -73,3 +73,16 @@ def test_rows_that_are_there_stay_as_they_are(bare: Fivrec, url: str) -> None:
     assert rows(url, "SELECT name FROM users") == [("Ana",)]
     made = rows(url, "SELECT fields FROM fivrec.applied WHERE kind = 'queue' AND name = 'Sales'")
     assert made == [({"description": None, "is_active": True},)]  # as the first run created it
+
+
+@pytest.mark.parametrize("named", [(), ("--instance", INSTANCE)])
+def test_status_shows_that_setup_ran(bare: Fivrec, url: str, named: tuple[str, ...]) -> None:
+    """Nothing is configured yet: `setup` makes no row of instance_config."""
+    assert setup(bare, url, FIRST, "--actor", "ana", *named).code == 0
+    bare.write(manifest())
+    ended = bare.run("status", "client.yaml", "-o", "json", DATABASE_URL=url)
+    said, run = ended.one, ended.one["last_run"]
+    assert (ended.code, said["configured"], said["status"], said["is_locked"]) == (0, False, "unknown", None)
+    assert [run[name] for name in ("command", "actor", "outcome")] == ["setup", "ana", "changed"]
+    text = bare.run("status", "client.yaml", "--problems", DATABASE_URL=url).stdout
+    assert [words in text for words in ("not configured", "setup by ana: changed")] == [True, True]
