@@ -94,7 +94,7 @@ async def read_doubts(conn: Connection, scope: Scope, version: int | None, kept:
     texts = {
         name: query("purge", name, scope.schema) for name in names[: 3 if version in (None, latest_version()) else 2]
     }
-    read = await read_once(conn, texts, {"first": first, "kept": kept}, scope=scope)
+    read = await read_once(conn, texts, {"first": first, "kept": kept, "limit": 1}, scope=scope)
     found = {
         f"({row.get('code', 'purge_refused')}): {row['doubt']}": row.get("probe")
         for rows in read.values()

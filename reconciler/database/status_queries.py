@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import fields, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, LiteralString
 
 from reconciler.database.column_values import plain_value, text_value, time_value, whole_value, yes_no_value
 from reconciler.database.connection import Connection
 from reconciler.database.rows import Scope, flat, open_drift_from, parse_features
 from reconciler.database.statements import query
-from reconciler.database.transaction import read_if_made, read_rows_once
+from reconciler.database.transaction import read_if_made, read_once, read_rows_once
 from reconciler.model.changes import Former
 from reconciler.model.errors import DatabaseError
 from reconciler.model.records import dataclass
@@ -250,6 +250,24 @@ async def read_breaking_rows(conn: Connection, scope: Scope, *, limit: int = 100
         rows = await read_rows_once(conn, text, {"limit": limit}, scope=replace(scope, environment=environment))
         found |= {(row["table_name"], row["id"], row["reason"]) for row in rows}
     return tuple(BreakingRow(*row) for row in sorted(found, key=str)[:limit])  # the app's ids may be NULL
+
+
+async def read_foreseen_rows(
+    conn: Connection, scope: Scope, *, limit: int
+) -> tuple[tuple[BreakingRow, ...], tuple[str, ...]]:
+    """Returns the rows that a first apply will find to break a constraint of isolation, and the tables that are too big
+    to be searched before it."""
+    found = await read_rows_once(conn, query("purge", "foreseen", scope.schema), {"limit": limit}, scope=scope)
+    probes: dict[str, LiteralString] = {
+        str(place): row["probe"].replace("%", "%%") for place, row in enumerate(found) if row["probe"]
+    }
+    broken = await read_once(conn, probes, {}, scope=scope) if probes else {}
+    rows = {
+        BreakingRow(row["name"], one["id"], row["reason"])
+        for place, row in enumerate(found)
+        for one in broken.get(str(place), ())
+    }
+    return tuple(sorted(rows, key=str)[:limit]), tuple(row["name"] for row in found if not row["probe"])
 
 
 def _check(row: Mapping[str, Any]) -> CheckLog:

@@ -5,16 +5,20 @@ tables that another schema has too, and what `--deep` finds beside the catalogue
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from reconciler.database.connection import Connection
 from reconciler.engine.observe import build_scope
 from reconciler.engine.run import Run
 from reconciler.model.errors import DatabaseError, FivrecError
-from reconciler.model.types import Desired, ErrorInfo, Managed
+from reconciler.model.types import Desired, ErrorInfo, Managed, Snapshot
 from reconciler.planning.plan import Plan
 from reconciler.support.cancellation import is_being_stopped
+
+if TYPE_CHECKING:
+    from reconciler.database.status_queries import BreakingRow
 
 UNFINISHED = "adoption_unfinished"
 MOST = 100
@@ -67,9 +71,31 @@ async def _describe_violations(conn: Connection, desired: Desired, plan: Plan) -
         return _not_looked_for(exc.message)
     except asyncio.CancelledError:
         return _not_looked_for("the run was stopped")
+    return _row_notes(rows)
+
+
+def _row_notes(rows: Sequence[BreakingRow]) -> tuple[str, ...]:
     found = [f"⚠️ {row.table} {row.id}: {_why(row.reason)}; it is kept, fix it by hand" for row in rows[:MOST]]
     more = [f"⚠️ and more than {MOST} such rows"] if len(rows) > MOST else []
     return (*found, *more)
+
+
+async def describe_foreseen(
+    conn: Connection | None, desired: Desired, run: Run, plan: Plan, snapshot: Snapshot
+) -> tuple[str, ...]:
+    """Returns what `describe_found` would return after an apply, for a dry run. If fivrec's schema is there, rows were
+    named when it was made."""
+    twins = await describe_twins(conn, desired, run, plan)
+    if conn is None or conn.closed or snapshot.schema_version is not None or snapshot.empty or is_being_stopped():
+        return twins
+    from reconciler.database.status_queries import read_foreseen_rows
+
+    try:
+        rows, big = await read_foreseen_rows(conn, build_scope(desired), limit=MOST + 1)
+    except FivrecError as exc:
+        return (*_not_looked_for(exc.message), *twins)
+    unread = _not_looked_for(f"before the first apply, big tables are not read ({', '.join(big)})") if big else ()
+    return (*_row_notes(rows), *unread, *twins)
 
 
 async def describe_twins(conn: Connection | None, desired: Desired, run: Run, plan: Plan) -> tuple[str, ...]:

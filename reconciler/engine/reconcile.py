@@ -160,7 +160,7 @@ async def preview(desired: Desired, run: Run) -> InstanceReport:
             *refusals,
             *untried_hashes(snapshot, desired),
             *attempt.deep_notes,
-            *(() if run.drift_only else await adoption.describe_twins(conn, desired, run, attempt.plan)),
+            *(() if run.drift_only else await adoption.describe_foreseen(conn, desired, run, attempt.plan, snapshot)),
         )
         return replace(_report(desired, attempt), notes=notes, explained=explained, drift=drift)
     except Exception as exc:  # noqa: BLE001 (as in `reconcile`)

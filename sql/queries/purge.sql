@@ -56,28 +56,34 @@ WHERE c.contype = 'f' AND c.confdeltype IN ('c', 'n', 'd')
       ('messages', 'conversation_id', 'conversations'), ('messages', 'user_id', 'users'))))
 ORDER BY 1;
 
--- What the first apply will find unchecked. `probe` looks for rows that break a constraint which is not there yet. A
--- table without the column gets it, with rows of production alone.
+-- What the first apply will find unchecked. `probe` looks for rows that break a constraint which is not there yet; a big
+-- table has none. A table without the column gets it, with rows of production alone.
 -- name: foreseen
 WITH shared AS (
-  SELECT c.oid, c.relname::text AS name, a.attnum IS NOT NULL AS has, pg_relation_size(c.oid) > 4 * 1024 * 1024 AS big
+  SELECT c.oid, c.relname::text AS name, a.attnum IS NOT NULL AS has, pg_relation_size(c.oid) > 4 * 1024 * 1024 AS big,
+         CASE WHEN i.attnum IS NULL THEN 'NULL' ELSE 'c.id::text' END AS id
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = {schema}
   LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'environment'
+  LEFT JOIN pg_attribute i ON i.attrelid = c.oid AND i.attname = 'id'
   WHERE c.relname IN ('users', 'clients', 'queues', 'conversations', 'messages')
 )
-SELECT format('not all rows of %%I are looked at before, as it is big: apply once without purge_development_data', name) AS doubt, 'SELECT' AS probe
+SELECT name, NULL AS reason, NULL AS probe,
+       format('not all rows of %%I are looked at before, as it is big: apply once without purge_development_data', name) AS doubt
 FROM shared WHERE big
 UNION ALL
-SELECT format('rows of %%I are of no environment', name),
-       format('SELECT FROM %%I.%%I WHERE (environment::text IN (''production'', ''development'')) IS NOT TRUE LIMIT 1', {schema}, name)
+SELECT name, 'environment',
+       format('SELECT %%s AS id FROM %%I.%%I c WHERE (c.environment::text IN (''production'', ''development'')) IS NOT TRUE LIMIT %%s',
+              id, {schema}, name, %(limit)s::integer),
+       format('rows of %%I are of no environment', name)
 FROM shared WHERE has AND NOT big
 UNION ALL
-SELECT format('rows of %%I refer by %%I to none of their environment', child.name, links.reference),
-       format('SELECT FROM %%1$I.%%2$I c WHERE c.%%3$I IS NOT NULL AND NOT EXISTS (SELECT FROM %%1$I.%%4$I p '
-              'WHERE p.id::text = c.%%3$I::text AND %%5$s = %%6$s) LIMIT 1', {schema},
+SELECT child.name, links.reference,
+       format('SELECT %%7$s AS id FROM %%1$I.%%2$I c WHERE c.%%3$I IS NOT NULL AND NOT EXISTS (SELECT FROM %%1$I.%%4$I p '
+              'WHERE p.id::text = c.%%3$I::text AND %%5$s = %%6$s) LIMIT %%8$s', {schema},
               child.name, links.reference, parent.name,
               CASE WHEN parent.has THEN 'p.environment::text' ELSE '''production''' END,
-              CASE WHEN child.has THEN 'c.environment::text' ELSE '''production''' END)
+              CASE WHEN child.has THEN 'c.environment::text' ELSE '''production''' END, child.id, %(limit)s::integer),
+       format('rows of %%I refer by %%I to none of their environment', child.name, links.reference)
 FROM (VALUES
   ('conversations', 'client_id', 'clients'),
   ('conversations', 'queue_id', 'queues'),
@@ -90,7 +96,7 @@ JOIN shared parent ON parent.name = links.parent
 JOIN pg_attribute a ON a.attrelid = child.oid AND a.attname = links.reference
 JOIN pg_attribute p ON p.attrelid = parent.oid AND p.attname = 'id'
 WHERE NOT (child.big OR parent.big)
-ORDER BY 1;
+ORDER BY doubt;
 
 -- Foreign keys that would stop the deletion: `probe` looks for rows of other tables that refer to test data. Not by a
 -- column of another role's type: its implicit cast may be that role's function, which would run with this login's rights.

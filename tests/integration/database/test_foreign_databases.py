@@ -212,6 +212,7 @@ async def test_ids_of_several_types_are_searched_for_violations(
 ) -> None:
     owning(seed_database, *NUMBERED.split(";")[:-1])
     run, desired = run_of(keys, tmp_path), desired_of(document(), seed_database)
+    foreseen = (await preview(desired, run)).notes
     report = await reconcile(desired, run)
     assert (report.outcome, report.error) == ("changed", None)
     assert report.notes == (
@@ -219,6 +220,7 @@ async def test_ids_of_several_types_are_searched_for_violations(
         "⚠️ messages 00000000-0000-4000-8000-000000000001: it has no environment; it is kept, fix it by hand",
         "⚠️ queues 8: it has no environment; it is kept, fix it by hand",
     )
+    assert foreseen == report.notes
     assert (await reconcile(desired, run)).outcome == "in_sync"
     isolation = next(
         item for item in await production_test(desired, run, allow_embedded=True) if item.name == "isolation"

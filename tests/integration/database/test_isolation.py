@@ -408,14 +408,16 @@ async def test_an_apply_names_rows_that_violate_isolation(seed_database: Secret,
         conn.execute(f"CREATE TABLE conversations ({key}, queue_id varchar, environment text NOT NULL)")
         conn.execute("INSERT INTO queues VALUES ('q1', 'Suporte', 'production'), ('q2', 'Velha', NULL)")
         conn.execute("INSERT INTO conversations VALUES ('c2', 'q1', 'development')")
+        desired = desired_of(document(plans=None), seed_database, connect=None)
+        foreseen = (await preview(desired, run_of(keys, tmp_path))).notes
         report = await apply(seed_database, keys, tmp_path)
         assert (report.outcome, report.error) == ("changed", None)
         assert report.notes == (
             "⚠️ conversations c2: queue_id points out of its environment; it is kept, fix it by hand",
             "⚠️ queues q2: it has no environment; it is kept, fix it by hand",
         )
+        assert foreseen == report.notes
         assert conn.execute("SELECT count(*) FROM queues WHERE id IN ('q1', 'q2')").fetchone() == (2,)
-    desired = desired_of(document(plans=None), seed_database, connect=None)
     checks = {check.name: check for check in await production_test(desired, run_of(keys, tmp_path))}
     assert checks["isolation"].message == (
         "conversations c2 breaks the rules of environments (queue_id); "

@@ -439,6 +439,8 @@ async def test_rows_that_break_the_rules_end_no_adoption(database: Secret, keys:
     desired = desired_of(document(plans=None), database, connect=None)
     await reconcile(desired, run)
     owning(database, BIG, STRIP, "INSERT INTO messages (id, environment) VALUES ('odd', 'staging')")
+    unread = "could not be looked for: before the first apply, big tables are not read (messages)"
+    assert [note for note in (await preview(desired, run)).notes if unread in note] != []
     report = await reconcile(desired, run)
     assert (report.outcome, report.error) == ("changed", None)
     assert report.notes[-1:] == ("⚠️ messages odd: it has no environment; it is kept, fix it by hand",)
