@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from datetime import date
 from fnmatch import fnmatchcase
@@ -214,19 +214,22 @@ def ordered(kind: Kind, fields: Mapping[str, Value]) -> Iterable[tuple[str, Valu
 
 
 def accept(
-    changes: Sequence[Change], ignores: Sequence[Ignore], today: date
+    changes: Sequence[Change], ignores: Sequence[Ignore], today: date, known: Iterable[Key] = ()
 ) -> tuple[tuple[Change, ...], tuple[Accepted, ...]]:
     """Take out what `ignore` entries accept as of `today`; a change is dropped if all its fields are accepted.
 
     A missing database or schema can't be accepted, and neither can an environment that the manifest does not declare.
+    If there are the queues Day and Day/Night (`known`), queue/Day/* names the fields of the first.
     """
     active = _active(ignores, today)
     if not active:
         return tuple(changes), ()
+    paths = {_path(key) for key in known}
     kept: list[Change] = []
     accepted: list[Accepted] = []
     for change in changes:
-        reduced, taken = (change, []) if _must_be_made(change) else _accept_one(change, active)
+        fitting = _fitting(change.key, active, paths)
+        reduced, taken = (change, []) if _must_be_made(change) else _accept_one(change, fitting)
         accepted += taken
         if reduced is not None:
             kept.append(reduced)
@@ -240,6 +243,23 @@ def is_accepted(key: Key, field: str, ignores: Sequence[Ignore], today: date) ->
 
 def _active(ignores: Sequence[Ignore], today: date) -> tuple[Ignore, ...]:
     return tuple(entry for entry in ignores if entry.until is None or today <= entry.until)
+
+
+def _fitting(key: Key, ignores: Sequence[Ignore], paths: Set[str]) -> Sequence[Ignore]:
+    """Leaves out the entries whose wildcards stand for the fields of another resource, whose name is the beginning of
+    this one's."""
+    return [one for one in ignores if not _is_of_another(key, one.pattern, paths)] if "/" in key.name else ignores
+
+
+def _is_of_another(key: Key, pattern: str, paths: Set[str]) -> bool:
+    kind, own = BY_NAME[key.kind], _path(key)
+    wanted = kind.folded(pattern)
+    other, _, field = wanted.rpartition("/")
+    return other in paths - {own} and wanted != own and any(fnmatchcase(name, field) for name in kind.fields)
+
+
+def _path(key: Key) -> str:
+    return BY_NAME[key.kind].folded(str(key))
 
 
 def _must_be_made(change: Change) -> bool:

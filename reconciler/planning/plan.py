@@ -126,7 +126,8 @@ def build_plan(desired: Desired, view: ConnectView, snapshot: Snapshot, *, schem
     for kind in KINDS:
         if kind.name in managed:
             changes += diff_kind(kind, managed[kind.name], snapshot.state, applied)
-    kept, accepted = accept(changes, desired.ignore, today)
+    known = {*snapshot.state, *(one.key for some in managed.values() for one in some.resources)}
+    kept, accepted = accept(changes, desired.ignore, today, known)
     return Plan(
         instance=desired.instance,
         environment=desired.environment.name,

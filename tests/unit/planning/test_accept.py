@@ -12,7 +12,7 @@ from reconciler.model.kinds import queue as queues
 from reconciler.model.types import Ignore, Key, Managed, Resource, Snapshot
 from reconciler.planning.diff import accept, conflicts, diff_kind
 from reconciler.planning.plan import build_plan
-from tests.support.examples import INSTANCE, desired, queue, state, status, view
+from tests.support.examples import INSTANCE, desired, queue, snapshot, state, status, view
 
 TODAY = date(2026, 12, 31)
 SALES = queue("Sales", "we sell")
@@ -118,6 +118,37 @@ def test_a_name_that_looks_like_wildcards_is_its_own_pattern() -> None:
     found = diff_kind(queues.KIND, Managed((sales,)), state(queue("Sales [BR]", "x")), {})
     kept, accepted = accept(found, (ignore("queue/Sales [BR]/description"),), TODAY)
     assert (kept, accepted) == ((), (Accepted(sales.key, "description", "a campaign"),))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "beside_day", "alone"),
+    [
+        ("queue/Day/*", False, True),
+        ("queue/Day/n*e", False, False),
+        ("queue/Day/Night", True, True),
+        ("queue/Day/Ni*", True, True),
+        ("queue/Day/*/*", True, True),
+        ("queue/Day/Night/*", True, True),
+        ("queue/*", True, True),
+    ],
+)
+def test_a_queues_fields_are_no_queues_whose_names_go_on(pattern: str, beside_day: bool, alone: bool) -> None:
+    """If there is a queue Day, queue/Day/* names its fields, not all of the queue Day/Night."""
+    day, night = queue("Day", "by day"), queue("Day/Night", "always")
+    for both, accepted in ((True, beside_day), (False, alone)):
+        declared = Managed((day, night) if both else (night,))
+        found = diff_kind(queues.KIND, declared, state(day, queue("Day/Night", "x")), {})
+        known = (night.key, day.key) if both else (night.key,)
+        kept, _ = accept(found, (ignore(pattern),), TODAY, known)
+        assert (kept == ()) is accepted
+
+
+def test_fields_that_are_accepted_leave_a_longer_name_alone() -> None:
+    day = queue("Day", "by day")
+    wanted = desired(day, queue("Day/Night", "always"), ignore=(ignore("queue/Day/*"),))
+    plan = build_plan(wanted, view(), snapshot(queue("Day", "x")), schema_version=1, today=TODAY)
+    assert [str(change.key) for change in plan.changes if change.key.kind == "queue"] == ["queue/Day/Night"]
+    assert [str(item.key) for item in plan.accepted] == ["queue/Day"]
 
 
 def test_a_name_may_be_spelled_otherwise_than_it_is_declared() -> None:
