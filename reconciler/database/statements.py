@@ -2,7 +2,7 @@
 
 In their text `{app}` is the schema that holds the app's tables, and `{schema}` its name as text: which table is meant
 must not depend on the search_path. `{is_locked}` is the lock in the words of the app's column (sql/kinds/status.sql),
-and `{yes_no}` in that are the words.
+and `{yes_no}` in that are the words. `{references}` are the columns that isolation gives a foreign key.
 """
 
 from __future__ import annotations
@@ -21,6 +21,14 @@ _APP = "{app}"
 _NAME = "{schema}"
 _LOCK = "{is_locked}"
 _YES_NO = "{yes_no}"
+_REFERENCES = "{references}"
+ISOLATED: LiteralString = (
+    "('conversations', 'client_id', 'clients'), ('conversations', 'queue_id', 'queues'), "
+    "('conversations', 'user_id', 'users'), ('messages', 'conversation_id', 'conversations'), "
+    "('messages', 'user_id', 'users')"
+)
+"""As (table, column, the table that it refers to): what fivrec.wanted() has, which is not there before the first
+apply."""
 
 
 def statement(kind: str, name: str, schema: str) -> LiteralString:
@@ -44,6 +52,7 @@ def _in_schema(path: str, name: str, schema: str | None) -> LiteralString:
     text = _load(path)[name]
     if _LOCK in text:
         text = text.replace(_LOCK, _lock())
+    text = text.replace(_REFERENCES, ISOLATED)
     if _APP not in text and _NAME not in text:
         return text
     if schema is None:

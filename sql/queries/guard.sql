@@ -378,13 +378,7 @@ WITH ids AS (
 )
 SELECT format('%%s.%%s is %%s and %%s.%%s %%s', link.child, pair.own, COALESCE(own.type, 'text'),
               link.parent, pair.other, COALESCE(other.type, 'text')) AS found
-FROM (VALUES
-  ('conversations', 'client_id', 'clients'),
-  ('conversations', 'queue_id', 'queues'),
-  ('conversations', 'user_id', 'users'),
-  ('messages', 'conversation_id', 'conversations'),
-  ('messages', 'user_id', 'users')
-) AS link (child, reference, parent)
+FROM (VALUES {references}) AS link (child, reference, parent)
 CROSS JOIN LATERAL (VALUES (link.reference, 'id'), ('environment', 'environment')) AS pair (own, other)
 LEFT JOIN ids own ON own.tbl = link.child AND own.col = pair.own
 LEFT JOIN ids other ON other.tbl = link.parent AND other.col = pair.other

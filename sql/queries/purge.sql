@@ -51,9 +51,7 @@ WHERE c.contype = 'f' AND c.confdeltype IN ('c', 'n', 'd')
         WHERE e.confkey[array_position(e.conkey, pair.child)] IS DISTINCT FROM pair.parent))
   AND NOT (%(first)s AND EXISTS (
     SELECT FROM shared child JOIN pg_attribute a ON a.attrelid = child.oid AND c.conkey = ARRAY[a.attnum]
-    WHERE child.oid = c.conrelid AND (child.name, a.attname::text, parent.name) IN (
-      ('conversations', 'client_id', 'clients'), ('conversations', 'queue_id', 'queues'), ('conversations', 'user_id', 'users'),
-      ('messages', 'conversation_id', 'conversations'), ('messages', 'user_id', 'users'))))
+    WHERE child.oid = c.conrelid AND (child.name, a.attname::text, parent.name) IN ({references})))
 ORDER BY 1;
 
 -- What the first apply will find unchecked. `probe` looks for rows that break a constraint which is not there yet; a big
@@ -84,13 +82,7 @@ SELECT child.name, links.reference,
               CASE WHEN parent.has THEN 'p.environment::text' ELSE '''production''' END,
               CASE WHEN child.has THEN 'c.environment::text' ELSE '''production''' END, child.id, %(limit)s::integer),
        format('rows of %%I refer by %%I to none of their environment', child.name, links.reference)
-FROM (VALUES
-  ('conversations', 'client_id', 'clients'),
-  ('conversations', 'queue_id', 'queues'),
-  ('conversations', 'user_id', 'users'),
-  ('messages', 'conversation_id', 'conversations'),
-  ('messages', 'user_id', 'users')
-) AS links (child, reference, parent)
+FROM (VALUES {references}) AS links (child, reference, parent)
 JOIN shared child ON child.name = links.child
 JOIN shared parent ON parent.name = links.parent
 JOIN pg_attribute a ON a.attrelid = child.oid AND a.attname = links.reference

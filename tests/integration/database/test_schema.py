@@ -23,7 +23,7 @@ from reconciler.database.schema import (
     parse_version,
     read_catalogue,
 )
-from reconciler.database.statements import query
+from reconciler.database.statements import ISOLATED, query
 from reconciler.database.status_queries import BreakingRow, read_breaking_rows
 from reconciler.database.store import Scope, Writes
 from reconciler.model.errors import DatabaseError
@@ -76,6 +76,18 @@ def test_the_script_looks_twice_for_what_the_tables_lack() -> None:
         "PERFORM fivrec.build(ARRAY['unique', 'index', 'check', 'foreign key']);",
         "PERFORM fivrec.validate();",
     ]
+
+
+async def test_the_references_in_statements_are_those_that_migrations_isolate(conn: Connection) -> None:
+    made = await (
+        await conn.execute(
+            "SELECT DISTINCT c.conrelid::regclass::text, a.attname::text, c.confrelid::regclass::text "
+            "FROM pg_constraint c JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = c.conkey[1] "
+            "WHERE c.conname LIKE '%\\_environment\\_fkey'"
+        )
+    ).fetchall()
+    said = await (await conn.execute(f"SELECT * FROM (VALUES {ISOLATED}) AS one")).fetchall()
+    assert (sorted(said), len(said)) == (sorted(made), 5)
 
 
 async def test_the_catalogue_file_is_what_a_migrated_database_has(conn: Connection) -> None:
