@@ -459,12 +459,12 @@ async def test_a_logins_own_limit_ends_no_transaction_without_a_lock(
         if raw.info.server_version < 170_000:
             pytest.skip("transaction_timeout came with PostgreSQL 17")
         database = sql.Identifier(raw.info.dbname)
-        raw.execute(sql.SQL("ALTER DATABASE {} SET transaction_timeout = '1500ms'").format(database))
+        raw.execute(sql.SQL("ALTER DATABASE {} SET transaction_timeout = '1s'").format(database))
     conn = await open_connection(migrated)
-    rows = await transaction.read_rows_once(conn, "SELECT pg_sleep(2)::text AS slept", {}, scope=scope)
+    rows = await transaction.read_rows_once(conn, "SELECT pg_sleep(1.2)::text AS slept", {}, scope=scope)
     assert rows == [{"slept": ""}]
     await transaction.open_writing(conn, {}, {}, scope=scope)
-    await conn.execute("SELECT pg_sleep(2)")
+    await conn.execute("SELECT pg_sleep(1.2)")
     await conn.execute("COMMIT")
 
 
