@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 
 UNFINISHED = "adoption_unfinished"
 MOST = 100
+_LIMITS = {
+    "statement_timeout": "statement_timeout",
+    "lock_timeout": "lock_timeout",
+    "idle_timeout": "transaction_timeout",
+}
+"""What stops CREATE INDEX CONCURRENTLY by its error's code: fivrec can set no limit of its own for it."""
 
 
 async def finish_adoption(conn: Connection, desired: Desired, run: Run) -> ErrorInfo | None:
@@ -33,7 +39,7 @@ async def finish_adoption(conn: Connection, desired: Desired, run: Run) -> Error
         if await finish(conn, build_scope(desired)):
             run.log.info("adoption", "🏗️ indexes and constraints of big tables are made", instance=desired.instance)
     except FivrecError as exc:
-        return _unfinished(exc.message)
+        return _unfinished(exc.message, exc.code)
     except asyncio.CancelledError:
         if not is_being_stopped():
             raise
@@ -41,9 +47,13 @@ async def finish_adoption(conn: Connection, desired: Desired, run: Run) -> Error
     return None
 
 
-def _unfinished(why: str) -> ErrorInfo:
+def _unfinished(why: str, code: str | None = None) -> ErrorInfo:
     message = f"committed, but indexes and constraints of big tables are not all made yet: {why}"
-    return ErrorInfo(UNFINISHED, message, 'run "fivrec apply" again: it goes on from there')
+    hint = 'run "fivrec apply" again: it goes on from there'
+    if code in _LIMITS:
+        hint += "; if it is stopped each time: the limits of the login and the database hold for such an index, which "
+        hint += f"no transaction can build: ALTER ROLE … SET {_LIMITS[code]} = 0 for fivrec's login"
+    return ErrorInfo(UNFINISHED, message, hint)
 
 
 async def describe_found(conn: Connection, desired: Desired, run: Run, plan: Plan) -> tuple[str, ...]:

@@ -577,3 +577,29 @@ async def test_a_logins_own_limits_end_no_statement(
         conn.execute(f"ALTER ROLE {login} SET {setting}".encode())
     assert (await reconcile(desired, run_of(keys, tmp_path))).error is None
     assert await every_command(desired, keys, tmp_path) == []
+
+
+async def test_a_limit_that_stops_the_building_of_an_index_is_named(
+    ground: Callable[[str], Ground], keys: KeyRing, tmp_path: Path
+) -> None:
+    """No transaction can build an index concurrently, so fivrec can't set a limit of its own: each run was stopped."""
+    here = ground("")
+    desired = desired_of(document(plans=None), here.url, connect=None)
+    assert (await reconcile(desired, run_of(keys, tmp_path))).error is None
+    name = "conversations_client_idx"
+    with psycopg.connect(here.admin, autocommit=True) as admin, psycopg.connect(here.admin) as app:
+        admin.execute(f"DROP INDEX {name}; UPDATE fivrec.migrations SET finished = false".encode())
+        admin.execute(f"ALTER DATABASE {here.database} SET statement_timeout = '300ms'".encode())
+        app.execute("INSERT INTO conversations (id, environment) VALUES ('c', 'production')")  # the index waits for it
+        error = (await reconcile(desired, run_of(keys, tmp_path))).error
+        assert error is not None
+        assert (error.code, "ALTER ROLE … SET statement_timeout = 0" in (error.hint or "")) == (
+            "adoption_unfinished",
+            True,
+        )
+        app.rollback()
+        login = urlsplit(here.url.reveal()).username
+        admin.execute(f"ALTER ROLE {login} SET statement_timeout = 0".encode())
+        assert (await reconcile(desired, run_of(keys, tmp_path))).error is None
+        found = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(%s)"
+        assert admin.execute(found, [f"public.{name}"]).fetchall() == [(True,)]
