@@ -45,10 +45,10 @@ class Running:
 def read_running(place: Place) -> Running | None:
     """Returns what postmaster.pid says of the server that holds server.lock, or None if it doesn't say yet."""
     try:
-        pid = int((place.folder / "server.lock").read_text())
-        lines = (place.data / "postmaster.pid").read_text().splitlines()
-        version = (place.folder / "version").read_text().strip()
-        ready = len(lines) > 7 and lines[7].strip() == "ready"  # noqa: PLR2004  its 8th line
+        pid = int((place.folder / "server.lock").read_bytes())
+        lines = (place.data / "postmaster.pid").read_bytes().split(b"\n")  # one is a path, in any encoding
+        version = (place.folder / "version").read_text(encoding="ascii").strip()
+        ready = len(lines) > 7 and lines[7].strip() == b"ready"  # noqa: PLR2004  its 8th line
         return Running(pid, int(lines[3]), ready, version) if int(lines[0]) == pid else None
     except (FileNotFoundError, ValueError, IndexError):
         return None
@@ -78,7 +78,7 @@ def start_server(place: Place) -> Running:
             _refuse_lost_data(place)
             _make_data(place, binaries)
         _refuse_strangers_data(place)
-        (place.folder / "version").write_text(f"{binaries.version}\n")
+        (place.folder / "version").write_text(f"{binaries.version}\n", encoding="ascii")
     except OSError as error:
         raise _disk_full(place.base) if _is_full(str(error)) else unusable(place.base, error) from error
     for _ in range(_TRIES):
@@ -246,7 +246,7 @@ def _clear_stale(place: Place) -> None:
     if that process may be PostgreSQL."""
     stale = place.data / "postmaster.pid"
     try:
-        pid = int(stale.read_text().split()[0])
+        pid = int(stale.read_bytes().split()[0])
     except (FileNotFoundError, ValueError, IndexError):
         stale.unlink(missing_ok=True)
         return
@@ -264,14 +264,14 @@ def _command_of(pid: int) -> str | None:
     """Returns the command line of a process, "" if it is gone or a zombie, None if there is no way to know."""
     if Path("/proc/self/cmdline").exists():
         try:
-            return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            return os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" "))
         except (FileNotFoundError, ProcessLookupError):
             return ""
         except OSError:
             return None
     try:
         command = ["ps", "-wwo", "stat=,command=", "-p", str(pid)]
-        shown = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+        shown = os.fsdecode(subprocess.run(command, capture_output=True, check=False).stdout)
     except OSError:
         return None
     return "" if shown.lstrip().startswith("Z") else shown
@@ -279,7 +279,7 @@ def _command_of(pid: int) -> str | None:
 
 def _log_tail(place: Place) -> str:
     try:
-        return (place.folder / "postgres.log").read_text(errors="replace")[-4000:]
+        return (place.folder / "postgres.log").read_text(encoding="utf-8", errors="replace")[-4000:]
     except OSError:
         return ""
 

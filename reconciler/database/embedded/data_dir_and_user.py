@@ -43,7 +43,7 @@ class Place:
     def major(self) -> int | None:
         """The major version of existing data, or None if there are none."""
         try:
-            return int((self.data / "PG_VERSION").read_text())
+            return int((self.data / "PG_VERSION").read_bytes())
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -60,6 +60,12 @@ def find_data_dir(folder: Path) -> Place:
     """Make the folder if it is missing. Raises MissingSetting if it can't be used, or if its data are elsewhere and
     can't be reached: no empty data are made in their place."""
     folder = Path(os.path.abspath(folder))  # noqa: PTH100  resolve() would follow links that may change
+    if "\n" in str(folder):  # PostgreSQL's own postmaster.pid has the path in one line
+        raise MissingSetting(
+            f"the embedded PostgreSQL's folder {folder} can't be used: there is a line break in its path",
+            hint="rename the folder, or use a PostgreSQL server of your own",
+            code="embedded_folder",
+        )
     root = os.geteuid() == 0
     try:
         folder.mkdir(mode=0o755 if root else 0o700, parents=True, exist_ok=True)
@@ -68,7 +74,7 @@ def find_data_dir(folder: Path) -> Place:
         if not root:
             return Place(folder, base or folder, None)
         return _place_for_root(folder, base or folder)
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise unusable(folder, error) from error
 
 

@@ -47,7 +47,7 @@ def point_elsewhere(folder: Path, shared: Path) -> Path:
     except FileExistsError:
         base = _read_pointer(folder) or base
     base.mkdir(mode=0o755, parents=True, exist_ok=True)
-    (base / ORIGIN).write_text(f"{folder}\n")
+    _write_path(base / ORIGIN, folder)
     return base
 
 
@@ -61,15 +61,15 @@ def _lost_pointer(folder: Path, shared: Path) -> MissingSetting:
 
 def _names(origin: Path, folder: Path) -> bool:
     try:
-        return Path(origin.read_text().strip()) == folder and (origin.parent / "data" / "PG_VERSION").exists()
-    except (OSError, UnicodeDecodeError):
+        return _read_path(origin) == folder and (origin.parent / "data" / "PG_VERSION").exists()
+    except OSError:
         return False
 
 
 def _read_pointer(folder: Path) -> Path | None:
     pointer = folder / POINTER
     try:
-        base = Path(pointer.read_text().strip())
+        base = _read_path(pointer)
     except FileNotFoundError:
         return None
     if not base.is_absolute():
@@ -77,6 +77,14 @@ def _read_pointer(folder: Path) -> Path | None:
         said = f"{pointer} does not say where the data of the embedded PostgreSQL are"
         raise lost(said, back, folder, they="they are")
     return base
+
+
+def _read_path(file: Path) -> Path:
+    return Path(os.fsdecode(file.read_bytes()).strip())
+
+
+def _write_path(file: Path, path: Path) -> None:
+    file.write_bytes(os.fsencode(path) + b"\n")  # the system's bytes: the same in every locale
 
 
 def lost(said: str, back: str, folder: Path, *, they: str = "it is") -> MissingSetting:
@@ -96,7 +104,7 @@ def _see_whose(base: Path, folder: Path) -> None:
     """A project that was moved keeps its data; a copy of a project must not use those of the original."""
     origin = base / ORIGIN
     try:
-        owner = Path(origin.read_text().strip())
+        owner = _read_path(origin)
     except FileNotFoundError:
         owner = folder
     if owner == folder or _is_same(owner, folder):
@@ -108,7 +116,7 @@ def _see_whose(base: Path, folder: Path) -> None:
             code="embedded_copy",
         )
     with suppress(OSError):  # the data can be used without this note
-        origin.write_text(f"{folder}\n")
+        _write_path(origin, folder)
 
 
 def _is_same(owner: Path, folder: Path) -> bool:
@@ -121,6 +129,6 @@ def _is_same(owner: Path, folder: Path) -> bool:
 
 def _points_to(owner: Path, base: Path) -> bool:
     try:
-        return (owner / POINTER).read_text().strip() == str(base)
-    except (OSError, UnicodeDecodeError):
+        return _read_path(owner / POINTER) == base
+    except OSError:
         return False

@@ -80,6 +80,20 @@ def test_rows_outlive_the_server_and_no_process_does(folder: Path) -> None:
     assert processes_of(folder) == []
 
 
+@pytest.mark.parametrize("name", [b"S\xe3o \xff", "Ação 😀 'q\"".encode(), "a\u2028b\x85c\td".encode()])
+def test_it_runs_in_a_folder_of_any_name(name: bytes, folder: Path) -> None:
+    odd = folder.parent / os.fsdecode(name)
+    with embedded_server(odd) as server, embedded_server(odd) as again:
+        assert ask(server, "select 1") == 1
+        assert server.port == again.port
+
+
+def test_a_line_break_in_the_path_is_refused_before_anything_is_made(folder: Path) -> None:
+    with pytest.raises(MissingSetting, match="there is a line break in its path"), embedded_server(folder / "a\nb"):
+        pass
+    assert not folder.exists()
+
+
 def test_it_is_durable_and_listens_on_loopback_with_scram_alone(folder: Path) -> None:
     with embedded_server(folder) as server:
         assert ask(server, "select current_setting('fsync')") == "on"
@@ -355,14 +369,16 @@ def test_root_runs_it_as_nobody(folder: Path) -> None:
 
 
 @as_root
-def test_data_go_elsewhere_if_nobody_cannot_reach_the_folder(folder: Path) -> None:
+@pytest.mark.parametrize("name", [b"postgres", b"S\xe3o"])
+def test_data_go_elsewhere_if_nobody_cannot_reach_the_folder(name: bytes, folder: Path) -> None:
     folder.parent.chmod(0o700)
+    folder = folder.parent / os.fsdecode(name)
     try:
         with embedded_server(folder) as server:
             ask(server, "create table kept as select 1 as number")
         elsewhere = Path((folder / "place").read_text().strip())
         assert elsewhere.parent == Path("/var/lib/fivrec")
-        assert (elsewhere / "origin").read_text() == f"{folder}\n"
+        assert (elsewhere / "origin").read_bytes() == os.fsencode(folder) + b"\n"
         assert not (folder / "data").exists()
         with embedded_server(folder) as server:
             assert ask(server, "select number from kept") == 1
