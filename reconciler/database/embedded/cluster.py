@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -28,6 +29,7 @@ _POLL_S = 0.002
 _TRIES = 5
 _SUPERVISOR = Path(__file__).with_name("supervisor.py")
 _IO_METHOD_SINCE = 18
+_REASON = re.compile(r"(?:FATAL|PANIC|initdb: error): +(.*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,9 +289,9 @@ def _log_tail(place: Place) -> str:
 def _start_failure(place: Place, said: str) -> DatabaseError:
     if _is_full(said):
         return _disk_full(place.base)
-    last = next((line for line in reversed(said.splitlines()) if line.strip()), "it said nothing")
+    reasons = _REASON.findall(said) or [line for line in said.splitlines() if line.strip()] or ["it said nothing"]
     return DatabaseError(
-        f"the embedded PostgreSQL in {place.base} did not start: {last.strip()[:200]}",
+        f"the embedded PostgreSQL in {place.base} did not start: {reasons[-1].strip()[:200]}",
         hint=f"see {place.folder / 'postgres.log'}",
         code="embedded_start",
     )

@@ -334,6 +334,18 @@ def test_a_file_in_the_folders_place_is_reported(folder: Path) -> None:
     assert caught.value.code == "embedded_folder"
 
 
+def test_a_server_that_cannot_start_is_reported_with_the_reason(folder: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from reconciler.database.embedded.server import embedded_server\n"
+        "with embedded_server(Path(sys.argv[1])): pass\n"
+    )
+    use = [sys.executable, "-c", script, str(folder)]
+    subprocess.run(use, cwd=ROOT, check=True)
+    limited = ["/bin/sh", "-c", 'ulimit -n 32; exec "$@"', "sh", *use]
+    done = subprocess.run(limited, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "did not start: insufficient file descriptors available to start server process" in done.stderr
+
+
 def test_ports_that_are_taken_are_passed_over(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from reconciler.database.embedded import cluster
 
