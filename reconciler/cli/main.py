@@ -67,9 +67,6 @@ Exit codes:
 
 USAGE, BROKEN_PIPE = 64, 141
 
-NO_COMMAND = getattr(click.exceptions, "NoArgsIsHelpError", ())
-"""A group without a subcommand; the message is the whole help. Before click 8.2 help is printed and nothing raised."""
-
 
 class LazyGroup(click.Group):
     """Imports a command when it is called: --help and --version need none of them."""
@@ -186,7 +183,7 @@ def _interrupted() -> int:
 def _usage_error(exc: click.ClickException) -> int:
     from reconciler.cli.boundary import command_name, logs_json, usage_words
 
-    if isinstance(exc, NO_COMMAND):
+    if isinstance(exc, click.exceptions.NoArgsIsHelpError):  # the message is the whole help
         click.echo(exc.format_message(), err=True)
         return USAGE
     context = exc.ctx if isinstance(exc, click.UsageError) else None

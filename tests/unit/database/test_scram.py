@@ -23,6 +23,7 @@ URL = {"user": "u", "password": "pencil", "host": "db", "dbname": "a"}
 def _nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scram, "_logins", {})
     monkeypatch.setattr(scram, "_traces", iter(range(1000)))
+    monkeypatch.setattr(pq, "version", lambda: 180_000)  # psycopg before 3.3 brings libpq 17
 
 
 def opened(salt: Salt | None) -> ObservedConnection:
