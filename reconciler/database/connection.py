@@ -283,8 +283,10 @@ async def database_exists(url: Secret, *, limits: Limits = DEFAULTS) -> bool:
     """Whether the server has the URL's database. Asks in a maintenance database, as this one may not exist."""
     async with await _maintenance(url, limits) as conn:
         async with with_deadline(conn):
+            # Whoever owns that database decides which `=` comes first on the search_path.
             found = await conn.execute(
-                "SELECT EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = %(name)s)",
+                "SELECT EXISTS (SELECT FROM pg_catalog.pg_database "
+                "WHERE datname OPERATOR(pg_catalog.=) %(name)s::pg_catalog.name)",
                 {"name": database_name(url)},
             )
             row = await found.fetchone()

@@ -139,6 +139,8 @@ class PipelinedConnection(AsyncConnection[Any]):
     limits = DEFAULTS
     place = "the database"
     """For error messages: once a connection is gone, libpq no longer has its name."""
+    holds = False
+    """Its login is a superuser, though its sessions begin as another role: guard.sql, `unheld`."""
 
     @asynccontextmanager
     async def pipeline(self) -> AsyncIterator[AsyncPipeline]:

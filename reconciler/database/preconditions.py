@@ -27,7 +27,7 @@ _OF_TYPES = frozenset({"column_type", "value_unfit"})
 def guard_params(schema: str, *, trusted: bool) -> dict[str, Any]:
     """Returns the queries about other roles that the statement `settings` runs. `trusted`: the server is fivrec's own,
     without other logins."""
-    asked = ("own_policy", "foreign_schema", "acting", "any_code", "foreign_code")
+    asked = ("own_policy", "foreign_schema", "acting", "any_code", "foreign_code", "unheld")
     return {"trusted": trusted, **{name: _as_ts_stat(name, schema) for name in asked}}
 
 
@@ -37,14 +37,19 @@ def _as_ts_stat(name: str, schema: str) -> str:
     return f"SELECT array_to_tsvector(ARRAY['x']) FROM ({text}) AS found"  # noqa: S608 (one of our statements)
 
 
-async def refuse_foreign(conn: Connection, schema: str, *, writing: bool = True) -> None:
-    """Find what the guard stopped at. Raises Refused `foreign_schema` or `foreign_code`; returns if it was neither."""
+async def refuse_foreign(conn: Connection, schema: str, *, writing: bool = True) -> bool:
+    """Find what the guard stopped at. Raises Refused `foreign_schema` or `foreign_code`. Returns True if a superuser's
+    session, which acts as another role, held no tables: then it holds them from now on; False if it was none of these.
+    """
     (owned,) = await _ask(conn, schema, "foreign_schema", begin="BEGIN" if writing else "BEGIN READ ONLY")
     if owned:
         raise _foreign_schema(conn, owned)
-    (code,) = await _ask(conn, schema, "foreign_code")
+    code, unheld = await _ask(conn, schema, "foreign_code", "unheld")
     if code:
         raise _foreign_code(conn, code)
+    held = conn.holds or conn.info.parameter_status("is_superuser") == "on"
+    conn.holds = conn.holds or bool(unheld)
+    return conn.holds and not held
 
 
 async def refuse_elsewhere(conn: Connection, schema: str) -> None:

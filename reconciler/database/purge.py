@@ -8,17 +8,19 @@ from typing import LiteralString, TypeAlias
 
 from psycopg import errors, sql
 
-from reconciler.database.connection import Connection, where
+from reconciler.database.connection import Connection, rollback, where, with_deadline
+from reconciler.database.preconditions import name_columns
 from reconciler.database.rows import Scope
 from reconciler.database.schema import latest_version
 from reconciler.database.statements import query
 from reconciler.database.transaction import (
+    open_reading,
     read_more,
-    read_once,
     read_rows,
     read_rows_once,
     use_read_path,
     use_write_path,
+    write_and_read,
 )
 from reconciler.model.errors import DatabaseError, Refused
 from reconciler.support.log import counted
@@ -87,21 +89,27 @@ async def delete_development(
 
 async def read_doubts(conn: Connection, scope: Scope, version: int | None, kept: str | None) -> tuple[str, ...]:
     """Returns why an apply would not delete test data, each with its code. `version` is the schema's; None: the apply
-    would make the constraints of isolation. Reads in transactions of its own; of an older fivrec's, foreign keys
+    would make the constraints of isolation. Reads in a transaction of its own; of an older fivrec's, foreign keys
     alone."""
     first = version is None
     names = ("unsafe_keys", "blocking", "foreseen") if first else ("unsafe_keys", "blocking", "unchecked")
     texts = {
         name: query("purge", name, scope.schema) for name in names[: 3 if version in (None, latest_version()) else 2]
     }
-    read = await read_once(conn, texts, {"first": first, "kept": kept, "limit": 1}, scope=scope)
-    found = {
-        f"({row.get('code', 'purge_refused')}): {row['doubt']}": row.get("probe")
-        for rows in read.values()
-        for row in rows
-    }
-    probes: dict[str, LiteralString] = {words: text.replace("%", "%%") for words, text in found.items() if text}
-    broken = await read_once(conn, probes, {}, scope=replace(scope, environment="development")) if probes else {}
+    try:
+        async with name_columns(conn, scope.schema), with_deadline(conn):
+            read = await open_reading(conn, texts, {"first": first, "kept": kept, "limit": 1}, scope=scope)
+            found = {
+                f"({row.get('code', 'purge_refused')}): {row['doubt']}": row.get("probe")
+                for rows in read.values()
+                for row in rows
+            }
+            probes: dict[str, LiteralString] = {words: text.replace("%", "%%") for words, text in found.items() if text}
+            # In the same transaction, which holds the tables that they name.
+            turn = query("purge", "environment"), {"environment": "development"}
+            broken = await write_and_read(conn, (turn,), probes, {})
+    finally:
+        await rollback(conn)
     return tuple(words for words in found if broken.get(words, True))
 
 

@@ -28,7 +28,7 @@ async def advance_sequences(conn: Connection, scope: Scope) -> tuple[Behind, ...
     """Advance those that this login may advance, in a transaction of its own. Returns all that were behind."""
     try:
         async with with_deadline(conn):
-            feeding = {"feeding": query("sequences", "feeding")}
+            feeding = {"feeding": query("sequences", "feeding", scope.schema)}
             rows = await transaction.open_writing(conn, feeding, {}, scope=scope)
             found = [behind for row in rows["feeding"] if (behind := await _behind(conn, row)) is not None]
             for one in found:

@@ -239,19 +239,27 @@ async def write(
     for `conclude`, unless there is an error. Raises what `commit` raises, except errors of COMMIT itself."""
     codec = codec_of(conn)
     statements, counts = build_statements(in_encoding(writes, codec), scope), list[int]()
+    later = writes.migrate and not writes.purge and all(row.statement != "remove" for row in writes.rows)
     async with or_rolled_back(conn):
         async with name_columns(conn, scope.schema, migrated=writes.migrate):
-            await _prepare(conn, writes, scope, removed)
+            await _prepare(conn, writes, scope, removed, later=later)
             if deep and writes.migrate:
                 await refuse_unmade(conn)
         with naming_texts(writes, codec):
             naming = name_columns(conn, scope.schema, migrated=writes.migrate)
             async with naming, with_deadline(conn):
-                before = (transaction.renewal(conn), *transaction.WRITE_PATH)
+                again = transaction.holding(conn, scope) if later else ()
+                before = (*again, transaction.renewal(conn), *transaction.WRITE_PATH)
                 after = ((query("transaction", "immediate"), {}), *transaction.read_path(scope.schema))
                 reads, params = _reads(scope, kinds=kinds), _params(scope)
-                with _naming_functions(conn, scope):
-                    rows = await transaction.write_and_read(conn, (*before, *statements, *after), reads, params, counts)
+                try:
+                    with _naming_functions(conn, scope):
+                        whole = (*before, *statements, *after)
+                        rows = await transaction.write_and_read(conn, whole, reads, params, counts)
+                except errors.DivisionByZero:
+                    if again:
+                        await refuse_foreign(conn, scope.schema)
+                    raise
                 stored = counts[len(before) : len(before) + len(statements)]
                 await _refuse_dropped(conn, find_dropped(writes, scope, statements, stored), writes, scope)
                 rows |= await _choose(conn, rows, scope)
@@ -369,8 +377,11 @@ def _naming_functions(conn: Connection, scope: Scope) -> Iterator[None]:
         raise
 
 
-async def _prepare(conn: Connection, writes: Writes, scope: Scope, removed: Removed | None) -> None:
-    """Do what comes before the statements, and takes long or has to look first: migrations, a purge, queue removals."""
+async def _prepare(
+    conn: Connection, writes: Writes, scope: Scope, removed: Removed | None, *, later: bool = False
+) -> None:
+    """Do what comes before the statements, and takes long or has to look first: migrations, a purge, queue removals.
+    `later`: the caller runs `transaction.holding` with its statements."""
     async with with_deadline(conn, conn.limits.migrate_s if writes.migrate or writes.purge else conn.limits.total_s):
         _must_be_open(conn)
         if writes.migrate:
@@ -384,9 +395,10 @@ async def _prepare(conn: Connection, writes: Writes, scope: Scope, removed: Remo
             except errors.DivisionByZero:
                 await refuse_foreign(conn, scope.schema)
                 raise
-        elif writes.purge:
-            await transaction.prolong(conn)
+        if writes.purge or (writes.migrate and not later):
+            await transaction.hold_again(conn, scope, f"{transaction.HELD} purge")
         if writes.purge:
+            await transaction.prolong(conn)
             from reconciler.database.purge import delete_development
 
             await delete_development(conn, writes.purge, scope, removed, writes.kept)

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, LiteralString, TypeAlias
 
+import psycopg
 from psycopg import AsyncCursor, errors, sql
 from psycopg.rows import dict_row
 
@@ -131,6 +133,24 @@ async def prolong(conn: Connection) -> None:
     await conn.execute(*renewal(conn, milliseconds))
 
 
+def holding(conn: Connection, scope: Scope, held: str = HELD) -> tuple[tuple[LiteralString, Params], ...]:
+    """Returns the statements that hold what migrations made, or tables for a purge, and look again for other roles'
+    code: none if the login is no superuser, see `_opening`. They raise DivisionByZero if there is any."""
+    if not (opening := _opening(conn, _WRITE, scope)[3:]):
+        return ()
+    settings = {**_settings(conn, scope), "held": held, "used": ""}
+    return tuple((text, settings) for text in (*opening, query("transaction", "settings")))
+
+
+async def hold_again(conn: Connection, scope: Scope, held: str) -> None:
+    """Run those statements. Raises what `open_locked` raises."""
+    try:
+        await write_and_read(conn, holding(conn, scope, held), {}, {})
+    except errors.DivisionByZero:
+        await refuse_foreign(conn, scope.schema)
+        raise
+
+
 async def use_write_path(conn: Connection) -> None:
     """From here on write to the app's tables: its triggers, defaults and CHECKs find their names."""
     for text, _ in WRITE_PATH:
@@ -215,14 +235,16 @@ async def write_once(
         async with with_deadline(conn):
             try:
                 async with conn.pipeline():
-                    settings = {**_settings(conn, scope), "held": held}
+                    used = _used([text for text, _ in statements], scope.schema)
+                    settings = {**_settings(conn, scope), "held": held, "used": used}
                     await _begin(conn, _opening(conn, _WRITE, scope), settings)
                     await conn.execute(query("guard", "not_newer"), {"latest": latest_version()})
                     await use_write_path(conn)
                     cursors = [await conn.execute(text, params) for text, params in statements]
                     await conn.execute("COMMIT")
             except errors.DivisionByZero:
-                await refuse_foreign(conn, scope.schema)
+                if await refuse_foreign(conn, scope.schema):
+                    return await write_once(conn, statements, scope=scope, held=held)
                 await refuse_newer(conn)
                 raise
             count = cursors[-1].rowcount if cursors else 0
@@ -245,7 +267,8 @@ async def _open(
     """`whole` ends the transaction in the same round trip. Tries again if a statement was prepared on this connection
     before the app altered its table: the ROLLBACK discards prepared statements. Tries again, too, if a table of
     the app was altered since the moment that a read-only transaction sees, because it may have read as empty."""
-    settings, opening = {**_settings(conn, scope, lock), "held": held}, _opening(conn, begin, scope)
+    settings = {**_settings(conn, scope, lock), "held": held, "used": _used(statements.values(), scope.schema)}
+    opening = _opening(conn, begin, scope)
     app = f"{sql.Identifier(scope.schema).as_string()}.".replace("%", "%%")
     if begin == _READ and any(app in text for text in statements.values()):
         statements = {**statements, _MOVED: query("transaction", _MOVED, scope.schema)}
@@ -253,15 +276,16 @@ async def _open(
         for left in reversed(range(_TRIES)):
             try:
                 granted, rows = await _begin_and_read(conn, opening, settings, statements, params, whole=whole)
-            except errors.FeatureNotSupported as exc:
-                if exc.diag.source_function != _OUTDATED or not left:
+            except (errors.FeatureNotSupported, errors.SerializationFailure) as exc:
+                if not left or not _is_of_a_moment(exc, begin):
                     raise
             else:
                 if not any(row["moved"] for row in rows.pop(_MOVED, ())):
                     return granted, rows
             await conn.rollback()
     except errors.DivisionByZero:
-        await refuse_foreign(conn, scope.schema, writing=begin != _READ)
+        if await refuse_foreign(conn, scope.schema, writing=begin != _READ):
+            return await _open(conn, begin, lock, statements, params, scope=scope, whole=whole, held=held)
         if "not_newer" in statements:
             await refuse_newer(conn)
         raise  # it did not come from the guard
@@ -270,6 +294,11 @@ async def _open(
         code=CONFLICT,
         hint="run again",
     )
+
+
+def _is_of_a_moment(exc: psycopg.Error, begin: LiteralString) -> bool:
+    """Whether it is about prepared statements, or about names that were given to others (guard.sql, `hold`)."""
+    return begin == _READ if isinstance(exc, errors.SerializationFailure) else exc.diag.source_function == _OUTDATED
 
 
 async def _begin_and_read(
@@ -297,9 +326,16 @@ def _opening(conn: Connection, begin: LiteralString, scope: Scope) -> tuple[Lite
     """Returns the statements before the settings. A superuser locks the tables first, because they could be replaced
     between the guard's look and their use; PostgreSQL tells every client whether it is a superuser."""
     names = begin, query("transaction", "read_path"), query("transaction", "own_time")
-    if scope.trusted or conn.info.parameter_status("is_superuser") != "on":
+    if scope.trusted or not (conn.holds or conn.info.parameter_status("is_superuser") == "on"):
         return names
     return *names, query("guard", "to_hold"), query("guard", "hold", scope.schema)
+
+
+def _used(texts: Iterable[str], schema: str) -> str:
+    """Returns the tables that these statements name, for `hold` in guard.sql: fivrec's with their schema."""
+    app = sql.Identifier(schema).as_string().replace("%", "%%")
+    named = re.compile(rf"(?<!')(?:{re.escape(app)}\.({'|'.join(HELD.split()[1:])})\b|\b(fivrec\.[a-z_]+))")
+    return " ".join(sorted({one or own for text in texts for one, own in named.findall(text)}))
 
 
 async def _begin(conn: Connection, opening: Sequence[LiteralString], settings: Params) -> AsyncCursor[Any]:

@@ -22,7 +22,7 @@ ORDER BY q.name, q.is_active DESC NULLS LAST, q.created_at NULLS FIRST, q.id;
 -- name: references
 SELECT replace(CASE
          WHEN NOT bool_and(has_column_privilege(k.conrelid, k.child, 'SELECT')
-                           AND has_schema_privilege(k.relnamespace, 'USAGE')) OR bool_or(k.hidden) THEN 'true'
+                           AND has_schema_privilege(k.relnamespace, 'USAGE')) OR bool_or(k.hidden OR k.foreign_type) THEN 'true'
          ELSE format('EXISTS (SELECT FROM %%s c WHERE %%s)', k.conrelid::regclass,
                      string_agg(
                        format('q.%%I OPERATOR(%%I.%%s) c.%%I', k.parent, k.nspname, k.oprname, k.column), ' AND '))
@@ -32,6 +32,10 @@ SELECT replace(CASE
 FROM (
   SELECT f.oid, f.conrelid, f.confrelid, t.relnamespace, pair.child, c.attname AS column, p.attname AS parent,
          n.nspname, o.oprname,
+         -- The implicit cast of another role's type may be that role's function, which this login must not run.
+         current_setting('fivrec.write_path') = 'pg_catalog' AND EXISTS (
+           SELECT FROM pg_type y JOIN pg_roles r ON r.oid = y.typowner
+           WHERE y.oid IN (c.atttypid, p.atttypid) AND NOT (r.rolsuper OR r.rolname = session_user)) AS foreign_type,
          -- Of conversations, isolation: enforced hides what no valid key lets refer to a queue of this environment.
          row_security_active(f.conrelid) AND NOT EXISTS (
            SELECT FROM pg_constraint e

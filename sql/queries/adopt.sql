@@ -2,9 +2,12 @@
 -- with. Each statement is named after what it reads; `tables` says which can be run.
 
 -- Reads the catalogue's rows: names that the session has cached (to_regclass) may be from before the lock was granted,
--- when another run had not committed its tables yet. `named`: anything at all, in whatever schema, has a name of the app's.
+-- when another run had not committed its tables yet. For a
+-- superuser those that guard.sql holds are present: others were made since. `named`: anything at all, in whatever schema, has a name of the app's.
 -- name: tables
-SELECT wanted.name, bool_or(n.nspname IS NOT NULL) AS present, count(c.oid) > 0 AS named
+SELECT wanted.name, count(c.oid) > 0 AS named, bool_or(n.nspname IS NOT NULL AND (
+         split_part(current_setting('fivrec.held', true), ' ', 1) IS DISTINCT FROM extract(epoch FROM now())::text
+         OR split_part(wanted.name, '.', 1) = ANY (string_to_array(current_setting('fivrec.held', true), ' ')))) AS present
 FROM unnest(%(tables)s::text[]) AS wanted (name)
 LEFT JOIN pg_class c ON c.relname = regexp_replace(wanted.name, '^fivrec[.]', '')
 LEFT JOIN pg_namespace n ON n.oid = c.relnamespace

@@ -21,6 +21,13 @@ WHERE r.rolname IN (session_user, current_user) AND (r.rolsuper OR r.rolcreatero
   WHERE m.member = r.oid AND m.roleid <> to_regrole(quote_ident(current_user))
     AND (to_jsonb(m) ->> 'set_option' IS DISTINCT FROM 'false' OR to_jsonb(m) ->> 'inherit_option' = 'true')));
 
+-- Whether a superuser's session, which may act as another role, holds no tables (`hold`).
+-- name: unheld
+SELECT 1 AS found
+FROM pg_roles r
+WHERE r.rolname = session_user AND r.rolsuper
+  AND split_part(current_setting('fivrec.held', true), ' ', 1) IS DISTINCT FROM extract(epoch FROM now())::text;
+
 -- Whether there can be other roles' code at all: an object that needs a user-defined function, operator or type, a
 -- trigger with a condition, or a table that is not a plain table of this login, also if foreign keys change it.
 -- name: any_code
@@ -223,47 +230,111 @@ FROM code c
 WHERE c.owner NOT IN (SELECT oid FROM trusted)
 ORDER BY 1, 2, 3;
 
--- For superusers, before the guard looks: until the end nobody puts code onto these tables, or another table in the place of
--- one. Who reads or writes rows does not wait for these locks. By names: what bears one is held, whatever it was a moment ago.
--- `held` are the tables that the transaction uses: it does not wait for another one. The word fivrec means fivrec's own.
--- Only a transaction that uses them all changes keys, which is when those that refer to them are looked at.
+-- For superusers, before the guard looks: until the end nobody puts code onto these tables, or another table or view in the
+-- place of one. Who reads or writes rows does not wait for these locks. By names: what bears one is held, whatever it was a
+-- moment ago. `held` are the tables that the transaction uses: it does not wait for another one. The word fivrec means
+-- fivrec's own. Only a transaction that uses them all changes keys, which is when those that refer to them are looked at.
+-- `used` are those that its first statements name: what is missing is said here, as it could be made before they run.
 -- name: to_hold
-SELECT set_config('lock_timeout', %(lock_timeout)s, true), set_config('fivrec.held', %(held)s, true);
+SELECT set_config('lock_timeout', %(lock_timeout)s, true), set_config('fivrec.held', concat(%(held)s::text, '|', %(used)s::text), true);
 
 -- name: hold
 DO $$
 DECLARE
-  names text[] := string_to_array(current_setting('fivrec.held'), ' ');
+  names text[] := string_to_array(split_part(current_setting('fivrec.held'), '|', 1), ' ');
+  used text[] := string_to_array(split_part(current_setting('fivrec.held'), '|', 2), ' ');
+  reads boolean := current_setting('transaction_read_only') = 'on';
   held record;
+  locked oid[];
 BEGIN
   IF current_setting('session_replication_role') = 'replica' THEN  -- by its database or login: no trigger would fire
     SET LOCAL session_replication_role = 'origin';
   END IF;
   FOR left_over IN REVERSE 50..0 LOOP
     BEGIN
+      locked := '{}';
       FOR held IN
         WITH shared AS (
           SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
           WHERE n.nspname = 'fivrec' AND 'fivrec' = ANY (names) OR n.nspname = {schema} AND c.relname = ANY (names)
         )
-        SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        SELECT c.oid, n.nspname, c.relname, CASE
+            WHEN reads THEN 'ACCESS SHARE'
+            -- Its owner could make another table inherit from it, whose triggers an UPDATE then runs. Of the large ones
+            -- plain tables are only inserted into, or purged: autovacuum need not stop for each run.
+            WHEN (c.relkind = 'p' OR 'purge' = ANY (names) OR n.nspname = {schema} AND c.relname IN (
+                'users', 'queues', 'instance_config', 'plans', 'status_check_logs', 'settings'))
+              AND NOT EXISTS (SELECT FROM pg_roles r WHERE r.oid = c.relowner AND (r.rolsuper OR r.rolname = session_user))
+              THEN 'SHARE UPDATE EXCLUSIVE'
+            ELSE 'ROW EXCLUSIVE' END AS mode
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE c.relkind IN ('r', 'p') AND (c.oid IN (SELECT oid FROM shared) OR 'users' = ANY (names) AND c.oid IN (
           SELECT k.conrelid FROM pg_constraint k WHERE k.contype = 'f' AND k.confrelid IN (SELECT oid FROM shared)))
         ORDER BY c.oid
       LOOP
-        EXECUTE format('LOCK TABLE %%I.%%I IN %%s MODE', held.nspname, held.relname, CASE
-          WHEN current_setting('transaction_read_only') = 'on' THEN 'ACCESS SHARE' ELSE 'ROW EXCLUSIVE' END);
+        EXECUTE format('LOCK TABLE %%I.%%I IN %%s MODE', held.nspname, held.relname, held.mode);
+        locked := locked || held.oid;
+      END LOOP;
+      -- A schema's owner could give its name to another one.
+      FOR held IN
+        SELECT n.oid FROM pg_namespace n JOIN pg_database d ON d.datname = current_database()
+        JOIN pg_roles r ON r.oid = CASE WHEN n.nspowner = 'pg_database_owner'::regrole THEN d.datdba ELSE n.nspowner END
+        WHERE (n.nspname = {schema} OR n.oid IN (SELECT c.relnamespace FROM pg_class c WHERE c.oid = ANY (locked)))
+          AND NOT (r.rolsuper OR r.rolname = session_user OR pg_is_in_recovery())
+        ORDER BY n.oid
+      LOOP
+        IF reads THEN
+          LOCK TABLE pg_catalog.pg_namespace IN SHARE MODE;
+        ELSE
+          PERFORM FROM pg_namespace WHERE oid = held.oid FOR KEY SHARE;
+        END IF;
+      END LOOP;
+      -- A reading sees the catalogue of an earlier moment than the one whose names its statements use.
+      FOR held IN
+        SELECT c.oid, c.relkind, to_regclass(format('%%I.%%I', {schema}, wanted.name)) AS found
+        FROM unnest(names) AS wanted (name)
+        LEFT JOIN (pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = {schema}) ON c.relname = wanted.name
+        WHERE wanted.name NOT IN ('fivrec', 'purge')
+        UNION ALL
+        SELECT c.oid, c.relkind, to_regclass(format('%%I.%%I', n.nspname, c.relname))
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = ANY (locked)
+      LOOP
+        IF held.found IS NULL AND held.oid IS NOT NULL THEN
+          RAISE undefined_table;
+        ELSIF held.found <> held.oid OR (held.found IS NULL) <> (held.oid IS NULL)
+            OR held.relkind IN ('r', 'p') AND held.oid <> ALL (locked) THEN
+          RAISE serialization_failure;
+        END IF;
       END LOOP;
       EXIT;
-    EXCEPTION WHEN invalid_schema_name OR undefined_table THEN
-      -- Its row is there, its name is not: a commit shows rows a moment before it tells other sessions to forget what they
-      -- know of names, so that one that has looked in vain for fivrec, while another run made it, still finds nothing.
-      IF left_over = 0 THEN
-        RAISE;
-      END IF;
-      PERFORM pg_sleep(0.02);
+    EXCEPTION
+      WHEN invalid_schema_name OR undefined_table THEN
+        -- Its row is there, its name is not: a commit shows rows a moment before it tells other sessions to forget what
+        -- they know of names, so that one that has looked in vain for fivrec, while another run made it, still finds nothing.
+        IF left_over = 0 THEN
+          RAISE;
+        END IF;
+        PERFORM pg_sleep(0.02);
+      WHEN serialization_failure THEN
+        IF left_over = 0 OR reads THEN
+          RAISE;
+        END IF;
     END;
   END LOOP;
+  FOR held IN
+    SELECT wanted.name FROM unnest(used) AS wanted (name)
+    WHERE CASE WHEN wanted.name LIKE 'fivrec.%%' THEN to_regnamespace('fivrec') IS NULL
+          ELSE to_regclass(format('%%I.%%I', {schema}, wanted.name)) IS NULL END
+    ORDER BY wanted.name NOT LIKE 'fivrec.%%', wanted.name <> 'fivrec.migrations'
+    LIMIT 1
+  LOOP
+    RAISE undefined_table USING MESSAGE = format('relation "%%s" does not exist', held.name);
+  END LOOP;
+  -- An adoption reads those that are held. With the time, as a database's owner could give the setting a default.
+  PERFORM set_config('fivrec.held', concat(extract(epoch FROM now()), ' ', array_to_string(ARRAY(
+    SELECT wanted.name FROM unnest(names) AS wanted (name)
+    WHERE CASE WHEN wanted.name = 'fivrec' THEN to_regnamespace('fivrec') IS NOT NULL
+          ELSE to_regclass(format('%%I.%%I', {schema}, wanted.name)) IS NOT NULL END), ' ')), true);
 END
 $$;
 

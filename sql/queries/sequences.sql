@@ -25,6 +25,13 @@ JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = fed.attnum
 WHERE CASE WHEN s.relkind = 'S' THEN has_sequence_privilege(s.oid, 'SELECT, USAGE') END
   AND EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisunique AND i.indkey[0] = a.attnum)
   AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
+  -- A stronger login reads no other table whose owner, or whose schema's, could put a view in its place meanwhile.
+  AND (current_setting('fivrec.write_path') <> 'pg_catalog' OR n.nspname = 'fivrec' OR n.nspname = {schema} AND c.relname IN (
+      'users', 'clients', 'queues', 'conversations', 'messages', 'instance_config', 'plans', 'status_check_logs', 'settings')
+    OR NOT EXISTS (
+      SELECT FROM pg_roles r JOIN pg_database d ON d.datname = current_database()
+      WHERE r.oid IN (c.relowner, CASE WHEN n.nspowner = 'pg_database_owner'::regrole THEN d.datdba ELSE n.nspowner END)
+        AND NOT (r.rolsuper OR r.rolname = session_user)))
 ORDER BY 1, 2, 3;
 
 -- name: advance

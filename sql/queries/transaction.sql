@@ -54,6 +54,8 @@ SELECT set_config('lock_timeout', %(lock_timeout)s, true),
            ) AND EXISTS (SELECT FROM ts_stat(%(foreign_schema)s::text)) THEN 0
          WHEN me.strong AND EXISTS (SELECT FROM ts_stat(%(any_code)s::text))
            AND EXISTS (SELECT FROM ts_stat(%(foreign_code)s::text)) THEN 0
+         -- A superuser's session that acts as another role looks like a plain one to the client: it has to hold first.
+         WHEN me.strong AND session_user <> current_user AND EXISTS (SELECT FROM ts_stat(%(unheld)s::text)) THEN 0
          ELSE 1 END,
        pg_try_advisory_xact_lock(%(lock)s::bigint) AS granted
 FROM (

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
 
-from reconciler.database.connection import Connection
+from reconciler.database import connection
+from reconciler.database.connection import Connection, database_exists, list_databases
 from reconciler.database.pipeline import Limits
 from reconciler.database.pool import ConnectionPool
 from reconciler.database.store import Scope
@@ -117,4 +119,14 @@ async def test_whoever_waits_for_the_lock_or_keeps_a_connection_calls_nothing_of
     await pool.aclose()
     await holder.close()
     await waiting.close()
+    assert await called(shadowed) == []
+
+
+async def test_nor_does_the_look_for_a_database_or_the_list_of_databases(
+    shadowed: Secret, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They ask in a database that every server has: it may belong to anybody."""
+    monkeypatch.setattr(connection, "_MAINTENANCE", (urlsplit(shadowed.reveal()).path.lstrip("/"),))
+    assert await database_exists(shadowed)
+    assert (await list_databases(shadowed))[0]
     assert await called(shadowed) == []
