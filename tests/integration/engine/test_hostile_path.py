@@ -130,3 +130,17 @@ async def test_nor_does_the_look_for_a_database_or_the_list_of_databases(
     assert await database_exists(shadowed)
     assert (await list_databases(shadowed))[0]
     assert await called(shadowed) == []
+
+
+async def test_nor_do_indexes_that_an_adoption_left_for_later(shadowed: Secret, keys: KeyRing, tmp_path: Path) -> None:
+    desired, index = desired_of(document(), shadowed), "public.conversations_development_idx"
+    assert (await reconcile(desired, run_of(keys, tmp_path))).error is None
+    with psycopg.connect(shadowed.reveal(), autocommit=True) as conn:
+        conn.execute("SET search_path = pg_catalog")
+        conn.execute(f"DROP INDEX {index}; UPDATE fivrec.migrations SET finished = false".encode())
+        conn.execute("INSERT INTO public.conversations (id, environment) VALUES ('c', 'development')")
+    assert (await reconcile(desired, run_of(keys, tmp_path, 2))).error is None
+    with psycopg.connect(shadowed.reveal(), autocommit=True) as conn:
+        assert conn.execute("SELECT pg_catalog.to_regclass(%s::text) IS NULL", [index]).fetchone() == (False,)
+        conn.execute("INSERT INTO public.conversations (id, environment) VALUES ('d', 'development')")
+    assert await called(shadowed) == []
