@@ -296,6 +296,13 @@ async def read_check_memory(
     return reachable, next((row["billing_status"] for row in rows.get("billing", ())), None)
 
 
+async def read_told_by_hand(conn: Connection, scope: Scope) -> bool | None:
+    """Returns whether Connect answers by the newest alert that a run by hand stored since the newest check of a watch;
+    None if there is none. Reads in the open transaction."""
+    rows = await transaction.read_rows(conn, query("state", "told_by_hand", scope.schema), {"instance": scope.instance})
+    return rows[0]["reachable"] if rows else None
+
+
 async def is_told(conn: Connection, scope: Scope, config_id: str, status: str, billing: str) -> bool:
     """Whether the newest alert about this status reported this billing status, and Connect has sent no other status
     since. Reads in the open transaction."""

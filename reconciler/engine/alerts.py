@@ -6,7 +6,7 @@ Stored apart from the run's transaction, read after a kill, marked when sent (do
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from reconciler.database.alert_outbox import mark_alerts_sent, read_alerts, write_alerts
@@ -105,6 +105,12 @@ def with_recovery(run: Run, desired: Desired, found: tuple[Alert, ...]) -> tuple
     return (*found, build_alert(run, desired.instance, "recovered", over_words(trouble), was=trouble))
 
 
+def is_outage_open(waiting: Sequence[Mapping[str, Value]]) -> bool:
+    """Whether the newest of these alerts on whether Connect answers says that it doesn't."""
+    names = [alert["alert"] for alert in waiting if alert["alert"] in ("connect_unreachable", "recovered")]
+    return names[-1:] == ["connect_unreachable"]
+
+
 def over_words(trouble: str) -> str:
     return f"reconciled again (it was {trouble})"
 
@@ -188,11 +194,11 @@ async def store_alerts(desired: Desired, run: Run, alerts: Sequence[Alert]) -> t
     return as_stored(alerts)
 
 
-async def read_stored(desired: Desired, run: Run, *, first: bool) -> tuple[tuple[dict[str, Value], ...], str | None]:
-    """Returns the alerts that wait for delivery, and the last reported trouble. `first`: this is the first look, so
-    even young alerts may belong to a process that is gone."""
+async def read_stored(desired: Desired, run: Run, *, young: bool) -> tuple[tuple[dict[str, Value], ...], str | None]:
+    """Returns the alerts that wait for delivery, and the last reported trouble. `young`: even young ones, because the
+    process that stored them may be gone, or delivers none."""
     async with database(desired, run) as conn:
-        older_s = 0.0 if first else SETTLED_S
+        older_s = 0.0 if young else SETTLED_S
         return await read_alerts(conn, build_scope(desired), older_s=older_s)
 
 

@@ -97,12 +97,20 @@ async def recall_check(conn: Connection, desired: Desired, run: Run, view: Conne
     if snapshot.missing or not version_of("alerts") <= (snapshot.schema_version or 0) <= latest_version():
         return snapshot  # the table that it would read may be missing; without a table for alerts, none was sent
     if run.turn is not None:
-        return snapshot if withheld else await _recall_told(conn, desired, run, view, snapshot)
+        known = replace(snapshot, reachable=await _recall_by_hand(conn, desired, view, snapshot))
+        return known if withheld else await _recall_told(conn, desired, run, view, known)
     if view.status is not None and not (withheld or snapshot.unanswered or run.check_only):
         return snapshot
     scope, row = instance.build_scope(desired), snapshot.config_id
     reachable, billing = await store.read_check_memory(conn, scope, row, billing=withheld)
     return replace(snapshot, reachable=reachable, alerted_billing=billing)
+
+
+async def _recall_by_hand(conn: Connection, desired: Desired, view: ConnectView, snapshot: Snapshot) -> bool | None:
+    """Returns what a run by hand already alerted of Connect, if this turn finds it away, or back; else None."""
+    if (view.status is not None) == (snapshot.last_check is None or snapshot.last_check.success):
+        return None
+    return await store.read_told_by_hand(conn, instance.build_scope(desired))
 
 
 async def _recall_told(conn: Connection, desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot) -> Snapshot:
@@ -159,6 +167,7 @@ def build_cycle_result(
         check_id=writes.check.id if writes.check else _adopted(snapshot, run.turn),
         checked_ago_s=last.age_s if last and not writes.check and not is_own(snapshot, run.turn) else None,
         alerts=tuple(alert.name for alert in alerts),
+        told_by_hand=snapshot.reachable == after.reachable,
     )
 
 
@@ -167,7 +176,9 @@ def _before(desired: Desired, run: Run, view: ConnectView, snapshot: Snapshot) -
     reported it: while Connect repeats its last answer, that value is drift. If Connect's answer is not written
     (suspend, ignore), the row does not have it: then it is what the last turn knew; after a check by somebody else,
     what the log says, and for billing what the last alert said."""
-    reachable = snapshot.reachable and (snapshot.last_check is None or snapshot.last_check.success)
+    reachable = snapshot.reachable
+    if reachable is None:
+        reachable = snapshot.last_check is None or snapshot.last_check.success
     row = known_status(snapshot.state, answered=snapshot.answered, reachable=reachable)
     turn, received, withheld = run.turn, snapshot.last_received, _is_withheld(desired, run)
     if turn is not None and (known := turn.last_known) is not None:
@@ -285,16 +296,20 @@ async def record_failed_run(
 
 
 async def _known_before(conn: Connection, desired: Desired, run: Run) -> KnownStatus:
-    """The status that a failed run takes as known: a turn uses its own memory, a run by hand whether the newest check
-    succeeded. If that can't be read, it reports nothing."""
-    if run.turn is not None:
-        return run.turn.last_known or KnownStatus()
+    """The status that a failed run takes as known: a turn uses its own memory, unless a run by hand alerted since that
+    Connect is away; a run by hand whether the newest check succeeded. If that can't be read, it reports nothing."""
+    known = (run.turn.last_known or KnownStatus()) if run.turn is not None else None
+    if known is not None and not known.reachable:
+        return known
+    scope = instance.build_scope(desired)
     try:
         async with reopen_if_lost(conn, desired, run) as reading:
             await store.rollback(reading)
-            checks = await read_checks(reading, instance.build_scope(desired), LogFilter(limit=20))
+            if known is not None:
+                return replace(known, reachable=await store.read_told_by_hand(reading, scope) is not False)
+            checks = await read_checks(reading, scope, LogFilter(limit=20))
     except FivrecError:
-        return KnownStatus(reachable=False)
+        return known or KnownStatus(reachable=False)
     # A check in the future is from a clock that was put back since, or from the app, in another zone.
     newest = next((check for check in checks if check.at - run.now() < _CLOCKS_APART), None)
     return KnownStatus(reachable=newest is None or newest.success)

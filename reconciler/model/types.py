@@ -341,8 +341,8 @@ class Snapshot:
     of the newest successful check) and `alerted_billing` (the billing status in the newest alert) only if what Connect
     says may not be written. `unanswered`: the last run may have had no answer from Connect. `unalerted`: in a turn of
     `watch` the row already has Connect's new status, and no alert reported it, because the app asked Connect first.
-    `reachable` is false if a run by hand found that the newest check had failed. `open_drift`, what the last recording
-    run left, is read in dry runs.
+    `reachable` is what the newest check, or the newest alert of a run by hand, says of Connect; None if it was not
+    read. `open_drift`, what the last recording run left, is read in dry runs.
     """
 
     schema_version: int | None
@@ -363,7 +363,7 @@ class Snapshot:
     alerted_billing: str | None = None
     unanswered: bool = False
     unalerted: bool = False
-    reachable: bool = True
+    reachable: bool | None = None
     unfinished: bool = False
     strong_login: bool = False
     open_drift: tuple[OpenDrift, ...] = ()

@@ -27,13 +27,15 @@ DONE, FAILED, CHANGES, REFUSED, BUSY, PARTLY = 0, 1, 2, 3, 4, 5
 @dataclass(frozen=True, slots=True)
 class CycleResult:
     """What a turn of `watch` leaves for the next: the check it recorded, or the age of the one that another watch has
-    just recorded; what is known about the instance; and the alerts that were due."""
+    just recorded; what is known about the instance; and the alerts that were due. `told_by_hand`: a run by hand stored
+    the alert for what this turn found."""
 
     standing: KnownStatus
     check_id: str | None = None
     checked_ago_s: float | None = None
     alerts: tuple[AlertName, ...] = ()
     usage_queued: bool = False
+    told_by_hand: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import field, replace
 from typing import Protocol
 
-from reconciler.engine.alerts import build_alert, mark_delivered, over_words, read_stored, say, store_alerts
+from reconciler.engine.alerts import (
+    build_alert,
+    is_outage_open,
+    mark_delivered,
+    over_words,
+    read_stored,
+    say,
+    store_alerts,
+)
 from reconciler.engine.batch import One, run_within
 from reconciler.engine.databases import find_database_problems, unread
 from reconciler.engine.reconcile import reconcile
@@ -119,15 +127,20 @@ class Cycle:
         self, one: InstanceState, desired: Desired, run: Run, report: InstanceReport, *, first: bool
     ) -> None:
         """Hand alerts that were stored but not delivered to the receivers, and report the end of a trouble from before
-        the start."""
+        the start, or of an outage that only runs by hand met."""
         if run.stored_alerts is None:
             return
+        turned = report.turned
         try:
             async with asyncio.timeout(run.timeout_s):
-                waiting, trouble = await read_stored(desired, run, first=first)
+                young = first or (turned is not None and turned.told_by_hand)
+                waiting, trouble = await read_stored(desired, run, young=young)
                 run.stored_alerts(waiting)
                 if first and one.started and trouble is not None and one.trouble is None:
                     await self._tell_over(desired, run, report, trouble)
+                if turned is not None and turned.standing.reachable and is_outage_open(waiting):
+                    over = build_alert(run, desired.instance, "recovered", "Fi.V Connect answers again")
+                    say(run.log, *await store_alerts(desired, run, (over,)))
         except (FivrecError, TimeoutError):
             return  # the turn itself logged what is wrong with the database
 

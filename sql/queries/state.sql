@@ -44,6 +44,23 @@ WHERE l.instance_config_id::text = %(config_id)s::text AND l.created_at::timesta
 ORDER BY l.created_at DESC
 LIMIT 1;
 
+-- What the newest alert since the newest check of a watch says of Connect: a run by hand stored it. No row if there is none.
+-- name: told_by_hand
+SELECT a.alert <> 'connect_unreachable' AS reachable
+FROM fivrec.alert_outbox a
+WHERE a.instance = %(instance)s AND a.alert IN ('connect_unreachable', 'recovered')
+  AND a.created_at::timestamp > ALL (
+    SELECT l.created_at::timestamp
+    FROM {app}.status_check_logs l
+    JOIN {app}.instance_config c ON c.id::text = l.instance_config_id::text
+    WHERE c.instance_id::text = %(instance)s::text AND l.check_type::text <> 'manual'
+      AND l.created_at::timestamp <= now()::timestamp
+    ORDER BY l.created_at::timestamp DESC
+    LIMIT 1
+  )
+ORDER BY a.created_at DESC
+LIMIT 1;
+
 -- The billing status in the newest alert: the log of checks does not have it.
 -- name: alerted_billing
 SELECT payload -> 'received' ->> 'billing_status' AS billing_status

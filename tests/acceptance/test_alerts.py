@@ -58,6 +58,19 @@ def test_a_transition_that_a_check_by_hand_saw_is_posted_too(fivrec: Fivrec, url
         until(lambda: receiver.alerts() == [(INSTANCE, "overdue")])
 
 
+def test_an_outage_that_only_a_check_by_hand_met_ends_too(fivrec: Fivrec, url: str) -> None:
+    assert fivrec.apply().code == 0
+    fivrec.connect_set("--fail", "404")
+    assert fivrec.run("check", "client.yaml").code == 1
+    fivrec.connect_set("--fail", "none")
+    assert rows(url, WAITING) == [("connect_unreachable",)]
+    with receiving() as receiver, watching(fivrec, "--every", "1s", "--notify-url", receiver.url):
+        told = [(INSTANCE, "connect_unreachable"), (INSTANCE, "recovered")]
+        until(lambda: receiver.alerts() == told)
+        until(lambda: rows(url, WAITING) == [])
+    assert receiver.alerts() == told
+
+
 def test_drift_put_back_and_drift_left_are_alerts(fivrec: Fivrec, url: str) -> None:
     drifted = "UPDATE queues SET description = 'by hand' WHERE name = 'Sales'"
     listen = ("--every", "500ms", "--listen", "127.0.0.1:0")

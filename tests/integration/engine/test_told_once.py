@@ -201,6 +201,39 @@ async def test_an_alert_of_another_watch_is_not_repeated(database: Secret, keys:
         assert await other.turn() == []
 
 
+async def test_what_a_run_by_hand_alerted_first_a_watch_does_not_repeat(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    it = Watched(desired_of(document(), database), keys, tmp_path)
+    assert await it.told("apply") == []
+    assert await it.turn() == []
+    assert await it.told("check", fault=DOWN) == ["connect_unreachable"]
+    assert await it.turn() == []
+    assert await it.told("check", fault=Fault()) == ["recovered"]
+    assert await it.turn() == []
+    assert await it.turn(fault=DOWN) == ["connect_unreachable"]
+    assert await it.told("check") == []
+    assert await it.turn() == []
+    assert await it.told("check", fault=Fault()) == ["recovered"]
+    assert await it.told("check", fault=DOWN) == ["connect_unreachable"]
+    assert await it.turn(fault=Fault()) == ["recovered"]
+    assert await it.told("check", fault=DOWN) == ["connect_unreachable"]
+    assert await it.told("check", fault=Fault()) == ["recovered"]
+    assert await it.turn(fault=DOWN) == ["connect_unreachable"]
+    assert [name for (name,) in await run_sql(database, STORED)] == ["connect_unreachable", "recovered"] * 4 + [
+        "connect_unreachable"
+    ]
+
+
+async def test_nor_an_answer_about_another_instance(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+    it = Watched(desired_of(document(), database), keys, tmp_path)
+    assert await it.told("apply") == []
+    assert await it.turn() == []
+    assert await it.told("check", fault=ANOTHERS) == ["connect_unreachable"]
+    assert await it.turn() == []  # why the turn itself failed is alerted by the watch
+    assert await it.turn(fault=Fault()) == ["recovered"]
+
+
 async def test_a_watch_whose_turns_fail_besides_tells_an_outage_once(
     database: Secret, keys: KeyRing, tmp_path: Path
 ) -> None:
