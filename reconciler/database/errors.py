@@ -47,7 +47,7 @@ _UNFIT = {
     ),
     "CheckCmdReplicaIdentity": (
         "a publication of logical replication keeps the table's rows from being changed",
-        "ALTER TABLE … REPLICA IDENTITY FULL, or take the table out of the publication (pg_publication_tables)",
+        "ALTER TABLE … REPLICA IDENTITY FULL, and no list of columns in the publication, or take the table out of it",
     ),
 }
 """By PostgreSQL's source function: errors about a table that fivrec's statements can't work with."""
@@ -229,7 +229,9 @@ def translated(exc: psycopg.Error, where: str, secrets: Sequence[str] = ()) -> F
         return _refused_by_function(exc, where, said)
     # If its message can be shown, so can its advice, such as to set REPLICA IDENTITY.
     advice = masked(exc.diag.message_hint or "", secrets) if said.startswith(":") else ""
-    hint = printable(advice) or "the server's log has the details"
+    hint = printable(advice) or (
+        _UNSET if exc.diag.source_function == "find_option" else "the server's log has the details"
+    )
     return DatabaseError(f"{where}: PostgreSQL refused{_object(exc)}{said}", hint=hint)
 
 
@@ -293,6 +295,10 @@ def _of_a_table(exc: psycopg.Error, where: str, said: str) -> DatabaseError | No
     return None
 
 
+_UNSET = (
+    "a default, trigger or policy of the app's reads this setting: ALTER ROLE … SET it for fivrec's login, or let that "
+    "read current_setting(name, true)"
+)
 _FROM_A_WRITE = ("ExecConstraints", "ReportNotNullViolationError")
 
 

@@ -50,6 +50,53 @@ _DEFER = _AT_ONCE.replace(
     " THEN 'on' ELSE '' END",
 )
 _RUN_AS = {
+    # What is added for ids and environments has the types of those that are there: no foreign key goes from text to a
+    # number, a UUID or an enum. Of a domain it is the base type: its checks are the app's code.
+    'CREATE TABLE IF NOT EXISTS :"schema".queues (': """\
+DO $$
+DECLARE
+  lacking record;
+BEGIN
+  FOR lacking IN
+    WITH shared (place, tbl) AS (
+      VALUES (1, 'users'), (2, 'clients'), (3, 'queues'), (4, 'conversations'), (5, 'messages')
+    ), found AS (
+      SELECT s.place, s.tbl, a.attname AS col, t.typcategory IN ('N', 'U', 'E') AS special,
+             format_type(COALESCE(NULLIF(t.typbasetype, 0), t.oid), NULL) AS type
+      FROM shared s
+      JOIN pg_attribute a ON a.attrelid = fivrec.app_table(s.tbl) AND a.attnum > 0 AND NOT a.attisdropped
+      JOIN pg_type t ON t.oid = a.atttypid
+    ), made AS (
+      SELECT link.child, link.reference AS col, f.type, '' AS rest
+      FROM (VALUES
+        ('conversations', 'client_id', 'clients'),
+        ('conversations', 'queue_id', 'queues'),
+        ('conversations', 'user_id', 'users'),
+        ('messages', 'conversation_id', 'conversations'),
+        ('messages', 'user_id', 'users')
+      ) AS link (child, reference, parent)
+      JOIN found f ON f.tbl = link.parent AND f.col = 'id' AND f.special
+      UNION ALL
+      SELECT s.tbl, 'environment', (
+        SELECT f.type FROM found f WHERE f.col = 'environment' AND f.special ORDER BY f.place LIMIT 1
+      ), ' NOT NULL DEFAULT ''production'''
+      FROM shared s
+    )
+    SELECT m.*
+    FROM made m
+    WHERE m.type IS NOT NULL AND NOT EXISTS (SELECT FROM found f WHERE f.tbl = m.child AND f.col = m.col)
+  LOOP
+    IF fivrec.app_table(lacking.child) IS NULL THEN
+      EXECUTE format('CREATE TABLE %I.%I (id varchar PRIMARY KEY DEFAULT gen_random_uuid())',
+                     fivrec.app_schema(), lacking.child);
+    END IF;
+    EXECUTE format('ALTER TABLE %I.%I ADD COLUMN %I %s%s',
+                   fivrec.app_schema(), lacking.child, lacking.col, lacking.type, lacking.rest);
+  END LOOP;
+END
+$$;
+
+CREATE TABLE IF NOT EXISTS :"schema".queues (""",
     "DO $$ BEGIN PERFORM fivrec.build(ARRAY['unique']); END $$;\n": "",
     "DO $$ BEGIN PERFORM fivrec.build(ARRAY['check', 'foreign key']); END $$;\n": "",
     "DO $$ BEGIN PERFORM fivrec.validate(); END $$;\n": "",

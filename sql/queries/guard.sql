@@ -437,7 +437,7 @@ WHERE NOT a.attisdropped AND (
 ORDER BY a.atttypid = 'uuid'::regtype, 1;
 
 -- Columns between which no foreign key can be made, as one is text and the other a number, a UUID or an enum, say. A column
--- that is not there yet is going to be text.
+-- that is not there yet is going to be text, or of the type that the app's own columns have.
 -- name: unfit_references
 WITH ids AS (
   SELECT c.relname AS tbl, a.attname AS col, format_type(t.oid, NULL) AS type,
@@ -454,6 +454,8 @@ CROSS JOIN LATERAL (VALUES (link.reference, 'id'), ('environment', 'environment'
 LEFT JOIN ids own ON own.tbl = link.child AND own.col = pair.own
 LEFT JOIN ids other ON other.tbl = link.parent AND other.col = pair.other
 WHERE COALESCE(own.sort, 'S') <> COALESCE(other.sort, 'S')
+  AND NOT (own.col IS NULL AND left(other.sort, 1) IN ('N', 'U', 'E'))
+  AND NOT (pair.own = 'environment' AND other.col IS NULL AND left(own.sort, 1) IN ('N', 'U', 'E'))
 ORDER BY 1;
 
 -- Columns that need a default in rows that fivrec makes, as it gives them no value and they must have one; each with

@@ -314,7 +314,7 @@ async def test_a_check_of_a_wrong_clock_does_not_hide_those_after_it(
             ("rows_unfit", "a required value is missing (users, name)"),
         ),
         (
-            "CREATE TABLE users (id integer PRIMARY KEY)",
+            "CREATE TABLE users (id integer PRIMARY KEY); CREATE TABLE conversations (id text, user_id text)",
             ("column_type", 'foreign key constraint "conversations_user_id_environment_fkey" cannot be implemented'),
         ),
         (
@@ -340,10 +340,16 @@ async def test_a_database_that_cannot_be_adopted_is_explained(
 @pytest.mark.parametrize(
     ("made", "said"),
     [
-        ("users (id integer PRIMARY KEY)", "conversations.user_id is text and users.id integer"),
-        ("queues (id uuid PRIMARY KEY, name text)", "conversations.queue_id is text and queues.id uuid"),
         (
-            "users (id text, environment env)",
+            "users (id integer PRIMARY KEY); CREATE TABLE conversations (id text, user_id text)",
+            "conversations.user_id is text and users.id integer",
+        ),
+        (
+            "queues (id uuid PRIMARY KEY, name text); CREATE TABLE conversations (id text, queue_id varchar(36))",
+            "conversations.queue_id is character varying and queues.id uuid",
+        ),
+        (
+            "users (id text, environment env); CREATE TABLE conversations (id text, environment text)",
             "conversations.environment is text and users.environment public.env",
         ),
         (
@@ -502,6 +508,10 @@ LEFT_EMPTY = {
     created_at timestamp) PARTITION BY RANGE (created_at)""": (
         "table_unfit: no partition takes the row that is to be written (status_check_logs) (SQLSTATE 23514)",
         "make the partition that is missing, or one for all the rest (CREATE TABLE … PARTITION OF … DEFAULT)",
+    ),
+    "ALTER TABLE queues ADD tenant text; ALTER TABLE queues ALTER tenant SET DEFAULT current_setting('app.tenant')": (
+        'database_error: unrecognized configuration parameter "app.tenant" (SQLSTATE 42704)',
+        "a default, trigger or policy of the app's reads this setting: ALTER ROLE … SET it for fivrec's login",
     ),
     """ALTER TABLE plans ALTER id DROP DEFAULT, ALTER id TYPE bigint USING 1;
     ALTER TABLE clients ALTER name TYPE varchar(9); ALTER TABLE queues ALTER environment TYPE varchar(11)""": (
