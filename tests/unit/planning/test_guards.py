@@ -173,6 +173,14 @@ def test_no_ignore_entry_waives_the_guard_on_environments() -> None:
     )
 
 
+def test_unconsented_test_data_is_refused_with_its_counts() -> None:
+    rows = [Resource(Key("test_data", name), {"rows": count}) for name, count in (("queues", 5), ("clients", 2))]
+    seen = snapshot(*rows)
+    wanted = replace(desired(), managed={"test_data": NONE_OF_IT})
+    plan = build_plan(wanted, ConnectView(), seen, schema_version=1, today=TODAY)
+    assert refusals(plan, seen.state) == ("7 development rows would be deleted: clients 2, queues 5",)
+
+
 def test_consented_test_data_needs_no_acceptance() -> None:
     rows = Resource(Key("test_data", "queues"), {"rows": 5})
     for managed, found in ((CONSENTED, 0), (NONE_OF_IT, 1)):

@@ -84,6 +84,10 @@ def changed(change: Update, **more: Any) -> Update:
         ),
         (replace(UPDATED, cause="intent"), "queue/Sales: the cause was drift when planned, and is intent now"),
         (
+            Deactivate(SALES.key, UPDATED.fields, "manifest", "drift", SALES),
+            "queue/Sales: the action was update when planned, and is deactivate now",
+        ),
+        (
             replace(UPDATED, fields=(*UPDATED.fields, FieldChange("is_active", False, after=True))),
             "queue/Sales/is_active: differs now, and did not then",
         ),

@@ -27,7 +27,7 @@ from reconciler.model.types import (
 from reconciler.planning.guards import refusals
 from reconciler.planning.plan import Plan, build_plan
 from reconciler.planning.tenure import provenance_after, records_after
-from tests.support.examples import INSTANCE, NOON, desired, queue, setting, snapshot, state
+from tests.support.examples import INSTANCE, NOON, connect_plan, desired, queue, setting, snapshot, state
 
 TODAY = date(2026, 10, 1)
 SALES, NIGHT = queue("Sales"), queue("Night", "after ten")
@@ -93,6 +93,19 @@ def test_plans_are_not_former_while_connect_is_unreachable() -> None:
     row = Resource(Key("plan", "p1"), {"name": "One", "is_active": True})
     unanswered = replace(desired(whole=True, plans_from_connect=True), managed={})
     assert planned(unanswered, seen([row], p1=record(row, "adopted"))).former == ()
+
+
+def test_what_connect_said_is_not_former_while_it_is_unreachable() -> None:
+    row = Resource(Key("status", INSTANCE), {"status": "active", "is_locked": False})
+    assert planned(replace(desired(whole=True), managed={}), seen([row], **{INSTANCE: record(row)})).former == ()
+
+
+def test_plans_that_connect_lists_no_longer_are_former() -> None:
+    row = Resource(Key("plan", "p1"), {"name": "One", "is_active": True})
+    wanted = replace(desired(whole=True, plans_from_connect=True, plans_unmanaged="keep"), managed={})
+    answer = ConnectView(plans=(connect_plan("p2", "Two"),))
+    plan = build_plan(wanted, answer, seen([row], p1=record(row)), schema_version=1, today=TODAY)
+    assert [item.key.name for item in plan.former] == ["p1"]
 
 
 def test_plans_of_a_section_that_is_gone_are_former() -> None:
