@@ -248,6 +248,11 @@ class TestRecords:
         found, wanted = seen([NIGHT], Night=record(NIGHT, "adopted")), whole(SALES)
         assert records_after(planned(wanted, found), wanted, found) == {NIGHT.key: record(NIGHT, "adopted", "former")}
 
+    def test_a_former_name_whose_row_still_exists_is_not_the_renamed_row(self) -> None:
+        off, wanted = queue("Sales", is_active=False), whole(queue("Vendas", renamed_from="Sales"))
+        found = seen([off, queue("Vendas")], Sales=record(off), Vendas=record(queue("Vendas")))
+        assert records_after(planned(wanted, found), wanted, found) == {SALES.key: record(off, tenure="retired")}
+
     def test_a_row_that_others_made_again_is_not_fivrecs(self) -> None:
         wanted = whole(SALES, former="remove")
         gone = seen([SALES], Sales=record(SALES), Night=record(NIGHT))
