@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.manifest.bounds import Bounds
+from reconciler.manifest.bounds import Bounds, check_bounds
 from reconciler.manifest.loader import Manifest, load_manifests
 from reconciler.manifest.references import Need, Resolution, asks_others, resolve, write_generated
 from reconciler.model.errors import Busy, ManifestError, ManifestProblem, MissingSetting
@@ -713,6 +713,16 @@ OUT_OF_BOUNDS = {
         {"database": ("db",)},
         "the database's host",
     ),
+    "an embedded database beside this machine's own": (
+        "environment: development\ndatabase: {url: 'embedded:d'}",
+        {"database": ("localhost",)},
+        "the database's host",
+    ),
+    "a secret setting's variable": (
+        "config: {settings: {smtp: {secret: {env: AWS_KEY}}}}",
+        {"env": ("FIV_*", "DATABASE_URL")},
+        "the variable AWS_KEY",
+    ),
     "a literal Connect": ("config: {connect_api_url: 'https://evil'}", {"connect": ("panel",)}, "Connect's host"),
     "a Connect by default": (
         "config: {connect_api_url: {env: UNSET, default: 'https://evil'}}",
@@ -736,6 +746,12 @@ def test_references_out_of_bounds_exit_with_65(name: str, run: Run) -> None:
     option = next(iter(bounds))
     assert [one.message for one in found] == [f"{words} is not one that --allow-{option} names"]
     assert run(f"{HEAD}{text}\n", {**ENVIRON, "AWS_KEY": "k", "SECRET": "production", "UNSET": "https://c.example"})
+
+
+def test_a_default_out_of_bounds_is_found_offline(run: Run) -> None:
+    Path("d/m.yaml").write_text(f"{HEAD}config: {{connect_api_url: {{env: UNSET, default: 'https://evil'}}}}\n")
+    (problem,) = check_bounds(load_manifests(["d/m.yaml"], environ={}), Bounds(connect=("panel",)))
+    assert problem.message == "Connect's host is not one that --allow-connect names"
 
 
 def test_references_within_bounds_are_accepted(run: Run) -> None:
