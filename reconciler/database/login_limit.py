@@ -37,7 +37,7 @@ class AttemptsInMemory:
         """Count an attempt. Returns False if the account or the address has failed too often."""
         names = (f"account {_digest(scope, email)}", f"address {_place(address)}")
         if len(self.failures) > _MOST_ATTEMPTS:
-            self.failures = {name: at for name, at in self.failures.items() if at[-1] > now - limit.window_s}
+            self.failures = {name: at for name, at in self.failures.items() if at and at[-1] > now - limit.window_s}
         recent = {name: [at for at in self.failures.get(name, ()) if at > now - limit.window_s] for name in names}
         if len(self.failures) > _MOST_ATTEMPTS or max(map(len, recent.values())) >= limit.failures:
             return False

@@ -16,6 +16,7 @@ from reconciler.database.login_limit import LoginLimit
 from reconciler.database.pool import ConnectionPool
 from reconciler.database.rows import Scope
 from reconciler.database.schema import build_migration_sql, read_catalogue
+from reconciler.model.errors import DatabaseError
 from reconciler.model.secret import Secret
 from tests.support.connections import lent
 
@@ -119,6 +120,22 @@ async def test_a_token_given_back_is_nobodys(conn: Connection) -> None:
     assert not (await accounts.read_token_state(conn, SCOPE, "none", "t2")).revoked
     kept = await (await conn.execute("SELECT jti FROM fivrec.revoked_tokens")).fetchall()
     assert kept == [("t1",)]
+
+
+async def test_without_fivrecs_schema_no_token_was_given_back(seed_database: Secret) -> None:
+    conn = await connect(seed_database, application_name="test")
+    try:
+        assert not (await accounts.read_token_state(conn, SCOPE, "none", "t1")).revoked
+    finally:
+        await conn.close()
+
+
+async def test_tokens_that_cannot_be_read_do_not_count_as_valid(conn: Connection, ready: Secret) -> None:
+    with psycopg.connect(ready.reveal(), autocommit=True) as owner:
+        owner.execute("ALTER TABLE fivrec.revoked_tokens ALTER jti TYPE integer USING 1")
+    with pytest.raises(DatabaseError) as caught:
+        await accounts.read_token_state(conn, SCOPE, "none", "t1")
+    assert caught.value.code != accounts.SCHEMA_MISSING
 
 
 USER_ID = "11111111-1111-4111-8111-111111111111"
