@@ -711,7 +711,7 @@ async def test_a_former_administrators_token_ends_at_once(api: Served, keys: Key
     assert (await call(api, "statusLogs")).json()["code"] == "admin_only"
 
 
-async def test_a_confirmation_is_for_the_rows_shown_and_used_once(api: Served) -> None:
+async def test_a_confirmation_is_for_its_rows_and_time_and_used_once(api: Served) -> None:
     add = "INSERT INTO clients (id, name, environment) VALUES (%s, 'x', 'development')"
     api.sql(add, "a")
     token = (await call(api, "clearDevelopmentData")).json()["confirmationToken"]
@@ -719,6 +719,9 @@ async def test_a_confirmation_is_for_the_rows_shown_and_used_once(api: Served) -
     api.sql(add, "b")
     assert (await call(api, "clearDevelopmentData", params={"confirm": token})).status_code == 428
     token = (await call(api, "clearDevelopmentData")).json()["confirmationToken"]
+    until, _, digest = token.partition(".")
+    longer = f"{int(until) + 60}.{digest}"
+    assert (await call(api, "clearDevelopmentData", params={"confirm": longer})).status_code == 428
     assert (await call(api, "clearDevelopmentData", params={"confirm": token})).status_code == 200
     api.sql(add, "b")  # the same row again
     assert (await call(api, "clearDevelopmentData", params={"confirm": token})).status_code == 428
