@@ -162,6 +162,14 @@ def test_a_key_in_two_texts_side_by_side_is_found() -> None:
     assert not holds_key({"status": "active", "billingStatus": "paid"}, Secret("active-paid"))
 
 
+def test_an_empty_key_is_in_no_answer() -> None:
+    """Of an instance whose name contains its key, none is looked for."""
+    assert not holds_key({"description": "", "features": [""]}, Secret(""))
+    watch = KeyWatch(Secret(""))
+    watch.feed(b"HTTP/1.1 200")
+    assert not watch.seen
+
+
 def test_a_key_is_seen_in_bytes_that_come_piece_by_piece() -> None:
     watch = KeyWatch(LONG)
     for byte in b"HTTP/1.1 200 zX9KQY-1234567890/+abcd=":

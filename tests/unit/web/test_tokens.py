@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import jwt
 import pytest
 
 from reconciler.database.accounts import Account
@@ -13,7 +16,7 @@ from reconciler.model.secret import Secret
 from reconciler.model.types import DatabaseSpec, Desired, EnvironmentSpec
 from reconciler.support.crypto.key_files import generate_key
 from reconciler.web.token_keys import load_token_keys
-from reconciler.web.tokens import SESSION_S, Grant, TokenRejected, Tokens
+from reconciler.web.tokens import LIFE_S, SESSION_S, Grant, TokenRejected, Tokens
 
 DESIRED = Desired("acme", EnvironmentSpec("production"), DatabaseSpec(Secret("postgresql://h/d")), None, {})
 ACCOUNT = Account("u1", "Ana", "ana@empresa.com", Secret("$2b$04$x"), "admin")
@@ -50,6 +53,62 @@ def test_a_cached_token_is_checked_again_once_it_expires() -> None:
         made.read_bearer(old, DESIRED)
 
 
+KEY = 2 * generate_key()  # long enough for HS512
+
+
+def forged(made: Tokens, header: Mapping[str, object], algorithm: str = "HS256", **changes: object) -> str:
+    """A token that the right key signed, but that this server would not issue; None leaves a claim out."""
+    issued = made.issue_bearer(DESIRED, ACCOUNT)
+    claims = {**jwt.decode(issued, options={"verify_signature": False}), **changes}
+    whole = {name: value for name, value in claims.items() if value is not None}
+    return jwt.encode(whole, KEY.encode(), algorithm, {"kid": made.keys.keys[0].id, **header})
+
+
+def test_a_token_signed_by_the_key_with_the_usual_claims_is_read() -> None:
+    made = tokens(Clock(), KEY)
+    assert made.read_bearer(forged(made, {}), DESIRED).user_id == ACCOUNT.id
+
+
+@pytest.mark.parametrize("header", [{"kid": "other"}, {"kid": ""}, {"jku": "https://evil.example"}, {"crit": ["exp"]}])
+def test_a_token_with_another_header_is_rejected(header: dict[str, object]) -> None:
+    made = tokens(Clock(), KEY)
+    with pytest.raises(TokenRejected):
+        made.read_bearer(forged(made, header), DESIRED)
+
+
+def test_a_token_of_another_algorithm_is_rejected() -> None:
+    made = tokens(Clock(), KEY)
+    with pytest.raises(TokenRejected):
+        made.read_bearer(forged(made, {}, "HS512"), DESIRED)
+
+
+@pytest.mark.parametrize("claim", ["iss", "aud", "sub", "jti", "iat", "exp", "pwd"])
+def test_a_token_without_one_of_its_claims_is_rejected(claim: str) -> None:
+    made = tokens(Clock(), KEY)
+    with pytest.raises(TokenRejected):
+        made.read_bearer(forged(made, {}, **{claim: None}), DESIRED)
+
+
+@pytest.mark.parametrize("lives_s", [LIFE_S + 1, 0, -1])
+def test_a_token_that_lives_longer_than_issued_ones_is_rejected(lives_s: int) -> None:
+    clock = Clock()
+    made, now = tokens(clock, KEY), int(clock.at.timestamp())
+    with pytest.raises(TokenRejected):
+        made.read_bearer(forged(made, {}, iat=now, exp=now + lives_s), DESIRED)
+
+
+def test_a_token_counts_in_its_own_instance_and_environment_alone() -> None:
+    made = tokens(Clock(), KEY)
+    token, session = made.issue_bearer(DESIRED, ACCOUNT), made.issue_session((Grant("acme", "u1", "m"),))
+    for other in (replace(DESIRED, instance="other"), replace(DESIRED, environment=EnvironmentSpec("development"))):
+        with pytest.raises(TokenRejected):
+            made.read_bearer(token, other)
+    with pytest.raises(TokenRejected):
+        made.read_bearer(session, DESIRED)
+    with pytest.raises(TokenRejected):
+        made.read_session(token)
+
+
 def test_a_session_ends_eight_hours_after_login_despite_renewal() -> None:
     clock = Clock()
     made = tokens(clock)
@@ -61,8 +120,6 @@ def test_a_session_ends_eight_hours_after_login_despite_renewal() -> None:
 
 
 def test_a_session_never_outgrows_its_cookies() -> None:
-    from dataclasses import replace
-
     from starlette.requests import Request
     from starlette.responses import Response
 
@@ -108,6 +165,12 @@ def test_a_passwords_mark_changes_with_it_and_reveals_nothing() -> None:
 def test_without_a_key_that_is_long_enough_nothing_is_served(environ: dict[str, str], tmp_path: Path) -> None:
     with pytest.raises(MissingSetting):
         load_token_keys(environ, tmp_path if environ else None)
+
+
+def test_a_variable_that_holds_no_key_makes_none(tmp_path: Path) -> None:
+    with pytest.raises(MissingSetting):
+        load_token_keys({"FIVREC_JWT_KEY": ", "}, tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"\xff"])
