@@ -1,7 +1,9 @@
-"""Files that fivrec creates: those in `.fivrec` must not be committed."""
+"""Files that fivrec creates and replaces; those in `.fivrec` must not be committed."""
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from reconciler.manifest.secrets.generated_password import password_path, write_
 from reconciler.model.errors import Busy
 from reconciler.model.secret import Secret
 from reconciler.support.crypto.key_files import text_beside
+from reconciler.support.files import replace_text, write_private
 from tests.support.company import git
 
 MAKERS: dict[str, Callable[[Path], object]] = {
@@ -45,3 +48,38 @@ def test_a_second_attempt_finds_the_password_that_the_first_one_kept(tmp_path: P
     write_password(path, Secret("a-password"))
     with pytest.raises(Busy):
         write_password(path, Secret("another"))
+
+
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        replace_text(str(pipe), "the plan")
+        assert (pipe.is_fifo(), os.read(reader, 100)) == (True, b"the plan")
+    finally:
+        os.close(reader)
+
+
+def test_a_file_that_is_replaced_keeps_its_mode_and_its_links(tmp_path: Path) -> None:
+    target, link = tmp_path / "target", tmp_path / "link"
+    target.write_text("before")
+    target.chmod(0o640)
+    link.symlink_to(target)
+    replace_text(str(link), "after")
+    assert (target.read_text(), stat.S_IMODE(target.stat().st_mode), link.is_symlink()) == ("after", 0o640, True)
+    with pytest.raises(FileExistsError):
+        replace_text(str(target), "again", exclusive=True)
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["link", "target"]
+    assert target.read_text() == "after"
+
+
+def test_a_private_file_is_its_owners_alone_and_replaces_only_if_asked(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    write_private(path, "one", exclusive=True)
+    with pytest.raises(FileExistsError):
+        write_private(path, "two", exclusive=True)
+    assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == ("one", 0o600)
+    path.chmod(0o644)
+    write_private(path, "two")
+    assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == ("two", 0o600)

@@ -8,7 +8,7 @@ import pytest
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from reconciler.web.middleware import MAX_BODY, BodyLimit, SecurityHeaders, WholeSegments
+from reconciler.web.middleware import MAX_BODY, BodyLimit, CutOff, SecurityHeaders, WholeSegments
 
 DATA = {
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
@@ -87,3 +87,17 @@ def test_an_escaped_slash_stays_escaped(sent: bytes, seen: str) -> None:
         await Response(headers={"x-path": scope["path"]})(scope, receive, send)
 
     assert answer_of(WholeSegments(show), path="decoded", raw_path=sent)[1]["x-path"] == seen
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_a_call_that_is_cut_off_is_answered_once(answered: bool) -> None:
+    async def cut(scope: Scope, receive: Receive, send: Send) -> None:
+        if answered:
+            await PlainTextResponse("done")(scope, receive, send)
+        raise asyncio.CancelledError
+
+    if answered:
+        with pytest.raises(asyncio.CancelledError):
+            answer_of(CutOff(cut))
+    else:
+        assert answer_of(CutOff(cut))[0] == 503
