@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -13,6 +14,8 @@ from reconciler.manifest.yaml.scalars import UNSTORABLE
 from reconciler.model.errors import ManifestProblem
 
 csv.field_size_limit(64 * 1024 * 1024)  # as large as a file may be; the schema reports a cell that is too long
+_LINE_END: Final = re.compile(r"\r\n?")
+"""Read as a line feed, as in YAML: how a file is checked out is no part of a value."""
 NOT_CSV: Final = "the row is not CSV, so neither it nor what follows is read"
 
 
@@ -77,7 +80,7 @@ def _read_row(
     header: list[str], cells: list[str], path: str, line: int
 ) -> tuple[Row, dict[str, str]] | ManifestProblem:
     row = f"{path}:{line}"
-    cells = [cell.strip() for cell in cells]
+    cells = [_LINE_END.sub("\n", cell.strip()) for cell in cells]
     if len(cells) != len(header):
         message = f"the row has {len(cells)} cells, the header {len(header)}"
         first = instance_of({header[0]: cells[0]})  # the quote is before any comma that may be one too many

@@ -610,6 +610,13 @@ instances: {csv: clients.csv}
 CSV = 'instance,company,region,minutes\na,"Auto Posto, BR-101",south,30\nb,{{ region }},north,60\n'
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_cells_line_break_is_the_same_however_the_file_is_checked_out(load: Load, end: str) -> None:
+    content = HEADER + 'a,"x\nz",y,1\n'
+    (one,) = load({"m.yaml": CSV_FLEET, "clients.csv": content.replace("\n", end)}, "m.yaml")
+    assert one.document["config"]["company_name"] == "x\nz"
+
+
 def test_a_csv_file_gives_an_instance_a_row(load: Load) -> None:
     one, two = load({"m.yaml": CSV_FLEET, "clients.csv": "\ufeff" + CSV}, "m.yaml")
     assert [one.instance, two.instance] == ["a", "b"]

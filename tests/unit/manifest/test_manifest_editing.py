@@ -112,6 +112,15 @@ def test_a_value_that_is_one_cell_of_a_csv_is_written_there(tmp_path: Path) -> N
     assert edited.files[0].after.decode() == CSV.replace("Dois, SA", "Dois, Ltda").replace("Tres", '"O ""Três"""')
 
 
+def test_a_value_with_a_carriage_return_is_written_beside_its_cell(tmp_path: Path) -> None:
+    """A cell's line break is read as a line feed, whatever the file's line ends are."""
+    (tmp_path / "fleet.yaml").write_text(FLEET.format(instances=" {csv: clients.csv}"))
+    (tmp_path / "clients.csv").write_bytes(CSV.encode())
+    edited = pulled(tmp_path, {"a": (change("setting/company_name", COMPANY, "Um\r\nDois"),)})
+    assert (edited.left, [Path(file.path).name for file in edited.files]) == ({}, ["fleet.yaml"])
+    assert r"Um\r\nDois" in edited.files[0].after.decode()
+
+
 COLUMNS = """\
 version: 1
 defaults:
