@@ -128,7 +128,7 @@ def _summarise(log: Any, edited: Edited, reports: Sequence[InstanceReport], *, w
     for report in reports:
         if report.error is not None:
             unknown = "" if report.drift is not None else "its drift is not known: "
-            log.error("pull", f"❌ {unknown}{report.error.message}", instance=report.instance, error=report.error.code)
+            log.error("pull", f"❌ {unknown}{report.error.words}", instance=report.instance, error=report.error.code)
     count = sum(map(len, edited.made.values()))
     if not count:
         if any(report.drift is not None for report in reports):
@@ -165,7 +165,7 @@ def _show(
                 for name, item in left
             ],
             "failed": [
-                {"instance": report.instance, "code": report.error.code, "message": report.error.message}
+                {"instance": report.instance, **report.error.as_json()}
                 for report in reports if report.error is not None
             ],
             "error": None,

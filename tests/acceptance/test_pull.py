@@ -217,6 +217,14 @@ def test_an_unreadable_instance_is_reported(fivrec: Fivrec, url: str) -> None:
     assert "nothing to pull" not in failed.stderr
 
 
+def test_an_instance_never_applied_is_told_what_to_do(fivrec: Fivrec) -> None:
+    hint = 'run "fivrec apply" if the instance is new; if not, its data is gone, or database.url points elsewhere'
+    pulled = fivrec.run("pull", "client.yaml")
+    assert (pulled.code, f"so what others changed can't be told ({hint})" in pulled.stderr) == (1, True)
+    (failed,) = fivrec.run("pull", "client.yaml", "-o", "json").json["failed"]
+    assert (failed["instance"], failed["code"], failed["hint"]) == (INSTANCE, "database_missing", hint)
+
+
 @pytest.mark.usefixtures("direct")
 def test_a_database_that_is_gone_is_not_without_drift(fivrec: Fivrec, url: str, postgres_url: str) -> None:
     """An instance never applied has no drift; a dropped database must not be reported like that."""
