@@ -209,6 +209,20 @@ async def test_a_replaced_administrator_is_one_no_more(life: Life, policy: str, 
     assert (await life.rows("SELECT password FROM users WHERE email = 'admin@empresa.com'"))[0][0].startswith("$2b$")
 
 
+async def test_a_later_policy_leaves_the_demoted_alone(life: Life) -> None:
+    """That account is a user of the app by now."""
+    demoting = {**ADMIN, "former": "demote"}
+    await life.apply(admin=demoting)
+    await life.apply(admin={**demoting, "email": "nova@empresa.com"})
+    before = await life.rows("SELECT email, password FROM users")
+    later = await life.apply(admin={**demoting, "email": "nova@empresa.com", "former": "lock"})
+    assert (later.outcome, later.former, await life.rows("SELECT email, password FROM users")) == (
+        "in_sync",
+        (),
+        before,
+    )
+
+
 async def test_a_promoted_user_gets_the_old_role_back(life: Life) -> None:
     await life.apply(admin={**ADMIN, "former": "demote"})
     await life.rows(
