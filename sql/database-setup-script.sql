@@ -273,11 +273,12 @@ BEGIN
     WITH shared (place, tbl) AS (
       VALUES (1, 'users'), (2, 'clients'), (3, 'queues'), (4, 'conversations'), (5, 'messages')
     ), found AS (
-      SELECT s.place, s.tbl, a.attname AS col, t.typcategory IN ('N', 'U', 'E') AS special,
-             format_type(COALESCE(NULLIF(t.typbasetype, 0), t.oid), NULL) AS type
+      SELECT s.place, s.tbl, a.attname AS col, b.typcategory IN ('N', 'U', 'E') AND b.typtype <> 'd' AS special,
+             format_type(b.oid, NULL) AS type
       FROM shared s
       JOIN pg_attribute a ON a.attrelid = fivrec.app_table(s.tbl) AND a.attnum > 0 AND NOT a.attisdropped
       JOIN pg_type t ON t.oid = a.atttypid
+      JOIN pg_type b ON b.oid = COALESCE(NULLIF(t.typbasetype, 0), t.oid)
     ), made AS (
       SELECT link.child, link.reference AS col, f.type, '' AS rest
       FROM (VALUES

@@ -51,7 +51,7 @@ _DEFER = _AT_ONCE.replace(
 )
 _RUN_AS = {
     # What is added for ids and environments has the types of those that are there: no foreign key goes from text to a
-    # number, a UUID or an enum. Of a domain it is the base type: its checks are the app's code.
+    # number, a UUID or an enum. Of a domain it is the base type, unless that is a domain too: checks are the app's code.
     'CREATE TABLE IF NOT EXISTS :"schema".queues (': """\
 DO $$
 DECLARE
@@ -61,11 +61,12 @@ BEGIN
     WITH shared (place, tbl) AS (
       VALUES (1, 'users'), (2, 'clients'), (3, 'queues'), (4, 'conversations'), (5, 'messages')
     ), found AS (
-      SELECT s.place, s.tbl, a.attname AS col, t.typcategory IN ('N', 'U', 'E') AS special,
-             format_type(COALESCE(NULLIF(t.typbasetype, 0), t.oid), NULL) AS type
+      SELECT s.place, s.tbl, a.attname AS col, b.typcategory IN ('N', 'U', 'E') AND b.typtype <> 'd' AS special,
+             format_type(b.oid, NULL) AS type
       FROM shared s
       JOIN pg_attribute a ON a.attrelid = fivrec.app_table(s.tbl) AND a.attnum > 0 AND NOT a.attisdropped
       JOIN pg_type t ON t.oid = a.atttypid
+      JOIN pg_type b ON b.oid = COALESCE(NULLIF(t.typbasetype, 0), t.oid)
     ), made AS (
       SELECT link.child, link.reference AS col, f.type, '' AS rest
       FROM (VALUES
