@@ -51,7 +51,8 @@ _DEFER = _AT_ONCE.replace(
 )
 _RUN_AS = {
     # What is added for ids and environments has the types of those that are there: no foreign key goes from text to a
-    # number, a UUID or an enum. Of a domain it is the base type, unless that is a domain too: checks are the app's code.
+    # number, a UUID or an enum. Of a domain it is the base type, as checks are the code of the app: none if that is a
+    # domain too.
     'CREATE TABLE IF NOT EXISTS :"schema".queues (': """\
 DO $$
 DECLARE
