@@ -292,6 +292,12 @@ async def test_repaired_drift_is_no_longer_drift(site: Served) -> None:
     assert found == [1, 0]
 
 
+async def test_the_fleets_page_says_whose_database_it_is(site: Served) -> None:
+    overview = await read_overview(replace(site.desired, instance="other-1"), site.service.run)
+    assert overview.error is not None
+    assert (overview.view, overview.checks, overview.error.code) == (None, (), "wrong_instance")
+
+
 async def test_an_escaped_slash_leads_to_no_other_route(site: Served) -> None:
     """A proxy that keeps /instances/*/api/ from the internet sees one segment, and so does fivrec."""
     await sign_in(site)
