@@ -18,6 +18,7 @@ from reconciler.web.fleet_sessions import FleetSessions
 from reconciler.web.oidc import Client, Provider
 from reconciler.web.roles import rule_from_text
 from reconciler.web.tokens import Tokens
+from tests.support.databases import with_database
 from tests.support.identity_provider import CLIENT_ID, IdentityProvider
 from tests.support.serving import Served, now, served, token_keys
 
@@ -66,7 +67,8 @@ async def signed_in_site(
     access = fleet_access(provider.issuer, Tokens(signing, now), **settings)
 
     def other(desired: Any) -> Any:
-        return (replace(desired, instance="other"),)
+        missing = Secret(with_database(url.reveal(), "not_there"))
+        return (replace(desired, instance="other", database=replace(desired.database, url=missing)),)
 
     async with served(url, keys, work_dir, more=other, fleet=access, signing=signing) as one:
         yield Site(one, provider)
