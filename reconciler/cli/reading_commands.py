@@ -209,7 +209,7 @@ def write_errors(readings: Sequence[QueryResult[Any]], settings: Settings) -> No
 
 
 def write_problem(instance: str, problem: ErrorInfo) -> None:
-    click.echo(click.style(f"{instance}: [{problem.code}] {one_line(problem.message)}", fg="red"), err=True)
+    click.echo(click.style(f"{instance}: [{problem.code}] {one_line(problem.message, '; ')}", fg="red"), err=True)
     if problem.hint:
         click.echo(f"  {one_line(problem.hint)}", err=True)
 

@@ -409,7 +409,7 @@ def where(conn: Connection) -> str:
     """Returns the connection's database in words, for messages."""
     if conn.closed:
         return conn.place
-    return f"database {conn.info.dbname} on {conn.info.host or SOCKET}"
+    return f"database {conn.info.dbname} on {conn.info.host or SOCKET}:{conn.info.port}"
 
 
 def _where(url: Secret, dbname: str | None = None) -> str:

@@ -204,7 +204,7 @@ _KNOWN: tuple[tuple[type[psycopg.Error] | tuple[type[psycopg.Error], ...], str, 
 
 def translated(exc: psycopg.Error, where: str, secrets: Sequence[str] = ()) -> FivrecError:
     """Returns the error as fivrec shows it, without any of `secrets`. `where` names the database, e.g. `database
-    fivapp_a on 127.0.0.1`."""
+    fivapp_a on 127.0.0.1:5432`."""
     said = _said(exc, secrets)
     special = _special(exc, where, said)
     if special is not None:

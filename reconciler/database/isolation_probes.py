@@ -23,6 +23,14 @@ _REFUSED = (
     errors.InsufficientPrivilege,
     errors.InvalidTextRepresentation,
 )
+_NOT_THE_ROW = (
+    errors.ReadOnlySqlTransaction,
+    errors.LockNotAvailable,
+    errors.QueryCanceled,
+    errors.DeadlockDetected,
+    errors.DiskFull,
+)
+"""Errors of the server, which end the test: a replica, a lock, a full disk say nothing about isolation."""
 
 
 async def read_leaks(conn: Connection, schema: str, isolation: Isolation) -> tuple[str, ...]:
@@ -116,6 +124,8 @@ async def _pointing(conn: Connection, schema: str, parent: str, child: str) -> s
     async with _undone(conn):
         try:
             queue = await _queue(conn, schema, parent)
+        except _NOT_THE_ROW:
+            raise
         except psycopg.Error as exc:
             return f"a probe row could not be made: {_named(exc)}"
         await _be(conn, child)
@@ -154,6 +164,8 @@ async def _refused(conn: Connection, schema: str, name: str, params: dict[str, A
         await conn.execute(query("probes", name, schema), params)
     except _REFUSED:
         return None
+    except _NOT_THE_ROW:
+        raise
     except psycopg.Error as exc:
         return f"could not try whether {what}: {_named(exc)}"
     return what

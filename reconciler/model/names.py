@@ -50,9 +50,9 @@ def printable(text: str) -> str:
     )
 
 
-def one_line(text: str) -> str:
-    """Like `printable`, with spaces for line breaks."""
-    return printable(text.replace("\n", " "))
+def one_line(text: str, between: str = " ") -> str:
+    """Like `printable`, with spaces, or `between`, for line breaks."""
+    return printable(text.replace("\n", between))
 
 
 def _is_seen(char: str, before: str) -> bool:

@@ -1,11 +1,17 @@
 -- Alerts on their way to receivers.
 
--- Alerts that nobody has delivered. `older_s`: the process that stored a younger one may still be delivering it.
+-- Alerts that nobody has delivered. `older_s`: the process that stored a younger one may still be delivering it. If the
+-- oldest is older, all go together: what a run by hand found may be over, and the end is not to come an interval later.
 -- name: waiting
 SELECT id, payload
 FROM fivrec.alert_outbox
 WHERE instance = %(instance)s AND sent_at IS NULL
-  AND created_at BETWEEN now() - interval '7 days' AND now() - %(older_s)s::double precision * interval '1 second'
+  AND created_at >= now() - interval '7 days'
+  AND EXISTS (
+    SELECT FROM fivrec.alert_outbox o
+    WHERE o.instance = %(instance)s AND o.sent_at IS NULL
+      AND o.created_at BETWEEN now() - interval '7 days' AND now() - %(older_s)s::double precision * interval '1 second'
+  )
 ORDER BY created_at, id
 LIMIT 500;
 

@@ -11,7 +11,7 @@ from reconciler.cli.render.values import change_line, conflict_line
 from reconciler.cli.streams import json_text
 from reconciler.model.changes import Change
 from reconciler.model.errors import group_problems, merge_problems, place_of_row
-from reconciler.model.names import printable
+from reconciler.model.names import one_line
 from reconciler.model.types import Value
 from reconciler.planning.report import InstanceReport, Report
 
@@ -74,7 +74,7 @@ def _severity(change: Change) -> str:
 def _issue(check: str, said: str, severity: str, place: Place, identity: tuple[str, ...]) -> Issue:
     path, line = place
     return {
-        "description": printable(said),
+        "description": one_line(said, "; "),
         "check_name": f"fivrec/{check}",
         "fingerprint": hashlib.sha256("\0".join((check, *identity)).encode("utf-8", "surrogatepass")).hexdigest(),
         "severity": severity,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import click
 
 from reconciler.cli.render.values import accepted_words, show
-from reconciler.model.names import printable
+from reconciler.model.names import one_line, printable
 from reconciler.model.secret import MASK
 from reconciler.model.types import rfc3339
 from reconciler.planning.report import Report
@@ -22,7 +22,7 @@ def render(report: Report) -> str:
         if item.explained is not None:
             lines += _resource(item.explained)
         if item.error is not None:
-            lines.append(click.style(f"  ✗ [{item.error.code}] {printable(item.error.message)}", fg="red"))
+            lines.append(click.style(f"  ✗ [{item.error.code}] {one_line(item.error.message, '; ')}", fg="red"))
         lines += [f"  {printable(note)}" for note in item.notes if item.explained is None]
     return "\n".join(lines)
 

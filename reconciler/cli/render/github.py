@@ -11,7 +11,7 @@ from reconciler.cli.render.codequality import relative
 from reconciler.cli.render.markdown import render as render_markdown
 from reconciler.cli.render.values import conflict_line, former_line
 from reconciler.model.errors import group_problems, merge_problems
-from reconciler.model.names import printable
+from reconciler.model.names import one_line
 from reconciler.planning.report import InstanceReport, Report
 
 Place = tuple[str, int, int]
@@ -72,7 +72,7 @@ def _command(level: str, title: str, said: str, place: Place = ("", 0, 0)) -> st
 
 
 def _data(text: str) -> str:
-    return printable(text).replace("%", "%25")
+    return one_line(text, "; ").replace("%", "%25")
 
 
 def _property(text: str) -> str:

@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 from reconciler.cli.render.codequality import relative
 from reconciler.cli.render.values import change_line, conflict_line, field_line, former_line
 from reconciler.model.errors import group_problems, merge_problems
-from reconciler.model.names import printable
+from reconciler.model.names import one_line, printable
 from reconciler.planning.report import InstanceReport, Report
 from reconciler.support.log import counted
 
@@ -45,7 +45,7 @@ def _case(item: InstanceReport, command: str) -> ET.Element:
     case = ET.Element("testcase", attributes)
     listed = "\n".join(_lines(item))
     if item.error is not None:
-        said = printable(item.error.message)
+        said = one_line(item.error.message, "; ")
         _child(case, "error", said, item.error.code, "\n".join((said, printable(item.error.hint))).strip())
     elif item.outcome == "skipped":
         ET.SubElement(case, "skipped", {"message": "suspended in the manifest, or not attempted"})
@@ -63,8 +63,8 @@ def _run_case(report: Report) -> ET.Element:
     case = ET.Element("testcase", {"name": "run", "classname": printable(f"fivrec.{report.command}"), "time": "0.000"})
     groups = group_problems(report.problems)
     lines = [str(merge_problems(group)) for group in groups] or [report.error.message, report.error.hint]
-    text = "\n".join(printable(line) for line in lines if line)
-    _child(case, "error", printable(report.error.message), report.error.code, text)
+    text = "\n".join(one_line(line, "; ") for line in lines if line)
+    _child(case, "error", one_line(report.error.message, "; "), report.error.code, text)
     return case
 
 

@@ -239,8 +239,7 @@ def _attention(report: Report) -> Iterator[str]:
 
 
 def _said(error_code: str, message: str) -> str:
-    lines = message.replace("\n", "; ")
-    return f"{code(f'[{error_code}]')} {code(lines, LONGEST_MESSAGE)}"
+    return f"{code(f'[{error_code}]')} {code(one_line(message, '; '), LONGEST_MESSAGE)}"
 
 
 @dataclass(frozen=True, slots=True)

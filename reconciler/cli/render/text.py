@@ -8,7 +8,7 @@ import click
 
 from reconciler.cli.render.values import accepted_line, change_line, conflict_line, field_line, former_line, since_words
 from reconciler.model.changes import Change
-from reconciler.model.names import printable
+from reconciler.model.names import one_line, printable
 from reconciler.planning.report import InstanceReport, Report
 
 COLORS = {"create": "green", "update": "yellow", "deactivate": "red", "remove": "red"}
@@ -56,7 +56,7 @@ def _beside(item: InstanceReport) -> Iterable[str]:
         yield f"  {printable(note)}"
     if item.error is not None:
         said = item.error.message if item.row in item.error.message else f"{item.error.message} ({item.row})"
-        yield click.style(f"  ✗ [{item.error.code}] {printable(said)}", fg="red")
+        yield click.style(f"  ✗ [{item.error.code}] {one_line(said, '; ')}", fg="red")
         if item.error.hint:
             yield f"    {printable(item.error.hint)}"
 

@@ -21,7 +21,10 @@ VARIABLE = "FIVREC_ENCRYPTION_KEY"
 FILE_VARIABLE = "FIVREC_ENCRYPTION_KEY_FILE"
 FILE_NAME = "encryption.key"
 _FILE_LIMIT = 64 * 1024
-_HINT = "make one with `fivrec key generate` and keep it where only fivrec reads it"
+_HINT = (
+    "set the key that fivrec had before (if it is lost: `fivrec docs keys`); before the first apply make one with "
+    "`fivrec key generate` and keep it where only fivrec reads it"
+)
 
 
 @dataclass(frozen=True, slots=True)

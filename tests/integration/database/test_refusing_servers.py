@@ -9,7 +9,9 @@ import psycopg
 import pytest
 
 from reconciler.database.errors import translated
+from reconciler.engine.production_checks import production_test
 from reconciler.engine.reconcile import preview, reconcile
+from reconciler.model.errors import DatabaseError
 from reconciler.model.secret import Secret
 from reconciler.planning.report import InstanceReport
 from reconciler.support.crypto.keyring import KeyRing
@@ -98,6 +100,9 @@ async def test_a_hot_standby_is_distinguished_from_a_primary(keys: KeyRing, tmp_
         assert (await preview(desired_of(NEW, Secret(url)), run)).outcome == "changed"
         absent = await reconcile(desired_of(NEW, Secret(url + "_absent")), run)
         assert told(absent)[:3] == ("failed", 1, "database_read_only")
+        with pytest.raises(DatabaseError, match=r"on 127\.0\.0\.1:\d+: the server does not accept writes") as refused:
+            await production_test(desired_of(NEW, Secret(url)), run, allow_embedded=True)
+        assert refused.value.code == "database_read_only"  # it says nothing about isolation
 
 
 async def test_an_app_that_locks_a_table_is_not_waited_for(

@@ -10,6 +10,7 @@ import pytest
 
 from reconciler.connect.emulator.state import EmulatorState, Fault
 from reconciler.connect.emulator.state_file import StateFile
+from reconciler.engine.alerts import read_stored
 from reconciler.engine.reconcile import reconcile
 from reconciler.engine.run import CycleContext
 from reconciler.model.secret import Secret
@@ -232,6 +233,23 @@ async def test_nor_an_answer_about_another_instance(database: Secret, keys: KeyR
     assert await it.told("check", fault=ANOTHERS) == ["connect_unreachable"]
     assert await it.turn() == []  # why the turn itself failed is alerted by the watch
     assert await it.turn(fault=Fault()) == ["recovered"]
+
+
+async def test_alerts_of_runs_by_hand_are_delivered_with_the_oldest(
+    database: Secret, keys: KeyRing, tmp_path: Path
+) -> None:
+    """An hourly watch would post the suspension now, and an hour later that it was over in a minute."""
+    it = ByHand(desired_of(document(), database), keys, tmp_path)
+    assert await it.told("apply") == []
+    assert await it.told("check", status="suspended") == ["suspended"]
+    assert await it.told("check", status="active") == ["recovered"]
+    run = run_of(keys, tmp_path, 9)
+    assert await read_stored(it.desired, run, young=False) == ((), None)
+    await run_sql(
+        database, "UPDATE fivrec.alert_outbox SET created_at = now() - interval '1 minute' WHERE alert = 'suspended'"
+    )
+    waiting, _ = await read_stored(it.desired, run, young=False)
+    assert [alert["alert"] for alert in waiting] == ["suspended", "recovered"]
 
 
 async def test_a_watch_whose_turns_fail_besides_tells_an_outage_once(

@@ -25,7 +25,8 @@ a: admin.password: the variable FIV_ADMIN_PASSWORD is not set
 no encryption key: neither FIVREC_ENCRYPTION_KEY nor FIVREC_ENCRYPTION_KEY_FILE is set"""
 HINT = (
     "set what is missing, or give the reference a default, or give --allow-embedded, or add generate: true; "
-    "make one with `fivrec key generate` and keep it where only fivrec reads it"
+    "set the key that fivrec had before (if it is lost: `fivrec docs keys`); before the first apply make one with "
+    "`fivrec key generate` and keep it where only fivrec reads it"
 )
 KEY = base64.urlsafe_b64encode(bytes(32)).decode()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from reconciler.cli.render.codequality import render as codequality
 from reconciler.cli.render.github import workflow_commands
 from reconciler.cli.render.junit import render as junit
 from reconciler.cli.render.output import MACHINE_FORMATS, write_report
+from reconciler.cli.render.text import render as text
 from reconciler.model.changes import Update
 from reconciler.model.errors import ManifestProblem
 from reconciler.model.types import ErrorInfo
@@ -269,3 +271,17 @@ def test_json_is_the_report_whole(capsys: pytest.CaptureFixture[str]) -> None:
     write_report(hostile("\ud800 \x1b é"), "json", fields=False)
     (item,) = json.loads(capsys.readouterr().out)["instances"]
     assert item["changes"][0]["fields"][0]["after"] == "\ud800 \x1b é"
+
+
+def shown_as_text(source: Report) -> str:
+    return text(source, fields=False)
+
+
+def shown_to_github(source: Report) -> str:
+    return "\n".join(workflow_commands(source))
+
+
+@pytest.mark.parametrize("form", [shown_as_text, shown_to_github, junit, codequality])
+def test_what_an_instance_lacks_is_listed_without_escapes(form: Callable[[Report], str]) -> None:
+    lacking = ErrorInfo("missing_setting", "A is not set\nB is not set", "set what is missing")
+    assert "A is not set; B is not set" in form(report(replace(DEGRADED, error=lacking)))
