@@ -124,7 +124,8 @@ def read_confined(name: str, folders: Sequence[Path], limit: int) -> bytes:
     path = Path(name)
     inside = "put it into the manifest's folder"
     if ".." in path.parts or "\x00" in name:
-        raise ConfinedFileError('has ".." in its name', inside)
+        beside = ", or give its absolute path, and its folder by --secrets-dir" if len(folders) > 1 else ""
+        raise ConfinedFileError('has ".." in its name', inside + beside)
     roots = [Path(os.path.realpath(folder)) for folder in folders]
     if path.is_absolute() and not any(_is_below(path, root) for root in (*roots[1:], *folders[1:])):
         raise ConfinedFileError("has an absolute path", inside + ", or name its folder by --secrets-dir")

@@ -592,6 +592,10 @@ def test_an_environment_that_a_file_does_not_name_is_missing_or_wrong(run: Run, 
     Path("e.txt").write_text("production")
     (problem,) = problems(lambda: run(text.replace("e.txt", "../e.txt"), {}))
     assert problem.message == 'the file has ".." in its name'
+    (problem,) = problems(lambda: run(text.replace("e.txt", "../e.txt"), {}, secrets_dir=Path()))
+    assert (
+        problem.hint == "put it into the manifest's folder, or give its absolute path, and its folder by --secrets-dir"
+    )
     folder = folder_with("e2.txt", "production")
     assert run(text.replace("e.txt", str(folder / "e2.txt")), ENVIRON, secrets_dir=folder)
 
