@@ -23,6 +23,7 @@ from reconciler.model.names import printable
 from reconciler.model.records import dataclass
 from reconciler.model.secret import MASK, Secret
 from reconciler.model.types import Value
+from reconciler.planning.rollout import WELL
 from reconciler.web.charts import sparkline, timeline
 from reconciler.web.overview import Detail, Overview
 from reconciler.web.translations import load_translations
@@ -36,7 +37,8 @@ _LONG = 200
 @dataclass(frozen=True, slots=True)
 class Row:
     """A row of the fleet's table with its search texts. `drift` is what the last run left, `drift_at` when that was;
-    None if nobody looked yet. `unchecked`: what is shown is old. `hidden`: it does not match the filter."""
+    None if nobody looked yet. `undone`: how the last run ended, if it did not do its work. `unchecked`: what is shown
+    is old. `hidden`: it does not match the filter."""
 
     item: Overview
     status: str
@@ -46,6 +48,7 @@ class Row:
     response: int | None
     drift: int | None = None
     drift_at: datetime | None = None
+    undone: str = ""
     unchecked: bool = False
     hidden: bool = False
 
@@ -139,6 +142,7 @@ def _row(item: Overview, words: Mapping[str, str], now: datetime) -> Row:
         response=last.response_time_ms if last else None,
         drift=len(run.open_drift) if run else None,
         drift_at=run.at if run else None,
+        undone="" if run is None or run.outcome in WELL else words.get(f"outcome_{run.outcome}", run.outcome),
         unchecked=view is not None and is_unchecked(view, now),
     )
 

@@ -281,6 +281,18 @@ async def test_a_check_of_long_ago_is_marked(site: Served) -> None:
             assert (path, text.count("Long ago")) == (path, marks)
 
 
+async def test_a_last_run_that_did_not_do_its_work_is_marked(site: Served) -> None:
+    """Its checks may be good, and it may have looked at no drift: nothing else in its row says so."""
+    await sign_in(site)
+    await reconcile(site.desired, replace(site.service.run, check_type="scheduled"))
+    shown = {}
+    for outcome in get_args(Outcome):
+        site.sql("UPDATE fivrec.last_run SET outcome = %s", outcome)
+        shown[outcome] = re.findall(r"Last run: [^<]+", (await site.client.get("/")).text)
+    bad = {"degraded": "degraded", "failed": "failed", "refused": "refused", "busy": "busy"}
+    assert shown == {outcome: [f"Last run: {bad[outcome]}"] if outcome in bad else [] for outcome in get_args(Outcome)}
+
+
 async def test_repaired_drift_is_no_longer_drift(site: Served) -> None:
     found = []
     for description in ("by hand", None):
