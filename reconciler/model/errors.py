@@ -193,7 +193,7 @@ _LOADER = {
 """What the dynamic loader says about a library: it has only words, no errno."""
 
 
-def _lack(exc: BaseException) -> tuple[str, str] | None:
+def find_lack(exc: BaseException) -> tuple[str, str] | None:
     """Returns what was lacking and what to do, or None if it is fivrec's fault."""
     match exc:
         case OSError():
@@ -220,7 +220,7 @@ class Unforeseen(FivrecError):
         frames = traceback.extract_tb(exc.__traceback__)
         frame = next((one for one in reversed(frames) if "reconciler" in one.filename), frames[-1] if frames else None)
         place = f" in {frame.name}, line {frame.lineno}" if frame else ""
-        lack = _lack(exc)
+        lack = find_lack(exc)
         if lack is not None:
             return cls(f"{lack[0]} ({type(exc).__name__}{place})", hint=lack[1])
         hint = "run again with -vv for the traceback, and report it"

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from reconciler.model.errors import FivrecError
+from reconciler.model.errors import FivrecError, find_lack
 
 WORK_FOLDER: Final = ".fivrec"
 
@@ -58,7 +58,8 @@ def replace_bytes(path: str, content: bytes, *, exclusive: bool = False) -> None
         raise
     except OSError as exc:
         reason = os.strerror(exc.errno or 0).lower()
-        raise FivrecError(f"{path} cannot be written: {reason}", hint="check the folder and its permissions") from exc
+        _, hint = find_lack(exc) or ("", "check the folder and its permissions")
+        raise FivrecError(f"{path} cannot be written: {reason}", hint=hint) from exc
 
 
 def write_private(path: Path, text: str, *, exclusive: bool = False) -> None:

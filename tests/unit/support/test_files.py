@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable
@@ -11,10 +12,10 @@ import pytest
 
 from reconciler.database.embedded.data_dir_and_user import find_data_dir
 from reconciler.manifest.secrets.generated_password import password_path, write_password
-from reconciler.model.errors import Busy
+from reconciler.model.errors import Busy, FivrecError
 from reconciler.model.secret import Secret
 from reconciler.support.crypto.key_files import text_beside
-from reconciler.support.files import replace_text, write_private
+from reconciler.support.files import replace_bytes, replace_text, write_private
 from tests.support.company import git
 
 MAKERS: dict[str, Callable[[Path], object]] = {
@@ -83,3 +84,20 @@ def test_a_private_file_is_its_owners_alone_and_replaces_only_if_asked(tmp_path:
     path.chmod(0o644)
     write_private(path, "two")
     assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == ("two", 0o600)
+
+
+@pytest.mark.parametrize(
+    ("number", "hint"),
+    [(errno.ENOSPC, "make room, then run again"), (errno.EACCES, "check the folder and its permissions")],
+)
+def test_what_can_not_be_written_says_what_to_do(
+    number: int, hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, "refused")
+
+    monkeypatch.setattr("reconciler.support.files.os.fsync", refuse)
+    with pytest.raises(FivrecError, match=r"plan\.json cannot be written") as refused:
+        replace_bytes(str(tmp_path / "plan.json"), b"{}")
+    assert refused.value.hint == hint
+    assert list(tmp_path.iterdir()) == []
