@@ -47,7 +47,9 @@ class _Refusal(NamedTuple):
     hint: str
 
 
-_LOGIN = "check the user and password of the database URL"
+_LOGIN = (
+    "check the user and password of the database URL, and whether the password has expired (rolvaliduntil of pg_roles)"
+)
 _REFUSALS: Final = (
     _Refusal('role "[^"]*" does not exist', "28000", code="database_auth", words="", hint=_LOGIN),
     _Refusal("password authentication failed", "28P01", code="database_auth", words="", hint=_LOGIN),
