@@ -115,6 +115,14 @@ _LARGE = (
 _GRANT = "GRANT the login what it needs, or use the owner"
 _OWNER = "run as the owner of what is named, or GRANT the owner's role to this login"
 
+_WRITES_REFUSED = "the server does not accept writes"
+_NO_NUMBERS = ("GetNewTransactionId", "GetNewMultiXactId")
+"""PostgreSQL's source functions of errors shortly before its transaction numbers wrap around."""
+_VACUUM = (
+    "end old transactions (pg_stat_activity, pg_prepared_xacts) and replication slots (pg_replication_slots), then "
+    "VACUUM the database that is named, as a superuser: SELECT datname, age(datfrozenxid) FROM pg_database"
+)
+
 CONFLICT = "database_conflict"
 STARTING = ("database_unreachable", "the server is starting or stopping", "run again later")
 DISK_FULL = ("disk_full", "the server's disk is full", "make room there, then run again")
@@ -138,7 +146,7 @@ _KNOWN: tuple[tuple[type[psycopg.Error] | tuple[type[psycopg.Error], ...], str, 
     (
         errors.ReadOnlySqlTransaction,
         "database_read_only",
-        "the server does not accept writes",
+        _WRITES_REFUSED,
         "use the primary's address: this is a replica, or default_transaction_read_only is on",
     ),
     (errors.DiskFull, *DISK_FULL),
@@ -248,8 +256,8 @@ def _refused_by_function(exc: psycopg.Error, where: str, said: str) -> DatabaseE
 
 def _special(exc: psycopg.Error, where: str, said: str) -> FivrecError | None:  # noqa: PLR0911 (a table of causes)
     """The errors that can't be told apart by their class alone."""
-    if _STATEMENT_MODE in said:
-        return _statement_mode(where, said)
+    if (refusal := _of_the_server(exc, where, said)) is not None:
+        return refusal
     if isinstance(exc, errors.UniqueViolation) and exc.diag.schema_name in ("pg_catalog", "fivrec"):
         words = f"another session made the same at the same time{_object(exc)}{said}"
         return DatabaseError(f"{where}: {words}", code=CONFLICT, hint="run again")
@@ -381,7 +389,11 @@ _SHORT: Final = 3
 _STATEMENT_MODE: Final = "statement pooling mode"
 
 
-def _statement_mode(where: str, said: str) -> DatabaseError:
+def _of_the_server(exc: psycopg.Error, where: str, said: str) -> DatabaseError | None:
+    if isinstance(exc, errors.ProgramLimitExceeded) and exc.diag.source_function in _NO_NUMBERS:
+        return DatabaseError(f"{where}: {_WRITES_REFUSED}{said}", code="database_read_only", hint=_VACUUM)
+    if _STATEMENT_MODE not in said:
+        return None
     return DatabaseError(
         f"{where}: PgBouncer is in statement mode, which has no transactions{said}",
         code="database_pooler",
