@@ -216,7 +216,7 @@ async def test_a_session_that_was_ended_is_named_by_its_database(database: Secre
     with pytest.raises(DatabaseError) as raised:
         async with with_deadline(conn, 10), conn.pipeline():
             await conn.execute("SELECT 1")
-    name = urlsplit(database.reveal()).path.lstrip("/")
-    error = raised.value
-    assert (error.code, error.message.partition(": ")[0]) == ("database_unreachable", f"database {name} on 127.0.0.1")
+    url, error = urlsplit(database.reveal()), raised.value
+    place = f"database {url.path.lstrip('/')} on 127.0.0.1:{url.port}"
+    assert (error.code, error.message.partition(": ")[0]) == ("database_unreachable", place)
     assert "idle_session_timeout" in error.hint
