@@ -84,7 +84,7 @@ def remove_data_of(folder: Path) -> None:
     can't reach that folder."""
     for origin in SHARED.glob("*/origin"):
         with suppress(FileNotFoundError):  # another run's, which ended meanwhile
-            if Path(origin.read_text(encoding="utf-8").strip()).is_relative_to(folder):
+            if Path(os.fsdecode(origin.read_bytes()).strip()).is_relative_to(folder):
                 shutil.rmtree(origin.parent, ignore_errors=True)
 
 
