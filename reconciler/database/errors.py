@@ -256,6 +256,8 @@ def _refused_by_function(exc: psycopg.Error, where: str, said: str) -> DatabaseE
 
 def _special(exc: psycopg.Error, where: str, said: str) -> FivrecError | None:  # noqa: PLR0911 (a table of causes)
     """The errors that can't be told apart by their class alone."""
+    if _is_raised(exc) or (exc.sqlstate in (_NOT_ISOLATED, _COLUMN_TYPE) and _function(exc)):
+        return _refused_by_function(exc, where, said)
     if (refusal := _of_the_server(exc, where, said)) is not None:
         return refusal
     if isinstance(exc, errors.UniqueViolation) and exc.diag.schema_name in ("pg_catalog", "fivrec"):
@@ -269,8 +271,6 @@ def _special(exc: psycopg.Error, where: str, said: str) -> FivrecError | None:  
         )
     if exc.diag.source_function == _HIDING:
         return DatabaseError(f"{where}: row-level security hides rows{said}", code="rows_hidden", hint=_UNHIDE)
-    if exc.sqlstate in (_NOT_ISOLATED, _COLUMN_TYPE) and _function(exc):  # message and hint are the app's
-        return _refused_by_function(exc, where, said)
     if exc.sqlstate == _NOT_ISOLATED:
         words = exc.diag.message_primary or "isolation: enforced is not possible here"
         return Refused(f"{where}: {words}", code="isolation_refused", hint=exc.diag.message_hint or "")
@@ -332,11 +332,18 @@ def _is_of_types(exc: psycopg.Error) -> bool:
     return isinstance(exc, (errors.DatatypeMismatch, errors.CannotCoerce))
 
 
+def _is_raised(exc: psycopg.Error) -> bool:
+    """Whether a function of the app raised the error itself, so that code, table and hint are what it chose. One that
+    asks for a second attempt gets it."""
+    asks = isinstance(exc, (errors.SerializationFailure, errors.DeadlockDetected))
+    return exc.diag.source_function in _RAISED and not asks and bool(_function(exc))
+
+
 def of_a_function(exc: psycopg.Error, where: str, schema: str) -> DatabaseError | None:
     """Returns the error if a function of the app, run by a write or by a migration's event trigger, can't find a name
-    that it uses without a schema; None if no function of the app failed."""
+    that it uses without a schema; None if no function of the app failed, or if it raised the error itself."""
     found = _function(exc)
-    if not found:
+    if not found or _is_raised(exc):
         return None
     return DatabaseError(
         f"{where}: {found}, which a write runs, failed: {exc.diag.message_primary}",

@@ -229,6 +229,10 @@ async def test_a_stored_hash_other_than_the_one_written_is_a_rest(
         ("RAISE SQLSTATE '0A000'", "0A000"),
         ("RAISE SQLSTATE 'AA123'", "AA123"),
         ("PERFORM pg_catalog.pg_read_file('nowhere')", "58P01"),
+        *(
+            (f"RAISE SQLSTATE '{state}' USING MESSAGE = 'run it', SCHEMA = 'fivrec', TABLE = 'users'", state)
+            for state in ("42P01", "42703", "42501", "23505", "25006", "53100", "55P03", "57014", "57P03")
+        ),
         ("RAISE SQLSTATE 'FV001' USING MESSAGE = 'run it', HINT = 'run it'", "FV001"),
         ("RAISE SQLSTATE 'FV002' USING MESSAGE = 'run it', HINT = 'run it'", "FV002"),
     ],
