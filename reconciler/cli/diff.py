@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from reconciler.cli.gitops import changed_since_option, deep_option, explained_key, keep_going_option, strict_option
-from reconciler.cli.options import OF_APPLY, manifest_options, settings_from
+from reconciler.cli.options import OF_APPLY, manifest_options, refuse_manifest, settings_from
 from reconciler.model.errors import UsageError
 
 
@@ -59,6 +59,7 @@ def run_diff(settings: Any, options: dict[str, Any], command: str = "diff") -> i
 
     if options.get("out") == "-":
         raise UsageError("--out needs a file, not -", hint="such as --out plan.json")
+    refuse_manifest(options.get("out"), "plan.json")
     key = explained_key(options.get("explain"), settings.output)
     more = {"deep": options.get("deep", False), "adopt": options["adopt"], "drift_only": command == "drift"}
     with open_run(settings, command, dry=True, explain=key, day=today(), **more) as ready:

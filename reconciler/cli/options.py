@@ -414,3 +414,9 @@ def settings_from(options: dict[str, Any]) -> Settings:
     """Take the shared options out of a command's keyword arguments; the rest is the command's own."""
     names = [name for name in Settings.__dataclass_fields__ if name in options]
     return Settings(**{name: options.pop(name) for name in names})
+
+
+def refuse_manifest(out: str | None, example: str) -> None:
+    """Raises UsageError if --out names a manifest, as it does in `--out *.yaml`: it would be overwritten."""
+    if out is not None and out.lower().endswith((".yaml", ".yml")):
+        raise UsageError(f"--out {out} would overwrite a manifest", hint=f"such as --out {example}")

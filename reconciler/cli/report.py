@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.cli.options import OF_APPLY, manifest_options, settings_from
+from reconciler.cli.options import OF_APPLY, manifest_options, refuse_manifest, settings_from
 from reconciler.cli.reading_commands import ask_within, unresolved, write_errors, write_found, write_json
 from reconciler.model.errors import FivrecError, UsageError
 from reconciler.model.types import Desired, ErrorInfo
@@ -44,6 +44,7 @@ def command(**options: Any) -> None:
         raise UsageError(
             f"with --out - the page is on stdout, and -o {settings.output} would be there too", hint="name a file"
         )
+    refuse_manifest(out, "report.html")
     with open_run(settings, "report", dry=True, each=True) as ready:
         others = unresolved(ready)
         details = (*run_async(ready.run, _details(ready, settings.forks)), *map(_unread, others))

@@ -117,3 +117,12 @@ def test_a_default_environment_is_not_for_real_databases(command: str, bare: Fiv
     bare.write(CLIENT)
     ended = bare.run(command, "client.yaml", DATABASE_URL=REAL, FIVREC_ENCRYPTION_KEY="A" * 43)
     assert (ended.code, "environment_unsaid" in ended.stderr) == (78, True)
+
+
+@pytest.mark.parametrize("command", ["diff", "report"])
+def test_no_output_overwrites_a_manifest(command: str, bare: Fivrec) -> None:
+    """As `--out *.yaml` would, which the shell makes `--out client.yaml …`."""
+    bare.write(CLIENT)
+    ended = bare.run(command, "client.yaml", "--out", "client.yaml")
+    assert (ended.code, "--out client.yaml would overwrite a manifest" in ended.stderr) == (64, True)
+    assert (bare.folder / "client.yaml").read_text(encoding="utf-8") == CLIENT
