@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from reconciler.model.errors import MissingSetting
 from reconciler.model.secret import Secret, Unencrypted
 from reconciler.support.crypto.key_files import FILE_NAME, exposed_files, generate_key
-from reconciler.support.crypto.keyring import EncryptionKey, KeyRing, is_envelope
+from reconciler.support.crypto.keyring import EncryptionKey, KeyRing, is_envelope, read_key_id
 
 PLACE = ("client-abc-123", "instance_config", "instance_key")
 
@@ -143,6 +143,26 @@ def test_keys_come_from_files_too_behind_those_of_the_variable(tmp_path: Path) -
     (tmp_path / "one").write_text(f"{second}\n{third}\n")
     environ = {"FIVREC_ENCRYPTION_KEY": first, "FIVREC_ENCRYPTION_KEY_FILE": str(tmp_path / "one")}
     assert KeyRing.from_environ(environ).keys == ring(first, second, third).keys
+
+
+def test_a_key_file_that_is_larger_than_any_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "large"
+    for spaces, fits in ((64 * 1024 - 44, True), (64 * 1024 - 43, False)):
+        path.write_text(generate_key() + " " * spaces)
+        environ = {"FIVREC_ENCRYPTION_KEY_FILE": str(path)}
+        if fits:
+            assert len(KeyRing.from_environ(environ).keys) == 1
+        else:
+            with pytest.raises(MissingSetting, match="holds no keys"):
+                KeyRing.from_environ(environ)
+
+
+@pytest.mark.parametrize("text", ["fivenc:v1:{id}", "fivenc:v1:{id}:a:b", "fivenc:v2:{id}:a", "fivenc:v1:{id}0:a"])
+def test_what_is_no_envelope_was_made_with_no_key(text: str) -> None:
+    keys = ring()
+    envelope = keys.encrypt(Secret("x"), *PLACE)
+    assert (read_key_id(envelope), keys.is_current(envelope)) == (keys.first_id, True)
+    assert (read_key_id(text.format(id=keys.first_id)), keys.is_current(text.format(id=keys.first_id))) == (None, False)
 
 
 def test_a_key_file_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 import pytest
 
 from reconciler.model.kinds.config import canonical_url
-from reconciler.support.network import address_problem, is_loopback, url_hint, url_problem
+from reconciler.support.network import Endpoint, address_problem, endpoint_of, is_loopback, url_hint, url_problem
 
 
 @pytest.mark.parametrize(
@@ -106,6 +106,22 @@ def test_other_urls_are_refused_without_being_repeated(url: str, said: str) -> N
 )
 def test_resolved_addresses_are_judged_by_what_they_lead_to(address: str, reason: str | None) -> None:
     assert address_problem(ip_address(address)) == reason
+
+
+def test_a_url_of_scheme_host_and_path_leads_to_its_port() -> None:
+    assert endpoint_of("https://h.example/base") == Endpoint("https", "h.example", 443)
+    assert endpoint_of("http://127.0.0.1:0?") == Endpoint("http", "127.0.0.1", 0)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("https://h.example/?a=b", "https://h.example/#a", "https://u@h.example", "ftp://h.example", "https://"),
+        *("https://h.example:x", "h.example"),
+    ],
+)
+def test_any_other_url_leads_nowhere(url: str) -> None:
+    assert endpoint_of(url) is None
 
 
 def test_loopback_is_seen_through_ipv6() -> None:

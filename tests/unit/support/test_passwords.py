@@ -32,6 +32,12 @@ def test_a_malformed_hash_is_nobodys(hashed: str) -> None:
     assert cost_of("$2b$xx$y") is None
 
 
+def test_a_hash_of_a_higher_cost_than_allowed_is_not_tried() -> None:
+    """A row of the app could keep a core busy for days."""
+    hashed = hash_password(Secret("x"), 5)
+    assert [verify(Secret("x"), hashed, most) for most in (4, 5, 6)] == [False, True, True]
+
+
 @pytest.mark.parametrize("password", ["", "a\0b", "é" * 37, "a" * 73, "\udc80"])
 def test_what_bcrypt_cannot_hold_is_refused_and_never_quoted(password: str) -> None:
     assert unusable(Secret(password)) is not None
