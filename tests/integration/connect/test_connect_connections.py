@@ -118,6 +118,13 @@ async def test_bytes_that_come_late_end_the_connection(settings) -> None:
         assert (server.connections, len(server.requests)) == (3, 3)
 
 
+async def test_the_only_address_of_connect_may_take_all_the_time(settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit is for going on to the next address."""
+    monkeypatch.setattr("reconciler.connect.transport._NEXT_ADDRESS_S", 0.0)
+    async with misbehaving(answering(body(STATUS))) as server, open_pool(settings()) as pool:
+        assert (await ask(server.url, settings(tries=1), pool)).status_error is None
+
+
 async def test_a_receipt_with_bytes_left_over_ends_the_connection(settings) -> None:
     async with misbehaving(plain_with_surplus(OTHER_ANSWER), answering(body(STATUS))) as server:
         async with open_pool(settings()) as pool:

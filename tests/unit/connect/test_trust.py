@@ -1,4 +1,4 @@
-"""Which CAs are trusted for servers other than Connect."""
+"""trust: which CAs count for servers other than Connect."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from reconciler.connect.pool import ConnectPool
 from reconciler.connect.trust import Trust, WiderTrust, load_context
 from reconciler.web.oidc import Client, Provider
 
@@ -50,3 +51,35 @@ def test_an_identity_provider_may_use_a_ca_of_system_or_file(tmp_path: Path, mon
     for ca_file in (None, str(tmp_path / "connect.pem")):
         Provider(Client("https://login.example", "fivrec", ca_file=ca_file), lambda: datetime.now(UTC))._http()
     assert [len(context.get_ca_certs()) for context in made] == [1, 2]
+
+
+def test_a_ca_taken_out_of_the_file_counts_no_more_beside_the_systems(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "none"))
+    authorities, path, changes = [trustme.CA(), trustme.CA()], tmp_path / "connect.pem", []
+    authorities[0].cert_pem.write_to_path(str(path))
+    wider = WiderTrust(Trust(str(path)), lambda: changes.append("changed"))
+
+    def known() -> list[bytes]:
+        return wider.context().get_ca_certs(binary_form=True)
+
+    assert (known(), wider.context() is wider.context()) == ([der(authorities[0])], True)
+    draft = tmp_path / "new.pem"
+    authorities[1].cert_pem.write_to_path(str(draft))
+    draft.replace(path)
+    assert (known(), changes) == ([der(authorities[1])], ["changed"])
+
+
+def der(authority: trustme.CA) -> bytes:
+    return ssl.PEM_cert_to_DER_cert(authority.cert_pem.bytes().decode())
+
+
+async def test_with_a_ca_file_other_servers_have_a_trust_of_their_own(tmp_path: Path) -> None:
+    """The file is for Connect: a receiver of alerts may have a certificate of a public CA."""
+    trustme.CA().cert_pem.write_to_path(str(tmp_path / "connect.pem"))
+    for ca_file, shared in ((None, True), (str(tmp_path / "connect.pem"), False)):
+        pool = ConnectPool(ca_file)
+        assert (pool.for_others is pool.transport) is shared
+        await pool.aclose()
