@@ -186,9 +186,8 @@ def say_newer(version: int | None, desired: Desired, run: Run) -> None:
 def database_notes(snapshot: Snapshot, plan: Plan, instance: str) -> tuple[str, ...]:
     """Notes about the database as it was read: its previous owner, declared names that several rows have, new ones that
     others have in another case, and, after a deep reading, whether a weaker login would do."""
-    doubles = tuple(_double_notes(snapshot, plan)) if snapshot.doubles else ()
     strong = (STRONG_LOGIN,) if snapshot.strong_login else ()
-    return (*owner_notes(snapshot, instance), *doubles, *_case_notes(snapshot, plan), *strong)
+    return (*owner_notes(snapshot, instance), *_double_notes(snapshot, plan), *_case_notes(snapshot, plan), *strong)
 
 
 def _case_notes(snapshot: Snapshot, plan: Plan) -> Iterator[str]:

@@ -108,7 +108,7 @@ def _goes_off(kind: Kind, change: Change) -> bool:
 def _is_on(kind: Kind, row: Resource) -> bool:
     rows = (row.fields, *row.twins)
     if kind.active is None:
-        return kind.name != "admin" or any(fields.get("role") == "admin" for fields in rows)
+        return any(fields.get("role") == "admin" for fields in rows)  # only administrators can be demoted
     return any(fields.get(kind.active) is not False for fields in rows)
 
 
