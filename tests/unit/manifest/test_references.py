@@ -15,6 +15,7 @@ from reconciler.manifest.bounds import Bounds, check_bounds
 from reconciler.manifest.loader import Manifest, load_manifests
 from reconciler.manifest.references import Need, Resolution, asks_others, resolve, write_generated
 from reconciler.model.errors import Busy, ManifestError, ManifestProblem, MissingSetting
+from reconciler.model.kinds.development_rows import CONSENTED
 from reconciler.model.secret import Secret
 from reconciler.model.types import ConnectTarget, DatabaseSpec, Desired, EnvironmentSpec, Ignore
 
@@ -689,6 +690,21 @@ instances:
 """
     found = [(item.environment.name, item.environment.isolation) for item in run(fleet)]
     assert found == [("development", "enforced"), ("development", "enforced"), ("production", "constraints")]
+
+
+def test_an_instances_consent_stands_beside_a_fleets_short_environment(run: Run) -> None:
+    fleet = """\
+version: 1
+defaults: {environment: {file: e.txt}}
+instances:
+  - {instance: a, environment: {purge_development_data: true}}
+  - {instance: b, database: {url: "postgresql://h/b"}}
+"""
+    in_file("production")
+    found = [(item.environment.name, item.managed.get("test_data") == CONSENTED) for item in run(fleet)]
+    assert found == [("production", True), ("production", False)]
+    in_file("development")
+    assert [item.environment.name for item in run(fleet)] == ["development", "development"]
 
 
 OUT_OF_BOUNDS = {
