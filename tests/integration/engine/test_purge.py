@@ -15,10 +15,11 @@ import pytest
 from reconciler.database.pipeline import PipelinedConnection
 from reconciler.database.purge import delete_development
 from reconciler.database.rows import Scope
+from reconciler.database.schema import latest_version
 from reconciler.database.transaction import open_locked
 from reconciler.engine.purge import count_development_rows, counts, with_purge
 from reconciler.engine.reconcile import preview, reconcile
-from reconciler.model.errors import Refused
+from reconciler.model.errors import DatabaseError, Refused
 from reconciler.model.secret import Secret
 from reconciler.planning.report import InstanceReport
 from reconciler.support.crypto.keyring import KeyRing
@@ -66,6 +67,25 @@ async def test_development_rows_go_and_production_rows_stay(
     assert all(found[0] == 0 for found in hashes(isolated.admin, "development").values())
     again = await purge(isolated.owner, keys, tmp_path)
     assert (again.outcome, again.changes) == ("in_sync", ())
+
+
+async def test_purge_makes_no_tables(seed_database: Secret, keys: KeyRing, tmp_path: Path) -> None:
+    with pytest.raises(DatabaseError) as caught:
+        await purge(seed_database, keys, tmp_path)
+    assert (caught.value.code, caught.value.hint) == ("schema_missing", "run `fivrec apply` once")
+    with psycopg.connect(seed_database.reveal()) as conn:
+        assert conn.execute("SELECT to_regnamespace('fivrec')").fetchone() == (None,)
+
+
+async def test_a_newer_fivrecs_rows_are_not_purged(isolated: Isolated, keys: KeyRing, tmp_path: Path) -> None:
+    await apply(isolated.owner, keys, tmp_path)
+    with psycopg.connect(isolated.admin, autocommit=True) as conn:
+        newer = "INSERT INTO fivrec.migrations (version, name, checksum) VALUES (%s, 'future', 'abc')"
+        conn.execute(newer, (latest_version() + 1,))
+    item = with_purge([desired_of(document(), isolated.owner)], "development")
+    shown = await count_development_rows(item, run_of(keys, tmp_path, 9, check_only=True))
+    assert shown.error is not None
+    assert (shown.error.code, shown.outcome, shown.exit_code) == ("schema_newer", "failed", 1)
 
 
 async def test_a_schema_may_be_named_like_a_parameter(database: Secret, keys: KeyRing, tmp_path: Path) -> None:
