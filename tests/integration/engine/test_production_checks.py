@@ -78,21 +78,22 @@ async def test_enforced_isolation_is_probed_too(isolated: Isolated, keys: KeyRin
     assert everything(isolated.admin) == before
 
 
-async def test_rows_of_the_other_environment_that_break_the_rules_are_named(
-    isolated: Isolated, keys: KeyRing, tmp_path: Path
+@pytest.mark.parametrize(("own", "other"), [("development", "production"), ("production", "development")])
+async def test_rows_of_each_environment_that_break_the_rules_are_named(
+    own: str, other: str, isolated: Isolated, keys: KeyRing, tmp_path: Path
 ) -> None:
     enforced = {"environment": environment(isolation="enforced")}
     await applied(isolated.owner, keys, tmp_path, **enforced)
     key = "messages_conversation_id_environment_fkey"
     with psycopg.connect(isolated.admin, autocommit=True) as conn:
         conn.execute(f"ALTER TABLE messages DROP CONSTRAINT {key}")
-        conn.execute("UPDATE messages SET conversation_id = 'kproduction' WHERE id = 'mdevelopment'")
+        conn.execute("UPDATE messages SET conversation_id = %s WHERE id = %s", (f"k{other}", f"m{own}"))
         conn.execute(
             f"ALTER TABLE messages ADD CONSTRAINT {key} FOREIGN KEY (conversation_id, environment) "
             "REFERENCES conversations (id, environment) NOT VALID"
         )
     found = await checked(isolated.owner, keys, tmp_path, **enforced)
-    assert failed(found) == {"isolation": "messages mdevelopment breaks the rules of environments (conversation_id)"}
+    assert failed(found) == {"isolation": f"messages m{own} breaks the rules of environments (conversation_id)"}
 
 
 async def test_a_probe_row_that_the_app_refuses_fails_its_check_alone(
