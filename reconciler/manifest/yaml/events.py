@@ -30,7 +30,7 @@ class _PureParser(Reader, Scanner, Parser):
 
 
 def open_events(text: bytes, *, pure: bool | None = None) -> NextEvent:
-    """`pure` asks for the parser written in Python: ten times slower, the same events. It is also used if the text
+    r"""`pure` asks for the parser written in Python: ten times slower, the same events. It is also used if the text
     contains what libyaml refuses: JSON writes "😀" as "\ud83d\ude00", and JSON is YAML."""
     if pure is None:
         pure = len(text) <= MAX_PAIRS_BYTES and _PAIR.search(text) is not None
