@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from reconciler.model.records import dataclass
+
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 LIMIT_S = 9.0
@@ -31,6 +36,7 @@ class Signals:
     holding: bool = False
 
     def listen(self) -> None:
+        sys.unraisablehook = self._repeat
         for number in STOPPING:
             if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves it
                 signal.signal(number, self._heard)
@@ -43,11 +49,27 @@ class Signals:
         if self.number:
             return
         self.number = number
+        self._limit()
+
+    def _limit(self) -> None:
         signal.signal(signal.SIGALRM, lambda *_: os._exit(128 + self.number))
         signal.setitimer(signal.ITIMER_REAL, LIMIT_S)
 
     def _heard(self, number: int, _: FrameType | None) -> None:
         self.note(number)
+        if not self.holding:
+            raise Stopped
+
+    def _repeat(self, discarded: UnraisableHookArgs) -> None:
+        """Raise Stopped again soon if Python discarded it, as it does in a weak reference's callback or a __del__."""
+        if not issubclass(discarded.exc_type, Stopped):
+            sys.__unraisablehook__(discarded)
+            return
+        signal.signal(signal.SIGALRM, self._raise_again)
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+
+    def _raise_again(self, number: int, _: FrameType | None) -> None:  # noqa: ARG002 (a handler's signature)
+        self._limit()
         if not self.holding:
             raise Stopped
 
