@@ -52,13 +52,13 @@ def command(file: str, *, instance: str | None, force: bool, from_setup: TextIO 
 
     Example: fivrec init manifests/client.yaml --from-setup provision.sh
     """
-    from reconciler.support.files import make_parent_folder, replace_text
+    from reconciler.support.files import is_folder, make_parent_folder, replace_text
 
     if not file:
         raise click.UsageError("an empty path names no file; is a variable not set?")
     if file.lower().endswith(".json"):
         raise UsageError(f"init writes YAML with comments, and {file} would be no JSON", hint="name a .yaml file")
-    if file.endswith("/") or Path(file).is_dir():
+    if file.endswith("/") or is_folder(file):
         raise UsageError(f"{file} is a folder", hint=f"name a file in it, such as {Path(file) / 'fivrec.yaml'}")
     instance, text = _build_manifest(file, instance_name(instance), from_setup)
     if file == "-":

@@ -19,6 +19,7 @@ from reconciler.manifest.selection import select
 from reconciler.model.errors import FivrecError, UsageError
 from reconciler.model.patterns import late
 from reconciler.model.records import dataclass
+from reconciler.support.files import is_folder
 
 READ = (*SUFFIXES, ".csv")
 """The endings of files in a folder that manifests are read from; a file that is named may have any ending."""
@@ -91,11 +92,11 @@ class _Earlier:
 
     def path(self, path: str) -> str | None:
         """The path in that checkout which corresponds to a current path; None if there was nothing to load."""
-        is_folder, real = Path(path).is_dir(), Path(path).resolve()
-        top = self._top_of(real if is_folder else real.parent)
+        folder, real = is_folder(path), Path(path).resolve()
+        top = self._top_of(real if folder else real.parent)
         name = _name_below(top, path)
-        self._extract(top, name if is_folder else name.parent)
-        if not is_folder and name.suffix.lower() not in READ:
+        self._extract(top, name if folder else name.parent)
+        if not folder and name.suffix.lower() not in READ:
             self._extract_file(top, name)
         found = self._place(top, name)
         if found.is_dir():

@@ -11,7 +11,7 @@ from typing import BinaryIO, Final
 from reconciler.manifest.yaml.parser import MAX_BYTES, YamlFile
 from reconciler.model.errors import ManifestProblem
 from reconciler.model.records import dataclass
-from reconciler.support.files import ConfinedFileError, read_regular
+from reconciler.support.files import ConfinedFileError, is_folder, read_regular
 
 SUFFIXES: Final = (".yaml", ".yml")
 MAX_FILES: Final = 100_000
@@ -61,7 +61,7 @@ def _find(path: str) -> Iterator[str | ManifestProblem]:
     if _leads_away(path):
         yield _problem(path, "is a link that leads out of the working directory", "give its target as the path")
         return
-    if path == STDIN or not Path(path).is_dir():
+    if path == STDIN or not is_folder(path):
         yield path
         return
     found = sorted(

@@ -16,6 +16,11 @@ from reconciler.model.errors import FivrecError, find_lack
 WORK_FOLDER: Final = ".fivrec"
 
 
+def is_folder(path: str) -> bool:
+    """False also if the path can't be looked at: whoever opens it gets the reason. Path.is_dir raises before 3.14."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
 def make_parent_folder(path: str) -> None:
     """Make the file's folder and those above it. Raises FivrecError if that fails."""
     try:

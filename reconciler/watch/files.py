@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 from reconciler.manifest.files import STDIN, SUFFIXES
 from reconciler.model.errors import FivrecError
+from reconciler.support.files import is_folder
 
 LOOK_S = 5.0
 
@@ -53,7 +54,7 @@ def manifest_files(paths: Sequence[str]) -> tuple[str, ...]:
     for path in paths:
         if path == STDIN:
             found.append(path)
-        elif Path(path).is_dir():
+        elif is_folder(path):
             found.extend(_walk(path, SUFFIXES))
         elif os.path.lexists(path):
             found.append(path)
@@ -63,7 +64,7 @@ def manifest_files(paths: Sequence[str]) -> tuple[str, ...]:
 def scan_files(paths: Sequence[str], more: Sequence[str] = ()) -> Look:
     """The state of the files, with the CSV files that they use and `more` (files of variables)."""
     files = dict.fromkeys(manifest_files(paths))
-    folders = {path if Path(path).is_dir() else os.path.dirname(path) or "." for path in paths if path != STDIN}  # noqa: PTH120
+    folders = {path if is_folder(path) else os.path.dirname(path) or "." for path in paths if path != STDIN}  # noqa: PTH120
     tables = [file for folder in sorted(folders) for file in _walk(folder, (".csv",), deep=folder in paths)]
     return tuple(_stat(file) for file in dict.fromkeys((*files, *tables, *more)))
 
@@ -120,7 +121,7 @@ def _folders(paths: Sequence[str]) -> tuple[tuple[str, ...], bool]:
     """The paths to listen to, and whether to include everything below them. Single files outside of folders are only
     polled: listening to everything below a file's folder may be too much."""
     named = [Path(path) for path in paths if path != STDIN]
-    folders = sorted({str(path) for path in named if path.is_dir()})
+    folders = sorted({str(path) for path in named if is_folder(str(path))})
     return (tuple(folders), True) if folders else (tuple(sorted({str(path.resolve().parent) for path in named})), False)
 
 

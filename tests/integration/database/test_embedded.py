@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
 import signal
@@ -325,6 +326,17 @@ def test_programs_named_by_the_variable_are_taken(folder: Path, monkeypatch: pyt
     monkeypatch.setenv("FIVREC_POSTGRES_BIN", str(installed[0].parent))
     with embedded_server(folder) as server:
         assert server.version.partition(".")[0] == installed[0].parent.parent.name
+
+
+def test_programs_that_cannot_be_run_now_are_not_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from reconciler.database.embedded.binaries import find_binaries
+
+    def refuse(*_: object, **__: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, "as fork fails at a limit on processes")
+
+    monkeypatch.setattr(subprocess, "run", refuse)
+    with pytest.raises(DatabaseError, match="can't be run: Resource temporarily unavailable"):
+        find_binaries({})
 
 
 def test_a_file_in_the_folders_place_is_reported(folder: Path) -> None:

@@ -428,6 +428,18 @@ def test_a_config_map_is_read_through_its_links(load: Load, tmp_path: Path) -> N
     assert [(one.origin.path, one.folder) for one in load({}, "d")] == [("d/a.yaml", Path("d"))]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="root looks with another user's eyes")
+def test_a_folder_that_may_not_be_entered_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path.chmod(0o700)
+    os.seteuid(65534)
+    try:
+        with pytest.raises(ManifestError) as refused:
+            load_manifests([str(tmp_path / "m.yaml")], environ={})
+    finally:
+        os.seteuid(0)
+    assert "permission denied" in str(refused.value.problems).lower()
+
+
 @pytest.mark.parametrize("path", ["fifo", "/dev/zero", "/dev/full"])
 def test_a_named_path_that_is_no_regular_file_is_refused(path: str, load: Load, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
