@@ -121,9 +121,13 @@ def _read_manifests_beside(path: Path) -> list[str]:
     alone = path.is_absolute() or path.parent == Path()  # the folders next to an absolute one may contain anything
     folders = () if alone else path.parent.parent.glob(f"*/{glob.escape(path.name)}")
     found = []
-    for other in sorted({*path.parent.glob("*.y*ml"), *folders}):
-        if other != path and other.is_file():
-            with suppress(OSError):
+    try:
+        others = sorted({*path.parent.glob("*.y*ml"), *folders})
+    except OSError:  # a folder that may not be entered
+        others = []
+    for other in others:
+        with suppress(OSError):
+            if other != path and other.is_file():
                 found.append(other.read_text(encoding="utf-8", errors="replace"))
     return [text for text in found if re.search(r"^instances?:", text, re.MULTILINE)]
 

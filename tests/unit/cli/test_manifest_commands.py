@@ -27,6 +27,20 @@ def test_validate_says_ok_for_each_file() -> None:
     )
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="root looks with another user's eyes")
+def test_init_looks_beside_the_file_only_if_it_may(tmp_path: Path) -> None:
+    from reconciler.cli.init import _read_manifests_beside
+
+    (tmp_path / "a.yaml").write_text("instance: a")
+    tmp_path.chmod(0o700)
+    assert _read_manifests_beside(tmp_path / "b.yaml") == ["instance: a"]
+    os.seteuid(65534)
+    try:
+        assert _read_manifests_beside(tmp_path / "b.yaml") == []
+    finally:
+        os.seteuid(0)
+
+
 def test_validate_tells_every_problem_and_ends_in_65(tmp_path: Path) -> None:
     path = tmp_path / "m.yaml"
     path.write_text(BROKEN + "b: 010\n")
