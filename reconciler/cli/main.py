@@ -194,8 +194,10 @@ def _usage_error(exc: click.ClickException) -> int:
 
 
 def _foreseen(exc: FivrecError) -> int:
-    from reconciler.cli.boundary import report_error
+    from reconciler.cli.boundary import find_lost_directory, report_error
 
+    if isinstance(exc.__cause__, FileNotFoundError):
+        exc = find_lost_directory() or exc
     report_error(exc, sys.argv[1:])
     return exc.exit_code
 

@@ -9,13 +9,25 @@ from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).parents[2]
 
-@pytest.mark.parametrize("command", ["apply fleet -o json", "status fleet", "init", "watch fleet", "serve fleet"])
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "apply fleet -o json",
+        f"apply {ROOT}/manifests/client.yaml",
+        "status fleet",
+        "init",
+        "watch fleet",
+        "serve fleet",
+    ],
+)
 def test_a_lost_working_directory_is_reported(command: str, tmp_path: Path) -> None:
     gone = tmp_path / "release"
     gone.mkdir()
     script = f'rmdir "$PWD"; exec {sys.executable} -m reconciler {command}'
-    env = {"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
+    env = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
     ended = subprocess.run(
         ["/bin/sh", "-c", script], cwd=gone, env=env, capture_output=True, text=True, timeout=60, check=False
     )
