@@ -81,7 +81,7 @@ async def use_once(conn: Connection, scope: Scope, name: str, until: datetime) -
         (query("access", "forget_revoked"), {}),
         (query("access", "revoke"), {"jti": name, "expires_at": until}),
     ]
-    return await write_once(conn, writes, scope=scope) == 1
+    return await write_once(conn, writes, scope=scope, held="fivrec") == 1
 
 
 async def read_mark(conn: Connection, scope: Scope) -> str:

@@ -154,7 +154,7 @@ async def finish(conn: Connection, scope: Scope) -> bool:
                 await asyncio.sleep(_LOCK_WAIT_S * random.uniform(1, 3))  # noqa: S311 (parts two that met)
     for row in await _read(conn, "nullable", scope):
         await _alone(conn, row["remedy"], scope)
-    await transaction.write_once(conn, [(query("adopt", "finish"), {})], scope=scope)
+    await transaction.write_once(conn, [(query("adopt", "finish"), {})], scope=scope, held="fivrec")
     return True
 
 

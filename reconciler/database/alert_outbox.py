@@ -49,4 +49,4 @@ async def write_alerts(conn: Connection, scope: Scope, alerts: Sequence[Alert]) 
 
 
 async def mark_alerts_sent(conn: Connection, scope: Scope, ids: Sequence[str]) -> None:
-    await write_once(conn, [(query("alerts", "delivered"), {"ids": list(ids)})], scope=scope)
+    await write_once(conn, [(query("alerts", "delivered"), {"ids": list(ids)})], scope=scope, held="fivrec")

@@ -58,7 +58,7 @@ async def begin_attempt(conn: Connection, scope: Scope, email: str, address: str
     try:
         async with with_deadline(conn):
             first = {"lock": query("access", "attempt_lock")}
-            await transaction.open_writing(conn, first, params, scope=scope)
+            await transaction.open_writing(conn, first, params, scope=scope, held="fivrec")
             async with conn.cursor(row_factory=dict_row) as cursor:
                 counted = await (await cursor.execute(query("access", "attempts"), params)).fetchone()
                 if counted is None or max(counted.values()) >= limit.failures:
@@ -74,7 +74,7 @@ async def begin_attempt(conn: Connection, scope: Scope, email: str, address: str
 async def record_success(conn: Connection, scope: Scope, attempt: int) -> None:
     """Record that the attempt succeeded: it and the account's failures from that address no longer count."""
     write = (query("access", "admitted"), {"id": attempt})
-    await transaction.write_once(conn, [write], scope=scope)
+    await transaction.write_once(conn, [write], scope=scope, held="fivrec")
 
 
 def _place(address: str) -> str:

@@ -40,7 +40,12 @@ async def write_lone_check(
     try:
         async with with_deadline(conn):
             with limited(conn, quick):
-                await transaction.open_locked(conn, {}, {}, scope=scope, held=held)
+                lacking, names = {"lacking": query("guard", "lacking")}, {"names": held.split()}
+                rows = await transaction.open_locked(conn, lacking, names, scope=scope, held=held)
+            missing = {row["name"] for row in rows["lacking"]}
+            if "instance_config" in missing:
+                return frozenset()
+            check = None if "status_check_logs" in missing else check
             begin = (transaction.renewal(conn), *transaction.WRITE_PATH)
             # A deferred trigger then refuses only its own part, not everything at COMMIT.
             await transaction.write_and_read(conn, (*begin, (query("transaction", "immediate"), {})), {}, {})

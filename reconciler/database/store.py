@@ -185,8 +185,9 @@ async def begin_recording(conn: Connection, scope: Scope, *, log: bool = True, c
     """
     async with or_rolled_back(conn), with_deadline(conn):
         reads = {"not_newer": query("guard", "not_newer"), **{name: query("state", name) for name in _TAIL if log}}
-        held = "fivrec instance_config status_check_logs" if check else "fivrec"
-        rows = await transaction.open_locked(conn, reads, _params(scope), scope=scope, held=held)
+        used = "instance_config status_check_logs" if check else ""
+        held = f"fivrec {used}".strip()
+        rows = await transaction.open_locked(conn, reads, _params(scope), scope=scope, held=held, used=used)
     from reconciler.planning.audit_check import Tail
 
     head = next(((row["seq"], row["hash"]) for row in rows.get("audit_head", ())), EMPTY)

@@ -77,9 +77,10 @@ def read_path(schema: str) -> tuple[tuple[LiteralString, Params], ...]:
 
 
 async def open_locked(
-    conn: Connection, statements: Statements, params: Params, *, scope: Scope, held: str = HELD
+    conn: Connection, statements: Statements, params: Params, *, scope: Scope, held: str = HELD, used: str = ""
 ) -> dict[str, list[Row]]:
-    """Begin a transaction that holds the instance's lock, and read. Leaves it open. `held`: the tables it uses.
+    """Begin a transaction that holds the instance's lock, and read. Leaves it open. `held`: the tables it uses. `used`:
+    those of them that must be there, besides the ones that are read.
 
     Raises Busy, naming the holder, if the lock is not free within `conn.limits.lock_wait_s`.
     """
@@ -88,7 +89,7 @@ async def open_locked(
     key = lock_key(scope.instance)
     while True:
         try:
-            granted, rows = await _open(conn, _WRITE, key, statements, params, scope=scope, held=held)
+            granted, rows = await _open(conn, _WRITE, key, statements, params, scope=scope, held=held, used=used)
         except errors.LockNotAvailable:  # a run that migrates also locks the tables that are read
             await rollback(conn)
             if holder := await _holder(conn, key):
@@ -103,10 +104,10 @@ async def open_locked(
 
 
 async def open_writing(
-    conn: Connection, statements: Statements, params: Params, *, scope: Scope
+    conn: Connection, statements: Statements, params: Params, *, scope: Scope, held: str = HELD
 ) -> dict[str, list[Row]]:
-    """Begin a transaction without the instance's lock, and read. Leaves it open."""
-    _, rows = await _open(conn, _WRITE, None, statements, params, scope=scope)
+    """Begin a transaction without the instance's lock, and read. Leaves it open. `held`: the tables it uses."""
+    _, rows = await _open(conn, _WRITE, None, statements, params, scope=scope, held=held)
     return rows
 
 
@@ -263,11 +264,13 @@ async def _open(
     scope: Scope,
     whole: bool = False,
     held: str = HELD,
+    used: str = "",
 ) -> tuple[bool, dict[str, list[Row]]]:
     """`whole` ends the transaction in the same round trip. Tries again if a statement was prepared on this connection
     before the app altered its table: the ROLLBACK discards prepared statements. Tries again, too, if a table of
     the app was altered since the moment that a read-only transaction sees, because it may have read as empty."""
-    settings = {**_settings(conn, scope, lock), "held": held, "used": _used(statements.values(), scope.schema)}
+    used = f"{_used(statements.values(), scope.schema)} {used}".strip()
+    settings = {**_settings(conn, scope, lock), "held": held, "used": used}
     opening = _opening(conn, begin, scope)
     app = f"{sql.Identifier(scope.schema).as_string()}.".replace("%", "%%")
     if begin == _READ and any(app in text for text in statements.values()):
@@ -285,7 +288,7 @@ async def _open(
             await conn.rollback()
     except errors.DivisionByZero:
         if await refuse_foreign(conn, scope.schema, writing=begin != _READ):
-            return await _open(conn, begin, lock, statements, params, scope=scope, whole=whole, held=held)
+            return await _open(conn, begin, lock, statements, params, scope=scope, whole=whole, held=held, used=used)
         if "not_newer" in statements:
             await refuse_newer(conn)
         raise  # it did not come from the guard

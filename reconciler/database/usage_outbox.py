@@ -113,16 +113,16 @@ async def write_usage(conn: Connection, scope: Scope, report: PendingUsage) -> N
     """Queue a report, in a transaction of its own."""
     named = {"instance": scope.instance, "environment": report.payload["environment"]}
     params = {**named, "id": report.id, "payload": Json(dict(report.payload))}
-    await write_once(conn, [(query("record", "usage"), params)], scope=scope)
+    await write_once(conn, [(query("record", "usage"), params)], scope=scope, held="fivrec")
 
 
 async def mark_usage_sent(conn: Connection, scope: Scope, report: str) -> bool:
     """Record that Connect took the report. Returns False if it was marked before."""
     write = (query("usage", "sent"), {"id": report})
-    return await write_once(conn, [write], scope=scope) > 0
+    return await write_once(conn, [write], scope=scope, held="fivrec") > 0
 
 
 async def mark_usage_failed(conn: Connection, scope: Scope, report: str, error: str, *, retry_s: float) -> None:
     """Record that Connect did not take the report; it is due again after `retry_s`. `error` must not hold a secret."""
     write = (query("usage", "failed"), {"id": report, "error": error, "retry_s": retry_s})
-    await write_once(conn, [write], scope=scope)
+    await write_once(conn, [write], scope=scope, held="fivrec")

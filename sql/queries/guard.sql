@@ -338,6 +338,12 @@ BEGIN
 END
 $$;
 
+-- Tables that a superuser's transaction looked for in vain: whoever makes one now could put a trigger on it.
+-- name: lacking
+SELECT wanted.name
+FROM unnest(%(names)s::text[]) AS wanted (name), string_to_array(current_setting('fivrec.held', true), ' ') AS held
+WHERE held[1] = extract(epoch FROM now())::text AND wanted.name <> ALL (held);
+
 -- Tables of the app that can't be adopted, and why.
 -- name: unfit_tables
 SELECT c.oid::regclass::text AS on_table, CASE c.relkind

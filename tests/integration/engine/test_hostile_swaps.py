@@ -10,13 +10,17 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
+from reconciler.database import transaction
 from reconciler.database.connection import connect
 from reconciler.database.rows import Scope
 from reconciler.database.sequences import advance_sequences
+from reconciler.database.status_check import write_lone_check
+from reconciler.database.writes import CheckRow
 from reconciler.engine.reconcile import preview, reconcile
 from reconciler.model.types import Desired
 from reconciler.planning.report import InstanceReport
@@ -160,3 +164,32 @@ async def test_a_superuser_looks_for_sequences_in_no_other_roles_table(applied: 
     async with await connect(here.url, application_name="test") as conn:
         found = await advance_sequences(conn, Scope(desired.instance, "production"))
     assert [behind.column for behind in found] == []
+
+
+@pytest.mark.parametrize("table", ["status_check_logs", "instance_config"])
+async def test_a_table_made_after_the_look_for_code_gets_no_check(
+    table: str, applied: tuple[Ground, Desired], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, desired = applied
+    attacker = here.attack(
+        "CREATE FUNCTION app_own.t() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN {seize}; RETURN NEW; END$$;"
+        f"SET ROLE NONE; CREATE TABLE app_own.copy AS TABLE public.{table}; DROP TABLE public.{table} CASCADE;"
+        "ALTER TABLE app_own.copy OWNER TO {app}"
+    )
+    opened = transaction.open_locked
+
+    async def raced(*args: Any, **more: Any) -> dict[str, list[transaction.Row]]:
+        rows = await opened(*args, **more)
+        with attacker:
+            attacker.execute(f"SET ROLE {here.app}; CREATE TABLE public.{table} (LIKE app_own.copy)".encode())
+            attacker.execute(f"INSERT INTO public.{table} TABLE app_own.copy".encode())
+            attacker.execute(
+                f"CREATE TRIGGER t BEFORE INSERT OR UPDATE ON public.{table} EXECUTE FUNCTION app_own.t()".encode()
+            )
+        return rows
+
+    monkeypatch.setattr(transaction, "open_locked", raced)
+    scope, check = Scope(desired.instance, "production"), CheckRow("manual", True, "active", None, 5)
+    async with await connect(here.url, application_name="test") as conn:
+        await write_lone_check(conn, scope, {"status": "active"}, check)
+    assert here.seized() == []
