@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,7 @@ _DEFER = _AT_ONCE.replace(
     " WHERE n.nspname = :'schema' AND c.relname IN ('users', 'clients', 'queues', 'conversations', 'messages'))"
     " THEN 'on' ELSE '' END",
 )
+_MADE = _AT_ONCE.replace(" set_config('fivrec.defer', '', true),", "")
 _RUN_AS = {
     # What is added for ids and environments has the types of those that are there: no foreign key goes from text to a
     # number, a UUID or an enum. Of a domain it is the base type, as checks are the code of the app: none if that is a
@@ -213,17 +215,34 @@ def parse_version(rows: Iterable[tuple[int, str]]) -> int | None:
 
 
 @cache
-def build_migration_sql(schema: str, *, defer: bool = False) -> str:
+def build_tables_sql(schema: str) -> tuple[str, ...]:
+    """Returns statements that make the app's tables as migrations do, and nothing else: nobody else can make them then.
+    The first one decides what `defer` would: run the migrations after them with `made`."""
+    from psycopg import sql
+
+    quoted = sql.Identifier(schema).as_string()
+    pattern = rf"^CREATE TABLE IF NOT EXISTS {_IDENTIFIER}\.\w+ \(.*?^\)"
+    made = re.findall(pattern, _template(), re.DOTALL | re.MULTILINE)
+    tables = (text.replace(_IDENTIFIER, quoted) for text in made)
+    name = _literal(schema)
+    # Not IF NOT EXISTS, which asks for the right to make schemas first.
+    place = f"DO $$ BEGIN IF to_regnamespace(quote_ident({name})) IS NULL THEN CREATE SCHEMA {quoted}; END IF; END $$"
+    return _DEFER.replace(_LITERAL, name), place, *tables
+
+
+@cache
+def build_migration_sql(schema: str, *, defer: bool = False, made: bool = False) -> str:
     """Returns all migrations and the statement that records them. apply runs this in its transaction, whose settings it
     changes.
 
     `schema` holds the app's tables. `defer`: leave what would block readers or writers of a big table to
-    `adoption.finish`.
+    `adoption.finish`. `made`: the statements of `build_tables_sql` have just run.
     """
     from psycopg import sql
 
     text = _template().replace(_IDENTIFIER, sql.Identifier(schema).as_string())
-    return f"{_DEFER if defer else _AT_ONCE}\n{text}".replace(_LITERAL, _literal(schema))
+    first = _MADE if made else _DEFER if defer else _AT_ONCE
+    return f"{first}\n{text}".replace(_LITERAL, _literal(schema))
 
 
 def _literal(text: str) -> str:

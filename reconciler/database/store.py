@@ -47,7 +47,7 @@ from reconciler.database.rows import (
     several,
     snapshot_from_rows,
 )
-from reconciler.database.schema import build_migration_sql, latest_version, read_missing
+from reconciler.database.schema import build_migration_sql, build_tables_sql, latest_version, read_missing
 from reconciler.database.statements import Statement, query, statement
 from reconciler.database.writes import (
     KEPT,
@@ -240,27 +240,19 @@ async def write(
     for `conclude`, unless there is an error. Raises what `commit` raises, except errors of COMMIT itself."""
     codec = codec_of(conn)
     statements, counts = build_statements(in_encoding(writes, codec), scope), list[int]()
-    later = writes.migrate and not writes.purge and all(row.statement != "remove" for row in writes.rows)
     async with or_rolled_back(conn):
         async with name_columns(conn, scope.schema, migrated=writes.migrate):
-            await _prepare(conn, writes, scope, removed, later=later)
+            await _prepare(conn, writes, scope, removed)
             if deep and writes.migrate:
                 await refuse_unmade(conn)
         with naming_texts(writes, codec):
             naming = name_columns(conn, scope.schema, migrated=writes.migrate)
             async with naming, with_deadline(conn):
-                again = transaction.holding(conn, scope) if later else ()
-                before = (*again, transaction.renewal(conn), *transaction.WRITE_PATH)
+                before = (transaction.renewal(conn), *transaction.WRITE_PATH)
                 after = ((query("transaction", "immediate"), {}), *transaction.read_path(scope.schema))
                 reads, params = _reads(scope, kinds=kinds), _params(scope)
-                try:
-                    with _naming_functions(conn, scope):
-                        whole = (*before, *statements, *after)
-                        rows = await transaction.write_and_read(conn, whole, reads, params, counts)
-                except errors.DivisionByZero:
-                    if again:
-                        await refuse_foreign(conn, scope.schema)
-                    raise
+                with _naming_functions(conn, scope):
+                    rows = await transaction.write_and_read(conn, (*before, *statements, *after), reads, params, counts)
                 stored = counts[len(before) : len(before) + len(statements)]
                 await _refuse_dropped(conn, find_dropped(writes, scope, statements, stored), writes, scope)
                 rows |= await _choose(conn, rows, scope)
@@ -385,27 +377,28 @@ def _naming_functions(conn: Connection, scope: Scope) -> Iterator[None]:
         raise
 
 
-async def _prepare(
-    conn: Connection, writes: Writes, scope: Scope, removed: Removed | None, *, later: bool = False
-) -> None:
-    """Do what comes before the statements, and takes long or has to look first: migrations, a purge, queue removals.
-    `later`: the caller runs `transaction.holding` with its statements."""
+async def _prepare(conn: Connection, writes: Writes, scope: Scope, removed: Removed | None) -> None:
+    """Do what comes before the statements, and takes long or has to look first: migrations, a purge, queue removals."""
     async with with_deadline(conn, conn.limits.migrate_s if writes.migrate or writes.purge else conn.limits.total_s):
         _must_be_open(conn)
         if writes.migrate:
             try:
                 with _naming_functions(conn, scope):  # those of event triggers
+                    holding = transaction.holding(conn, scope)
                     async with conn.pipeline():
-                        await transaction.prolong(conn)
                         await conn.execute(_OWNED["owned"], guard_params(scope.schema, trusted=scope.trusted))
+                        for text in build_tables_sql(scope.schema) if holding else ():
+                            await conn.execute(text)
+                        for text, values in holding:
+                            await conn.execute(text, values)
+                        await transaction.prolong(conn)
                     # Several statements in one text need the simple protocol, which pipelines don't have.
-                    await conn.execute(build_migration_sql(scope.schema, defer=True))
+                    await conn.execute(build_migration_sql(scope.schema, defer=True, made=bool(holding)))
             except errors.DivisionByZero:
                 await refuse_foreign(conn, scope.schema)
                 raise
-        if writes.purge or (writes.migrate and not later):
-            await transaction.hold_again(conn, scope, f"{transaction.HELD} purge")
         if writes.purge:
+            await transaction.hold_again(conn, scope, f"{transaction.HELD} purge")
             await transaction.prolong(conn)
             from reconciler.database.purge import delete_development
 

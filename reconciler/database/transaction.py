@@ -135,8 +135,8 @@ async def prolong(conn: Connection) -> None:
 
 
 def holding(conn: Connection, scope: Scope, held: str = HELD) -> tuple[tuple[LiteralString, Params], ...]:
-    """Returns the statements that hold what migrations made, or tables for a purge, and look again for other roles'
-    code: none if the login is no superuser, see `_opening`. They raise DivisionByZero if there is any."""
+    """Returns the statements that hold tables made since, or those for a purge, and look again for other roles' code:
+    none if the login is no superuser, see `_opening`. They raise DivisionByZero if there is any."""
     if not (opening := _opening(conn, _WRITE, scope)[3:]):
         return ()
     settings = {**_settings(conn, scope), "held": held, "used": ""}
