@@ -338,7 +338,8 @@ def _used(texts: Iterable[str], schema: str) -> str:
     """Returns the tables that these statements name, for `hold` in guard.sql: fivrec's with their schema."""
     app = sql.Identifier(schema).as_string().replace("%", "%%")
     named = re.compile(rf"(?<!')(?:{re.escape(app)}\.({'|'.join(HELD.split()[1:])})\b|\b(fivrec\.[a-z_]+))")
-    return " ".join(sorted({one or own for text in texts for one, own in named.findall(text)}))
+    found = {one or own for text in texts for one, own in named.findall(text)}
+    return " ".join(sorted(found, key=lambda name: ("." not in name, name != "fivrec.migrations", name)))
 
 
 async def _begin(conn: Connection, opening: Sequence[LiteralString], settings: Params) -> AsyncCursor[Any]:

@@ -238,6 +238,7 @@ ORDER BY 1, 2, 3;
 -- name: to_hold
 SELECT set_config('lock_timeout', %(lock_timeout)s, true), set_config('fivrec.held', concat(%(held)s::text, '|', %(used)s::text), true);
 
+-- Only one query in the usual case: PostgreSQL plans each anew, while it just evaluates plain expressions.
 -- name: hold
 DO $$
 DECLARE
@@ -245,65 +246,77 @@ DECLARE
   used text[] := string_to_array(split_part(current_setting('fivrec.held'), '|', 2), ' ');
   reads boolean := current_setting('transaction_read_only') = 'on';
   held record;
+  place text;
+  found regclass;
+  places text[];
   locked oid[];
+  spaces oid[];
+  there text[];
 BEGIN
   IF current_setting('session_replication_role') = 'replica' THEN  -- by its database or login: no trigger would fire
     SET LOCAL session_replication_role = 'origin';
   END IF;
   FOR left_over IN REVERSE 50..0 LOOP
     BEGIN
+      places := '{}';
       locked := '{}';
+      spaces := '{}';
+      there := CASE WHEN to_regnamespace('fivrec') IS NULL THEN '{}' ELSE '{fivrec}' END;
       FOR held IN
         WITH shared AS (
           SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
           WHERE n.nspname = 'fivrec' AND 'fivrec' = ANY (names) OR n.nspname = {schema} AND c.relname = ANY (names)
+        ), trusted AS (
+          SELECT oid FROM pg_roles WHERE rolsuper OR rolname = session_user
         )
-        SELECT c.oid, n.nspname, c.relname, CASE
+        SELECT c.oid, format('%%I.%%I', n.nspname, c.relname) AS place, CASE
             WHEN reads THEN 'ACCESS SHARE'
             -- Its owner could make another table inherit from it, whose triggers an UPDATE then runs. Of the large ones
             -- plain tables are only inserted into, or purged: autovacuum need not stop for each run.
             WHEN (c.relkind = 'p' OR 'purge' = ANY (names) OR n.nspname = {schema} AND c.relname IN (
                 'users', 'queues', 'instance_config', 'plans', 'status_check_logs', 'settings'))
-              AND NOT EXISTS (SELECT FROM pg_roles r WHERE r.oid = c.relowner AND (r.rolsuper OR r.rolname = session_user))
-              THEN 'SHARE UPDATE EXCLUSIVE'
-            ELSE 'ROW EXCLUSIVE' END AS mode
+              AND c.relowner NOT IN (SELECT oid FROM trusted) THEN 'SHARE UPDATE EXCLUSIVE'
+            ELSE 'ROW EXCLUSIVE' END AS mode,
+          CASE WHEN CASE WHEN n.nspowner = 'pg_database_owner'::regrole
+                    THEN (SELECT datdba FROM pg_database WHERE datname = current_database()) ELSE n.nspowner END
+                 NOT IN (SELECT oid FROM trusted) THEN n.oid END AS space
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE c.relkind IN ('r', 'p') AND (c.oid IN (SELECT oid FROM shared) OR 'users' = ANY (names) AND c.oid IN (
           SELECT k.conrelid FROM pg_constraint k WHERE k.contype = 'f' AND k.confrelid IN (SELECT oid FROM shared)))
         ORDER BY c.oid
       LOOP
-        EXECUTE format('LOCK TABLE %%I.%%I IN %%s MODE', held.nspname, held.relname, held.mode);
+        EXECUTE format('LOCK TABLE %%s IN %%s MODE', held.place, held.mode);
+        places := places || held.place;
         locked := locked || held.oid;
+        IF held.space <> ALL (spaces) THEN
+          spaces := spaces || held.space;
+        END IF;
       END LOOP;
       -- A schema's owner could give its name to another one.
-      FOR held IN
-        SELECT n.oid FROM pg_namespace n JOIN pg_database d ON d.datname = current_database()
-        JOIN pg_roles r ON r.oid = CASE WHEN n.nspowner = 'pg_database_owner'::regrole THEN d.datdba ELSE n.nspowner END
-        WHERE (n.nspname = {schema} OR n.oid IN (SELECT c.relnamespace FROM pg_class c WHERE c.oid = ANY (locked)))
-          AND NOT (r.rolsuper OR r.rolname = session_user OR pg_is_in_recovery())
-        ORDER BY n.oid
-      LOOP
+      IF spaces <> '{}' AND NOT pg_is_in_recovery() THEN
         IF reads THEN
           LOCK TABLE pg_catalog.pg_namespace IN SHARE MODE;
         ELSE
-          PERFORM FROM pg_namespace WHERE oid = held.oid FOR KEY SHARE;
+          PERFORM FROM pg_namespace WHERE oid = ANY (spaces) ORDER BY oid FOR KEY SHARE;
+        END IF;
+      END IF;
+      -- A reading sees the catalogue of an earlier moment than the one whose names its statements use.
+      FOR at IN 1..cardinality(locked) LOOP
+        IF to_regclass(places[at]) IS NULL THEN
+          RAISE undefined_table;
+        ELSIF to_regclass(places[at]) <> locked[at] THEN
+          RAISE serialization_failure;
         END IF;
       END LOOP;
-      -- A reading sees the catalogue of an earlier moment than the one whose names its statements use.
-      FOR held IN
-        SELECT c.oid, c.relkind, to_regclass(format('%%I.%%I', {schema}, wanted.name)) AS found
-        FROM unnest(names) AS wanted (name)
-        LEFT JOIN (pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = {schema}) ON c.relname = wanted.name
-        WHERE wanted.name NOT IN ('fivrec', 'purge')
-        UNION ALL
-        SELECT c.oid, c.relkind, to_regclass(format('%%I.%%I', n.nspname, c.relname))
-        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = ANY (locked)
-      LOOP
-        IF held.found IS NULL AND held.oid IS NOT NULL THEN
-          RAISE undefined_table;
-        ELSIF held.found <> held.oid OR (held.found IS NULL) <> (held.oid IS NULL)
-            OR held.relkind IN ('r', 'p') AND held.oid <> ALL (locked) THEN
-          RAISE serialization_failure;
+      FOR at IN 1..cardinality(names) LOOP
+        place := format('%%I.%%I', {schema}, names[at]);
+        found := to_regclass(place);
+        IF names[at] NOT IN ('fivrec', 'purge') AND found IS NOT NULL THEN
+          there := there || names[at];
+          IF place <> ALL (places) AND NOT EXISTS (  -- a view: the guard looks at it
+              SELECT FROM pg_class WHERE oid = found AND relkind NOT IN ('r', 'p')) THEN
+            RAISE serialization_failure;
+          END IF;
         END IF;
       END LOOP;
       EXIT;
@@ -321,20 +334,13 @@ BEGIN
         END IF;
     END;
   END LOOP;
-  FOR held IN
-    SELECT wanted.name FROM unnest(used) AS wanted (name)
-    WHERE CASE WHEN wanted.name LIKE 'fivrec.%%' THEN to_regnamespace('fivrec') IS NULL
-          ELSE to_regclass(format('%%I.%%I', {schema}, wanted.name)) IS NULL END
-    ORDER BY wanted.name NOT LIKE 'fivrec.%%', wanted.name <> 'fivrec.migrations'
-    LIMIT 1
-  LOOP
-    RAISE undefined_table USING MESSAGE = format('relation "%%s" does not exist', held.name);
+  FOR at IN 1..cardinality(used) LOOP
+    IF split_part(used[at], '.', 1) <> ALL (there) THEN
+      RAISE undefined_table USING MESSAGE = format('relation "%%s" does not exist', used[at]);
+    END IF;
   END LOOP;
-  -- An adoption reads those that are held. With the time, as a database's owner could give the setting a default.
-  PERFORM set_config('fivrec.held', concat(extract(epoch FROM now()), ' ', array_to_string(ARRAY(
-    SELECT wanted.name FROM unnest(names) AS wanted (name)
-    WHERE CASE WHEN wanted.name = 'fivrec' THEN to_regnamespace('fivrec') IS NOT NULL
-          ELSE to_regclass(format('%%I.%%I', {schema}, wanted.name)) IS NOT NULL END), ' ')), true);
+  -- An adoption reads those that are there. With the time, as a database's owner could give the setting a default.
+  PERFORM set_config('fivrec.held', concat(extract(epoch FROM now()), ' ', array_to_string(there, ' ')), true);
 END
 $$;
 
