@@ -417,6 +417,8 @@ def settings_from(options: dict[str, Any]) -> Settings:
 
 
 def refuse_manifest(out: str | None, example: str) -> None:
-    """Raises UsageError if --out names a manifest, as it does in `--out *.yaml`: it would be overwritten."""
-    if out is not None and out.lower().endswith((".yaml", ".yml")):
+    """Raises UsageError if --out names a manifest, as it does in `--out *.yaml`: it would be overwritten. A plan and a
+    page begin otherwise, whatever they are called."""
+    path = Path(out or "")
+    if path.suffix.lower() in (".yaml", ".yml") and path.is_file() and path.read_bytes()[:1] not in (b"", b"{", b"<"):
         raise UsageError(f"--out {out} would overwrite a manifest", hint=f"such as --out {example}")

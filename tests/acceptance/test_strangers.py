@@ -126,3 +126,9 @@ def test_no_output_overwrites_a_manifest(command: str, bare: Fivrec) -> None:
     ended = bare.run(command, "client.yaml", "--out", "client.yaml")
     assert (ended.code, "--out client.yaml would overwrite a manifest" in ended.stderr) == (64, True)
     assert (bare.folder / "client.yaml").read_text(encoding="utf-8") == CLIENT
+
+
+def test_a_plan_may_be_called_yaml(bare: Fivrec) -> None:
+    bare.write(CLIENT)
+    codes = [bare.run("diff", "client.yaml", "--out", "plan.yaml", NODE_ENV="development").code for _ in range(2)]
+    assert codes == [2, 2]
