@@ -273,12 +273,15 @@ BEGIN
     WITH shared (place, tbl) AS (
       VALUES (1, 'users'), (2, 'clients'), (3, 'queues'), (4, 'conversations'), (5, 'messages')
     ), found AS (
-      SELECT s.place, s.tbl, a.attname AS col, b.typcategory IN ('N', 'U', 'E') AND b.typtype <> 'd' AS special,
+      SELECT s.place, s.tbl, a.attname AS col, b.typcategory IN ('N', 'U', 'E') AND b.typtype <> 'd' AND (
+               b.typnamespace = 'pg_catalog'::regnamespace OR o.rolsuper OR o.rolname = session_user
+               OR NOT (SELECT me.rolsuper FROM pg_roles me WHERE me.rolname = session_user)) AS special,
              format_type(b.oid, NULL) AS type
       FROM shared s
       JOIN pg_attribute a ON a.attrelid = fivrec.app_table(s.tbl) AND a.attnum > 0 AND NOT a.attisdropped
       JOIN pg_type t ON t.oid = a.atttypid
       JOIN pg_type b ON b.oid = COALESCE(NULLIF(t.typbasetype, 0), t.oid)
+      JOIN pg_roles o ON o.oid = b.typowner
     ), made AS (
       SELECT link.child, link.reference AS col, f.type, '' AS rest
       FROM (VALUES

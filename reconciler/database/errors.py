@@ -367,7 +367,9 @@ def _said(exc: psycopg.Error, secrets: Sequence[str]) -> str:
     state, primary = exc.sqlstate, exc.diag.message_primary
     if state is None:
         return ""
-    raised = exc.diag.source_function in _RAISED or _is_of_the_app(exc.diag.context or "")
+    context = exc.diag.context or ""
+    ours = isinstance(exc, errors.UndefinedTable) and _is_of_a_block(context)  # guard.sql, `hold`
+    raised = _is_of_the_app(context) or (exc.diag.source_function in _RAISED and not ours)
     words = f": {masked(primary, secrets)}" if primary and state.startswith(_QUOTABLE) and not raised else ""
     return f"{printable(words)} (SQLSTATE {state})"
 
@@ -376,10 +378,17 @@ def _is_of_the_app(context: str) -> bool:
     """Whether the innermost function that failed, which comes first, isn't one of fivrec's own. DO blocks of migrations
     are fivrec's too."""
     found = _IN_FUNCTION.search(context)
-    return found is not None and not found[1].startswith(("fivrec.", "inline_code_block"))
+    return found is not None and found[1] != _BLOCK and not found[1].startswith("fivrec.")
+
+
+def _is_of_a_block(context: str) -> bool:
+    """Whether a DO block of fivrec's failed, and no function that runs one."""
+    return set(_IN_FUNCTION.findall(context)) == {_BLOCK}
 
 
 _IN_FUNCTION = late(r"PL/\w+ function (\S+)")
+_BLOCK: Final = "inline_code_block"
+"""How contexts name a DO block; a function of that name has parentheses there."""
 
 
 def masked(text: str, secrets: Sequence[str]) -> str:

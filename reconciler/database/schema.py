@@ -51,11 +51,11 @@ _DEFER = _AT_ONCE.replace(
     " THEN 'on' ELSE '' END",
 )
 _MADE = _AT_ONCE.replace(" set_config('fivrec.defer', '', true),", "")
-_RUN_AS = {
-    # What is added for ids and environments has the types of those that are there: no foreign key goes from text to a
-    # number, a UUID or an enum. Of a domain it is the base type, as checks are the code of the app: none if that is a
-    # domain too.
-    'CREATE TABLE IF NOT EXISTS :"schema".queues (': """\
+_QUEUES = f"CREATE TABLE IF NOT EXISTS {_IDENTIFIER}.queues ("
+# What is added for ids and environments has the types of those that are there: no foreign key goes from text to a
+# number, a UUID or an enum. Of a domain it is the base type, as checks are the code of the app: none if that is a
+# domain too. A superuser uses no type of another role's, which could give its name to a domain meanwhile.
+_TYPES = """\
 DO $$
 DECLARE
   lacking record;
@@ -64,12 +64,15 @@ BEGIN
     WITH shared (place, tbl) AS (
       VALUES (1, 'users'), (2, 'clients'), (3, 'queues'), (4, 'conversations'), (5, 'messages')
     ), found AS (
-      SELECT s.place, s.tbl, a.attname AS col, b.typcategory IN ('N', 'U', 'E') AND b.typtype <> 'd' AS special,
+      SELECT s.place, s.tbl, a.attname AS col, b.typcategory IN ('N', 'U', 'E') AND b.typtype <> 'd' AND (
+               b.typnamespace = 'pg_catalog'::regnamespace OR o.rolsuper OR o.rolname = session_user
+               OR NOT (SELECT me.rolsuper FROM pg_roles me WHERE me.rolname = session_user)) AS special,
              format_type(b.oid, NULL) AS type
       FROM shared s
       JOIN pg_attribute a ON a.attrelid = fivrec.app_table(s.tbl) AND a.attnum > 0 AND NOT a.attisdropped
       JOIN pg_type t ON t.oid = a.atttypid
       JOIN pg_type b ON b.oid = COALESCE(NULLIF(t.typbasetype, 0), t.oid)
+      JOIN pg_roles o ON o.oid = b.typowner
     ), made AS (
       SELECT link.child, link.reference AS col, f.type, '' AS rest
       FROM (VALUES
@@ -98,9 +101,9 @@ BEGIN
                    fivrec.app_schema(), lacking.child, lacking.col, lacking.type, lacking.rest);
   END LOOP;
 END
-$$;
-
-CREATE TABLE IF NOT EXISTS :"schema".queues (""",
+$$;"""
+_RUN_AS = {
+    _QUEUES: f"{_TYPES}\n\n{_QUEUES}",
     "DO $$ BEGIN PERFORM fivrec.build(ARRAY['unique']); END $$;\n": "",
     "DO $$ BEGIN PERFORM fivrec.build(ARRAY['check', 'foreign key']); END $$;\n": "",
     "DO $$ BEGIN PERFORM fivrec.validate(); END $$;\n": "",
@@ -221,10 +224,16 @@ def build_tables_sql(schema: str) -> tuple[str, ...]:
     from psycopg import sql
 
     quoted = sql.Identifier(schema).as_string()
-    pattern = rf"^CREATE TABLE IF NOT EXISTS {_IDENTIFIER}\.\w+ \(.*?^\)"
+    pattern = rf"^CREATE TABLE IF NOT EXISTS {_IDENTIFIER}\.\w+ \(.*?^\)|{re.escape(_TYPES)}"
     made = re.findall(pattern, _template(), re.DOTALL | re.MULTILINE)
-    tables = (text.replace(_IDENTIFIER, quoted) for text in made)
     name = _literal(schema)
+
+    def place_of(table: re.Match[str]) -> str:
+        return f"to_regclass(format('%I.%I', {name}, {table[1]}))"
+
+    # fivrec's functions are made after them.
+    texts = (re.sub(r"fivrec\.app_table\((.*?)\)", place_of, text) for text in made)
+    tables = (text.replace("fivrec.app_schema()", name).replace(_IDENTIFIER, quoted) for text in texts)
     # Not IF NOT EXISTS, which asks for the right to make schemas first.
     place = f"DO $$ BEGIN IF to_regnamespace(quote_ident({name})) IS NULL THEN CREATE SCHEMA {quoted}; END IF; END $$"
     return _DEFER.replace(_LITERAL, name), place, *tables

@@ -336,7 +336,8 @@ BEGIN
   END LOOP;
   FOR at IN 1..cardinality(used) LOOP
     IF split_part(used[at], '.', 1) <> ALL (there) THEN
-      RAISE undefined_table USING MESSAGE = format('relation "%%s" does not exist', used[at]);
+      place := CASE WHEN used[at] LIKE 'fivrec.%%' THEN used[at] ELSE concat({schema}, '.', used[at]) END;
+      RAISE undefined_table USING MESSAGE = format('relation "%%s" does not exist', place);
     END IF;
   END LOOP;
   -- An adoption reads those that are there. With the time, as a database's owner could give the setting a default.

@@ -48,5 +48,5 @@ def test_cascades_are_read_once_and_lead_to_all_they_reach(
         ]
         ((plan,),) = conn.execute("EXPLAIN (ANALYZE, FORMAT JSON) " + CODE).fetchall()
         looked = [node for node in nodes(plan[0]["Plan"]) if node.get("Relation Name") == "pg_constraint"]
-        scans = [node["Actual Loops"] for node in looked if node["Node Type"] == "Seq Scan"]
-        assert max(scans, default=0) <= 1
+        # Other parts of the query look up a table's own constraints, by an index if the server has the statistics.
+        assert [node["Actual Loops"] for node in looked if "confdeltype" in node.get("Filter", "")] == [1]
