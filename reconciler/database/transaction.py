@@ -236,7 +236,7 @@ async def write_once(
         async with with_deadline(conn):
             try:
                 async with conn.pipeline():
-                    used = _used([text for text, _ in statements], scope.schema)
+                    used = _used(conn, [text for text, _ in statements], scope)
                     settings = {**_settings(conn, scope), "held": held, "used": used}
                     await _begin(conn, _opening(conn, _WRITE, scope), settings)
                     await conn.execute(query("guard", "not_newer"), {"latest": latest_version()})
@@ -269,7 +269,7 @@ async def _open(
     """`whole` ends the transaction in the same round trip. Tries again if a statement was prepared on this connection
     before the app altered its table: the ROLLBACK discards prepared statements. Tries again, too, if a table of
     the app was altered since the moment that a read-only transaction sees, because it may have read as empty."""
-    used = f"{_used(statements.values(), scope.schema)} {used}".strip()
+    used = f"{_used(conn, statements.values(), scope)} {used}".strip()
     settings = {**_settings(conn, scope, lock), "held": held, "used": used}
     opening = _opening(conn, begin, scope)
     app = f"{sql.Identifier(scope.schema).as_string()}.".replace("%", "%%")
@@ -329,14 +329,21 @@ def _opening(conn: Connection, begin: LiteralString, scope: Scope) -> tuple[Lite
     """Returns the statements before the settings. A superuser locks the tables first, because they could be replaced
     between the guard's look and their use; PostgreSQL tells every client whether it is a superuser."""
     names = begin, query("transaction", "read_path"), query("transaction", "own_time")
-    if scope.trusted or not (conn.holds or conn.info.parameter_status("is_superuser") == "on"):
+    if not _holds(conn, scope):
         return names
     return *names, query("guard", "to_hold"), query("guard", "hold", scope.schema)
 
 
-def _used(texts: Iterable[str], schema: str) -> str:
-    """Returns the tables that these statements name, for `hold` in guard.sql: fivrec's with their schema."""
-    app = sql.Identifier(schema).as_string().replace("%", "%%")
+def _holds(conn: Connection, scope: Scope) -> bool:
+    return not scope.trusted and (conn.holds or conn.info.parameter_status("is_superuser") == "on")
+
+
+def _used(conn: Connection, texts: Iterable[str], scope: Scope) -> str:
+    """Returns the tables that these statements name, for `hold` in guard.sql: fivrec's with their schema. "" if it does
+    not run: a plain login's watch does not search all its statements at each check."""
+    if not _holds(conn, scope):
+        return ""
+    app = sql.Identifier(scope.schema).as_string().replace("%", "%%")
     named = re.compile(rf"(?<!')(?:{re.escape(app)}\.({'|'.join(HELD.split()[1:])})\b|\b(fivrec\.[a-z_]+))")
     found = {one or own for text in texts for one, own in named.findall(text)}
     return " ".join(sorted(found, key=lambda name: ("." not in name, name != "fivrec.migrations", name)))
